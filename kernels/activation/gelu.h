@@ -1,0 +1,37 @@
+// GELU in its tanh form, "gelu_new" (Hendrycks & Gimpel 2016): out = in/2 * (1 + tanh(sqrt(2/pi) * (in + 0.044715 in³))).
+#ifndef LYCIA_KERNELS_ACTIVATION_GELU_H_
+#define LYCIA_KERNELS_ACTIVATION_GELU_H_
+
+#include "kernels/dispatch.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+// f32: relative error of tanh below 1e-6 (own exponential); f64: std::tanh.
+struct GeluForwardArgs {
+  ConstTensor in;  // any shape
+  Tensor out;      // same; may be `in`
+};
+
+struct GeluBackwardArgs {
+  ConstTensor in;    // of the forward
+  ConstTensor dout;  // same shape
+  Tensor din;        // =; may be `dout`
+};
+
+namespace cpu {
+void GeluForward(Stream& stream, const GeluForwardArgs& args);
+void GeluBackward(Stream& stream, const GeluBackwardArgs& args);
+}  // namespace cpu
+
+inline void GeluForward(Stream& stream, const GeluForwardArgs& args) {
+  DispatchCpuOnly(stream, "GeluForward", [&] { cpu::GeluForward(stream, args); });
+}
+inline void GeluBackward(Stream& stream, const GeluBackwardArgs& args) {
+  DispatchCpuOnly(stream, "GeluBackward", [&] { cpu::GeluBackward(stream, args); });
+}
+
+}  // namespace lycia
+
+#endif  // LYCIA_KERNELS_ACTIVATION_GELU_H_

@@ -1,0 +1,85 @@
+// What happens to one strip of scores (one vector of queries, `limit` keys) between the products: mask, online softmax, dropout.
+#ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_SOFTMAX_H_
+#define LYCIA_KERNELS_ATTENTION_ATTENTION_SOFTMAX_H_
+
+#include <cstdint>
+#include <limits>
+
+#include "kernels/attention/attention_tile.h"
+#include "kernels/cpu/vector_math.h"
+#include "kernels/elementwise/dropout.h"
+
+namespace lycia::cpu {
+
+template <typename T>
+inline constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
+
+// Lane i: lane + i.
+template <typename T>
+LYCIA_INLINE inline MaskVector<T> LaneIndices(std::int64_t lane) {
+  MaskVector<T> index;
+  for (int i = 0; i < kLanes<T>; ++i) index[i] = static_cast<typename VectorOf<T>::Int>(lane + i);
+  return index;
+}
+
+// Writes `value` where the mask hides key k from the query of a lane; scores points at (key 0, lane).
+template <typename T>
+LYCIA_INLINE inline void Hide(const KeyTile& keys, std::int64_t lane, std::int64_t limit, T value, T* scores) {
+  const MaskVector<T> visible = LaneIndices<T>(lane + keys.visible_to_lane_0);  // how many keys each lane sees, not clamped
+  for (std::int64_t k = keys.Visible(lane); k < limit; ++k) {
+    const Vector<T> row = Load(scores + k * kQueryTile);
+    const MaskVector<T> hidden = visible <= static_cast<typename VectorOf<T>::Int>(k);
+    Store<T>(scores + k * kQueryTile, hidden ? Broadcast(value) : row);
+  }
+}
+
+// Running maximum and sum of the online softmax for kQueryTile queries.
+template <typename T>
+struct SoftmaxState {
+  T* maximum;  // [kQueryTile]; -infinity at first
+  T* sum;      // [kQueryTile]; of exp(score - maximum)
+};
+
+// scores -> exp(score - maximum); returns exp(old maximum - new maximum), by which everything summed so far must be multiplied.
+template <typename T>
+LYCIA_INLINE inline Vector<T> OnlineSoftmax(const SoftmaxState<T>& state, std::int64_t lane, std::int64_t limit, T* scores) {
+  const Vector<T> before = Load(state.maximum + lane);
+  Vector<T> maximum = before;
+  for (std::int64_t k = 0; k < limit; ++k) maximum = Max(maximum, Load(scores + k * kQueryTile));
+  // A query that has seen no key yet: exp(-infinity - 0) = 0 instead of NaN.
+  const Vector<T> reference = maximum == kMinusInfinity<T> ? Vector<T>{} : maximum;
+  const Vector<T> correction = Exp(before - reference);
+  Vector<T> sum{};
+  for (std::int64_t k = 0; k < limit; ++k) {
+    const Vector<T> e = Exp(Load(scores + k * kQueryTile) - reference);
+    Store<T>(scores + k * kQueryTile, e);
+    sum += e;
+  }
+  Store<T>(state.sum + lane, Load(state.sum + lane) * correction + sum);
+  Store<T>(state.maximum + lane, maximum);
+  return correction;
+}
+
+// 1 / (1 - rate) where the probability of (key, lane) is kept, else 0; factors points at (key 0, lane).
+template <typename T>
+void DropoutFactors(const AttentionProblem& p, std::int64_t sample, std::int64_t head, const QueryTile& queries, const KeyTile& keys,
+                    std::int64_t lane, std::int64_t limit, T* factors) {
+  const AttentionDropout& d = p.dropout;
+  const std::uint64_t threshold = DropoutThreshold(d.rate);
+  const T keep = static_cast<T>(1 / (1 - d.rate));
+  const std::int64_t row = (d.first_sample + sample) * d.total_heads + d.first_head + head;
+  for (std::int64_t i = 0; i < kLanes<T> && queries.begin + lane + i < queries.end; ++i) {
+    const std::int64_t query = p.first_query + queries.begin + lane + i;
+    const std::uint64_t first = static_cast<std::uint64_t>((row * d.length + query) * d.length + p.first_key + keys.begin);
+    for (std::int64_t k = 0; k < limit;) {
+      const std::uint64_t index = first + static_cast<std::uint64_t>(k);
+      const Philox4 block = Philox(d.random.key, index >> 2, d.random.step);
+      const std::uint32_t bits[4] = {block.x0, block.x1, block.x2, block.x3};
+      for (std::uint64_t j = index & 3; j < 4 && k < limit; ++j, ++k) factors[k * kQueryTile + i] = bits[j] >= threshold ? keep : T(0);
+    }
+  }
+}
+
+}  // namespace lycia::cpu
+
+#endif  // LYCIA_KERNELS_ATTENTION_ATTENTION_SOFTMAX_H_

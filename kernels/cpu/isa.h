@@ -1,0 +1,85 @@
+// Runs a loop compiled for the best instruction set of this machine; the program itself needs only the x86-64 baseline.
+//
+//   ForBestIsa([&]() LYCIA_INLINE { for (...) ... });
+//   ForBestIsa([&](auto isa) LYCIA_INLINE { Product<decltype(isa)::value>(...); });
+//
+// The body is compiled three times, inside functions with target attributes; everything hot that it calls must be LYCIA_INLINE too.
+// No ifuncs (target_clones): their resolvers run before the sanitizers are ready.
+#ifndef LYCIA_KERNELS_CPU_ISA_H_
+#define LYCIA_KERNELS_CPU_ISA_H_
+
+#include <cstdint>
+#include <type_traits>
+
+// After a lambda's parameter list, or before a function's return type (there with `inline`).
+#define LYCIA_INLINE __attribute__((always_inline))
+
+namespace lycia::cpu {
+
+enum class Isa : std::uint8_t { kBaseline, kAvx2, kAvx512 };
+
+inline Isa DetectIsa() {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return Isa::kAvx512;
+  }
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Isa::kAvx2 : Isa::kBaseline;
+}
+
+namespace internal {
+// Written by tests only, to run the other paths.
+inline Isa& SelectedIsa() {
+  static Isa selected = DetectIsa();
+  return selected;
+}
+}  // namespace internal
+
+inline Isa BestIsa() { return internal::SelectedIsa(); }
+
+// What a body gets that wants to choose its register blocking.
+template <Isa isa>
+struct IsaConstant {
+  static constexpr Isa value = isa;
+};
+
+namespace internal {
+template <Isa isa, typename Body>
+LYCIA_INLINE inline void Call(const Body& body) {
+  if constexpr (std::is_invocable_v<const Body&, IsaConstant<isa>>) {
+    body(IsaConstant<isa>{});
+  } else {
+    body();
+  }
+}
+template <typename Body>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512"), noinline)) void RunAvx512(const Body& body) {
+  Call<Isa::kAvx512>(body);
+}
+template <typename Body>
+__attribute__((target("avx2,fma"), noinline)) void RunAvx2(const Body& body) {
+  Call<Isa::kAvx2>(body);
+}
+template <typename Body>
+__attribute__((noinline)) void RunBaseline(const Body& body) {
+  Call<Isa::kBaseline>(body);
+}
+}  // namespace internal
+
+template <typename Body>
+void ForIsa(Isa isa, const Body& body) {
+  switch (isa) {
+    case Isa::kAvx512: return internal::RunAvx512(body);
+    case Isa::kAvx2: return internal::RunAvx2(body);
+    case Isa::kBaseline: return internal::RunBaseline(body);
+  }
+}
+
+template <typename Body>
+void ForBestIsa(const Body& body) {
+  ForIsa(BestIsa(), body);
+}
+
+}  // namespace lycia::cpu
+
+#endif  // LYCIA_KERNELS_CPU_ISA_H_

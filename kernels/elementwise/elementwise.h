@@ -1,0 +1,63 @@
+// Kernels that touch each element once: sums, scaling, filling. f32 and f64, all operands of one type and number of elements.
+#ifndef LYCIA_KERNELS_ELEMENTWISE_ELEMENTWISE_H_
+#define LYCIA_KERNELS_ELEMENTWISE_ELEMENTWISE_H_
+
+#include <cstdint>
+
+#include "kernels/dispatch.h"
+#include "runtime/core/philox.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+struct AddArgs {
+  ConstTensor a, b;
+  Tensor out;  // = a + b; may be a or b
+};
+struct AddInPlaceArgs {
+  Tensor x;  // += y
+  ConstTensor y;
+};
+struct ScaleArgs {
+  Tensor values;  // *= factor, rounded to the tensor's type first
+  double factor = 1;
+};
+struct FillArgs {
+  Tensor out;  // = value
+  double value = 0;
+};
+struct FillNormalArgs {
+  Tensor out;  // element i = std * random.Normal(first_index + i), in f64, then rounded
+  RandomStream random;
+  double std = 1;
+  std::int64_t first_index = 0;
+};
+
+namespace cpu {
+void Add(Stream& stream, const AddArgs& args);
+void AddInPlace(Stream& stream, const AddInPlaceArgs& args);
+void Scale(Stream& stream, const ScaleArgs& args);
+void Fill(Stream& stream, const FillArgs& args);
+void FillNormal(Stream& stream, const FillNormalArgs& args);
+}  // namespace cpu
+
+inline void Add(Stream& stream, const AddArgs& args) {
+  DispatchCpuOnly(stream, "Add", [&] { cpu::Add(stream, args); });
+}
+inline void AddInPlace(Stream& stream, const AddInPlaceArgs& args) {
+  DispatchCpuOnly(stream, "AddInPlace", [&] { cpu::AddInPlace(stream, args); });
+}
+inline void Scale(Stream& stream, const ScaleArgs& args) {
+  DispatchCpuOnly(stream, "Scale", [&] { cpu::Scale(stream, args); });
+}
+inline void Fill(Stream& stream, const FillArgs& args) {
+  DispatchCpuOnly(stream, "Fill", [&] { cpu::Fill(stream, args); });
+}
+inline void FillNormal(Stream& stream, const FillNormalArgs& args) {
+  DispatchCpuOnly(stream, "FillNormal", [&] { cpu::FillNormal(stream, args); });
+}
+
+}  // namespace lycia
+
+#endif  // LYCIA_KERNELS_ELEMENTWISE_ELEMENTWISE_H_

@@ -1,0 +1,38 @@
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2, decay multiplied by the learning rate as in PyTorch):
+//
+//   g = clip_factor * gradient;  w -= lr * weight_decay * w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
+//   w -= lr * (m / bias_correction1) / (sqrt(v / bias_correction2) + eps)
+#ifndef LYCIA_KERNELS_OPTIMIZER_ADAMW_H_
+#define LYCIA_KERNELS_OPTIMIZER_ADAMW_H_
+
+#include "kernels/dispatch.h"
+#include "kernels/optimizer/step_scalars.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+// One contiguous segment of n elements; all tensors of one dtype, f32 or f64. Element-wise: any cut of a segment gives the same bits.
+struct AdamWArgs {
+  Tensor weight;         // [n]
+  ConstTensor gradient;  // [n]
+  Tensor m, v;           // [n]
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double weight_decay = 0;
+  const StepScalars* scalars = nullptr;  // device memory
+};
+
+namespace cpu {
+void AdamW(Stream& stream, const AdamWArgs& args);
+}  // namespace cpu
+namespace cuda {
+void AdamW(Stream& stream, const AdamWArgs& args);
+}  // namespace cuda
+
+inline void AdamW(Stream& stream, const AdamWArgs& args) {
+  Dispatch(stream, [&] { cpu::AdamW(stream, args); }, [&] { cuda::AdamW(stream, args); });
+}
+
+}  // namespace lycia
+
+#endif  // LYCIA_KERNELS_OPTIMIZER_ADAMW_H_

@@ -1,0 +1,29 @@
+// Comparing tensors in tests: the worst element is named, with its index, both values and what was allowed.
+#ifndef LYCIA_KERNELS_TESTING_COMPARE_H_
+#define LYCIA_KERNELS_TESTING_COMPARE_H_
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/core/tensor.h"
+
+namespace lycia::testing {
+
+// |actual - expected| <= absolute + of_largest * (largest |expected|) + relative * |expected|, for every element.
+struct Tolerance {
+  double absolute = 0;
+  double of_largest = 0;
+  double relative = 0;
+};
+
+// `shape` makes the printed index readable; empty: a flat array. Infinities must be equal, a NaN on either side is a failure.
+::testing::AssertionResult AllNear(const std::vector<double>& actual, const std::vector<double>& expected, const Tolerance& tolerance,
+                                   const Shape& shape = {});
+
+// "[1, 0, 5]" for element `flat` of a tensor of this shape; "[flat]" for an empty shape.
+std::string IndexString(std::int64_t flat, const Shape& shape);
+
+}  // namespace lycia::testing
+
+#endif  // LYCIA_KERNELS_TESTING_COMPARE_H_

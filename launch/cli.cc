@@ -1,0 +1,142 @@
+#include "launch/cli.h"
+
+#include <charconv>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "launch/suggest.h"
+
+namespace lycia {
+namespace {
+
+std::string Try(const CommandSpec& command) { return absl::StrCat("; see `lycia ", command.name, " --help`"); }
+
+std::string Usage(const CommandSpec& command) {
+  return absl::StrCat("lycia ", command.name, command.flags.empty() ? "" : " [--flags]", command.positional.empty() ? "" : " ",
+                      command.positional);
+}
+
+std::string CommandsHelp(std::span<const Command> commands) {
+  std::string text = "lycia: trains large models on many devices\n\nusage: lycia <command> [--flags]\n\ncommands:\n";
+  for (const Command& command : commands) {
+    char line[32];
+    std::snprintf(line, sizeof line, "  %-10s ", command.spec.name.c_str());
+    absl::StrAppend(&text, line, command.spec.summary, "\n");
+  }
+  return text + "\n`lycia <command> --help` explains one. Exit codes: 0 done, 1 failed while running, 2 bad input (nothing was started).\n";
+}
+
+}  // namespace
+
+int ExitCode(const Status& status) {
+  if (status.ok()) return kExitOk;
+  if (absl::IsInvalidArgument(status)) return kExitBadInput;
+  return absl::IsCancelled(status) ? kExitRequeue : kExitFailure;
+}
+
+std::string Arguments::Get(const std::string& flag, std::string_view otherwise) const {
+  const auto found = values_.find(flag);
+  return found == values_.end() ? std::string(otherwise) : found->second.back();
+}
+
+std::vector<std::string> Arguments::All(const std::string& flag) const {
+  const auto found = values_.find(flag);
+  return found == values_.end() ? std::vector<std::string>() : found->second;
+}
+
+StatusOr<std::int64_t> Arguments::GetInteger(const std::string& flag, std::int64_t otherwise, std::int64_t least, std::int64_t most) const {
+  if (!Has(flag)) return otherwise;
+  const std::string text = Get(flag);
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
+    return InvalidArgument("--", flag, "=", text, " must be an integer from ", least, " to ", most);
+  }
+  return value;
+}
+
+StatusOr<Arguments> ParseArguments(const CommandSpec& command, std::span<const std::string> words) {
+  Arguments arguments;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--help" || word == "-h") {
+      arguments.help_ = true;
+      continue;
+    }
+    if (word.size() < 2 || word.compare(0, 2, "--") != 0) {
+      if (command.positional.empty()) return InvalidArgument("unexpected '", word, "'", Try(command));
+      arguments.positional_.push_back(word);
+      continue;
+    }
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(2, equals == std::string::npos ? equals : equals - 2);
+    const FlagSpec* flag = nullptr;
+    std::vector<std::string> names = {"help"};
+    for (const FlagSpec& candidate : command.flags) {
+      names.push_back(candidate.name);
+      if (candidate.name == name) flag = &candidate;
+    }
+    if (flag == nullptr) {
+      const std::string nearest = DidYouMean(name, names);
+      return InvalidArgument("unknown flag --", name, nearest, nearest.empty() ? Try(command) : "");
+    }
+    std::string value;
+    if (flag->value.empty()) {
+      if (equals != std::string::npos) return InvalidArgument("--", name, " takes no value, but got '", word.substr(equals + 1), "'");
+    } else if (equals != std::string::npos) {
+      value = word.substr(equals + 1);
+    } else if (i + 1 < words.size() && words[i + 1].compare(0, 2, "--") != 0) {
+      value = words[++i];
+    } else {
+      return InvalidArgument("--", name, " needs a value: --", name, "=", flag->value);
+    }
+    std::vector<std::string>& values = arguments.values_[name];
+    if (!values.empty() && !flag->repeated) return InvalidArgument("--", name, " is given twice: '", values[0], "' and '", value, "'");
+    values.push_back(value);
+  }
+  for (const FlagSpec& flag : command.flags) {
+    if (flag.required && !arguments.help_ && !arguments.Has(flag.name)) {
+      return InvalidArgument("--", flag.name, "=", flag.value, " is required: ", flag.doc);
+    }
+  }
+  return arguments;
+}
+
+std::string CommandHelp(const CommandSpec& command) {
+  std::string text = absl::StrCat("lycia ", command.name, ": ", command.summary, "\n\nusage: ", Usage(command), "\n");
+  if (!command.flags.empty()) text += "\nflags:\n";
+  for (const FlagSpec& flag : command.flags) {
+    const std::string left = absl::StrCat("--", flag.name, flag.value.empty() ? "" : "=", flag.value);
+    char line[96];
+    std::snprintf(line, sizeof line, "  %-28s ", left.c_str());
+    absl::StrAppend(&text, line, flag.doc, flag.required ? " (required)" : "", flag.repeated ? " (may be repeated)" : "", "\n");
+  }
+  if (!command.details.empty()) absl::StrAppend(&text, "\n", command.details);
+  if (text.back() != '\n') text += '\n';
+  return text;
+}
+
+int RunCommand(std::span<const Command> commands, std::span<const std::string> words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    std::fputs(CommandsHelp(commands).c_str(), words.empty() ? stderr : stdout);
+    return words.empty() ? kExitBadInput : kExitOk;
+  }
+  std::vector<std::string> names;
+  for (const Command& command : commands) {
+    names.push_back(command.spec.name);
+    if (command.spec.name != words[0]) continue;
+    const StatusOr<Arguments> arguments = ParseArguments(command.spec, words.subspan(1));
+    Status status = arguments.status();
+    if (status.ok() && arguments->help()) {
+      std::fputs(CommandHelp(command.spec).c_str(), stdout);
+      return kExitOk;
+    }
+    if (status.ok()) status = command.run(*arguments);
+    if (!status.ok() && !status.message().empty()) std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
+    return ExitCode(status);
+  }
+  std::fprintf(stderr, "lycia: unknown command '%s'%s; `lycia --help` lists all\n", words[0].c_str(), DidYouMean(words[0], names).c_str());
+  return kExitBadInput;
+}
+
+}  // namespace lycia

@@ -1,0 +1,16 @@
+// The commands of `lycia`: one function each, one line each in the table of main.cc.
+#ifndef LYCIA_LAUNCH_COMMANDS_COMMANDS_H_
+#define LYCIA_LAUNCH_COMMANDS_COMMANDS_H_
+
+#include "launch/cli.h"
+
+namespace lycia {
+
+Command TrainCommand();     // train.cc
+Command GenerateCommand();  // generate.cc
+Command ScheduleCommand();  // schedule.cc
+Command DoctorCommand();    // doctor.cc
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_COMMANDS_COMMANDS_H_

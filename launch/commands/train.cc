@@ -1,0 +1,95 @@
+// lycia train --config=FILE [--set key=value]... [--ranks=N] [--resume]
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "launch/commands/commands.h"
+#include "launch/config.h"
+#include "launch/data/text_data.h"
+#include "launch/session.h"
+#include "launch/training_run.h"
+#include "runtime/comm/transports.h"
+
+namespace lycia {
+namespace {
+
+constexpr std::int64_t kMaxThreadRanks = 256;
+
+void OnStopSignal(int) { RequestStop(); }
+
+// SIGTERM and SIGUSR1 ask for a checkpoint and an orderly end; every rank agrees on the step.
+void InstallStopSignals() {
+  struct sigaction action {};
+  action.sa_handler = OnStopSignal;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGUSR1, &action, nullptr);
+}
+
+StatusOr<Config> ReadConfig(const Arguments& arguments) {
+  std::vector<std::string> overrides = arguments.All("set");
+  if (arguments.Has("resume")) overrides.push_back("checkpoint.resume=true");
+  return LoadConfig(arguments.Get("config"), overrides);
+}
+
+StatusOr<TextData> OpenData(const Config& config) {
+  return TextData::Open({.files = config.data.files, .held_out = config.data.held_out, .context = config.model.context,
+                         .batch = config.train.batch, .seed = static_cast<std::uint64_t>(config.data.seed)});
+}
+
+// One rank that MPI started, with its own configuration and text; what is wrong with them is said once, by rank 0.
+Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Session& session) {
+  Status status = read.status();
+  if (arguments.Has("ranks")) {
+    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started this process as one rank of ", session.ranks(),
+                             "; leave --ranks out");
+  }
+  Config config;
+  if (status.ok()) {
+    config = *read;
+    status = ResolveConfig(session.ranks(), config);
+  }
+  StatusOr<TextData> data = absl::UnknownError("not opened");
+  if (status.ok()) {
+    data = OpenData(config);
+    status = data.status();
+  }
+  LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session.world, status));
+  return RunTraining(config, session, *data);
+}
+
+Status Train(const Arguments& arguments) {
+  InstallStopSignals();
+  const StatusOr<Config> read = ReadConfig(arguments);
+  SessionOptions options;
+  if (read.ok()) {
+    options.deadline_seconds = read->watchdog.deadline_seconds;
+    options.board_address = read->watchdog.address;
+  }
+  if (StartedByMpi()) {
+    return RunRanks(options, [&](Session& session) { return TrainMpiRank(arguments, read, session); });
+  }
+  LYCIA_ASSIGN_OR_RETURN(const std::int64_t ranks, arguments.GetInteger("ranks", 1, 1, kMaxThreadRanks));
+  options.thread_ranks = static_cast<int>(ranks);
+  LYCIA_RETURN_IF_ERROR(read.status());
+  Config config = *read;
+  LYCIA_RETURN_IF_ERROR(ResolveConfig(options.thread_ranks, config));
+  // Ranks as threads share one text.
+  LYCIA_ASSIGN_OR_RETURN(const TextData data, OpenData(config));
+  return RunRanks(options, [&](Session& session) { return RunTraining(config, session, data); });
+}
+
+}  // namespace
+
+Command TrainCommand() {
+  return {.spec = {.name = "train",
+                   .summary = "trains a model: under mpirun or srun on their ranks, else on --ranks threads",
+                   .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
+                             {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
+                             {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
+                             {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
+                   .details = ConfigKeysHelp()},
+          .run = Train};
+}
+
+}  // namespace lycia

@@ -1,0 +1,143 @@
+// Config: everything that a training run is told, from a TOML file with strict keys and from --set section.key=value.
+//
+// Every mistake is InvalidArgument with one line: file:line, key, what is wrong, what would work (exit code 2). The keys, their meaning and
+// defaults are one table (config.cc), which `lycia train --help` prints (ConfigKeys).
+#ifndef LYCIA_LAUNCH_CONFIG_H_
+#define LYCIA_LAUNCH_CONFIG_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/core/status.h"
+
+namespace lycia {
+
+struct ModelConfig {
+  std::string kind = "gpt";
+  std::int64_t layers = 4;
+  std::int64_t heads = 4;
+  std::int64_t hidden = 128;   // C
+  std::int64_t context = 128;  // T, tokens of a sequence
+  std::int64_t vocab = 0;      // 0: from the data (256 bytes)
+  std::int64_t ffn = 0;        // 0: 4 * hidden
+  bool tied = true;            // the head is the token embedding
+  double dropout = 0.0;
+  double init_std = 0.02;
+};
+
+struct DataConfig {
+  std::vector<std::string> files;
+  double held_out = 0.1;  // fraction at the end of the text, never trained on
+  std::int64_t seed = 1;
+};
+
+struct TrainConfig {
+  std::int64_t steps = 200;
+  std::int64_t batch = 16;       // sequences of a step, over all replicas
+  std::int64_t micro_batch = 1;  // sequences of a micro-batch
+  std::int64_t seed = 1;         // initialisation and dropout
+  std::string precision = "f32";
+  double lr = 1e-3;
+  double min_lr = 1e-4;
+  std::int64_t warmup_steps = 20;
+  double weight_decay = 0.1;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double clip = 1.0;               // of the global gradient norm; 0: off
+  std::int64_t eval_every = 0;     // steps; 0: only at the end
+  std::int64_t eval_batches = 0;   // global batches of held-out text; 0: all of it
+  std::string recompute = "none";  // none | layers | stage
+  std::int64_t hash_every = 0;     // compare the replicas' weights every k steps; 0: never
+};
+
+struct ParallelConfig {
+  std::string schedule = "1f1b";
+  std::int64_t stages = 1;  // D
+  std::int64_t data = 0;    // W, replicas; 0: ranks / stages
+  std::int64_t pipes = 0;   // 0: what the schedule uses (chimera 2, the others 1)
+  std::string order = "";   // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
+  std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
+  std::string device = "cpu";
+};
+
+struct CheckpointConfig {
+  std::int64_t every = 0;  // steps; 0: only at the end and on SIGTERM or SIGUSR1
+  std::int64_t keep = 2;   // newest k
+  bool resume = false;     // --resume: continue from the newest good checkpoint of output.dir
+};
+
+struct InitConfig {
+  std::string from;  // safetensors file; "": random
+};
+
+struct OutputConfig {
+  std::string dir = "run";
+  std::string metrics = "metrics.jsonl";  // in dir; "": none
+  std::int64_t trace_step = 0;            // this step (from 1) is recorded to trace.json and the step's picture; 0: none
+};
+
+struct WatchdogConfig {
+  double deadline_seconds = 60;  // of one wait; 0: off
+  std::string address;           // where the first host's board listens for other hosts; "": the address of its host name
+};
+
+struct LogConfig {
+  std::int64_t every = 10;  // steps between plain progress lines
+};
+
+struct GenerateConfig {
+  std::int64_t tokens = 200;
+  double temperature = 0.8;
+  std::int64_t top_k = 0;  // 0: all
+  std::string prompt = "\n";
+};
+
+struct Config {
+  ModelConfig model;
+  DataConfig data;
+  TrainConfig train;
+  ParallelConfig parallel;
+  CheckpointConfig checkpoint;
+  InitConfig init;
+  OutputConfig output;
+  WatchdogConfig watchdog;
+  LogConfig log;
+  GenerateConfig generate;
+};
+
+// One line of the table, for help.
+struct ConfigKey {
+  std::string name;           // "train.lr"
+  std::string type;           // "integer", "number", "boolean", "string", "list of strings", "list of integers"
+  std::string default_value;  // as TOML
+  std::string doc;
+};
+std::vector<ConfigKey> ConfigKeys();
+std::string ConfigKeysHelp();  // the table as text
+
+// Reads `path`, then the overrides "section.key=value" in their order (value in TOML syntax; a bare word is a string).
+// Types and the validity of each single key are checked here; what needs several keys, in ResolveConfig.
+StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string> overrides);
+// The same from text; `name` stands for the file in messages.
+StatusOr<Config> ParseConfig(std::string_view text, std::string_view name, std::span<const std::string> overrides);
+
+// Fills in what 0 leaves open (vocab, ffn, data, pipes) and checks the keys against each other and against the number of ranks.
+// Text shorter than a batch is found by TextData::Open, an unwritable folder by PrepareOutputFolder.
+Status ResolveConfig(int ranks, Config& config);
+
+// Micro-batches of one replica in one step (N of the schedule); after ResolveConfig.
+std::int64_t MicroBatchesPerReplica(const Config& config);
+
+// Makes the folder (and its parents) and proves that a file can be written there.
+Status PrepareOutputFolder(const std::string& dir);
+
+// The whole configuration as TOML; ParseConfig reads it back to an equal Config.
+std::string ToToml(const Config& config);
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_CONFIG_H_

@@ -1,0 +1,250 @@
+#include "launch/config_keys.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "parallel/schedule/generators.h"
+
+namespace lycia::internal {
+namespace {
+
+#define AT(member) (+[](Config& config) { return &config.member; })
+
+constexpr double kSizeLimit = 1e15;  // beyond it a product of two sizes would not be exact
+
+Valid Between(double least, double most) { return {.least = least, .most = most}; }
+Valid AtLeast(double least) { return {.least = least, .most = kSizeLimit}; }
+Valid Seed() { return {.least = 0}; }
+Valid Above(double least) { return {.least = least, .above_least = true}; }
+Valid OneOf(std::vector<std::string> words) { return {.one_of = std::move(words)}; }
+Valid Any() { return {}; }
+// A beta or a probability: [0, 1).
+Valid Share() { return {.least = 0, .most = 1, .below_most = true}; }
+
+std::vector<std::string> ScheduleNames() {
+  std::vector<std::string> names;
+  for (const schedule::Generator& generator : schedule::Generators()) names.push_back(generator.name);
+  return names;
+}
+
+std::vector<Key> MakeKeys() {
+  return {
+      {"model.kind", AT(model.kind), OneOf({"gpt"}), "architecture"},
+      {"model.layers", AT(model.layers), Between(1, 10000), "transformer blocks"},
+      {"model.heads", AT(model.heads), Between(1, 10000), "attention heads; divides hidden"},
+      {"model.hidden", AT(model.hidden), Between(1, 1 << 20), "features of a token"},
+      {"model.context", AT(model.context), Between(1, 1 << 24), "tokens of a sequence"},
+      {"model.vocab", AT(model.vocab), Between(0, 1 << 24), "size of the vocabulary; 0: from the data (256 bytes)"},
+      {"model.ffn", AT(model.ffn), Between(0, 1 << 24), "features inside the feed-forward layer; 0: 4 * hidden"},
+      {"model.tied", AT(model.tied), Any(), "the output head shares the token embedding's weights"},
+      {"model.dropout", AT(model.dropout), Share(), "probability of dropping an element"},
+      {"model.init_std", AT(model.init_std), Above(0), "standard deviation of initial weights"},
+
+      {"data.files", AT(data.files), Any(), "text files, read as bytes and joined by newlines"},
+      {"data.held_out", AT(data.held_out), Share(), "fraction at the end of the text that is never trained on"},
+      {"data.seed", AT(data.seed), Seed(), "of the choice of samples"},
+
+      {"train.steps", AT(train.steps), AtLeast(0), "optimizer steps"},
+      {"train.batch", AT(train.batch), Between(1, 1 << 30), "sequences of a step, over all replicas"},
+      {"train.micro_batch", AT(train.micro_batch), Between(1, 1 << 30), "sequences of a micro-batch"},
+      {"train.seed", AT(train.seed), Seed(), "of initialisation and dropout"},
+      {"train.precision", AT(train.precision), OneOf({"f32", "f64"}), "number type of weights and arithmetic"},
+      {"train.lr", AT(train.lr), AtLeast(0), "learning rate after warm-up"},
+      {"train.min_lr", AT(train.min_lr), AtLeast(0), "learning rate at the last step (cosine)"},
+      {"train.warmup_steps", AT(train.warmup_steps), AtLeast(0), "steps of linear warm-up"},
+      {"train.weight_decay", AT(train.weight_decay), AtLeast(0), "decoupled decay of matrices"},
+      {"train.beta1", AT(train.beta1), Share(), "AdamW's average of gradients"},
+      {"train.beta2", AT(train.beta2), Share(), "AdamW's average of squared gradients"},
+      {"train.eps", AT(train.eps), Above(0), "AdamW's epsilon"},
+      {"train.clip", AT(train.clip), AtLeast(0), "largest global gradient norm; 0: off"},
+      {"train.eval_every", AT(train.eval_every), AtLeast(0), "steps between evaluations; 0: only at the end"},
+      {"train.eval_batches", AT(train.eval_batches), AtLeast(0), "global batches of an evaluation; 0: all held-out text"},
+      {"train.recompute", AT(train.recompute), OneOf({"none", "layers", "stage"}), "what backward computes again instead of keeping it"},
+      {"train.hash_every", AT(train.hash_every), AtLeast(0), "steps between comparisons of the replicas' weights; 0: never"},
+
+      {"parallel.schedule", AT(parallel.schedule), OneOf(ScheduleNames()), "pipeline schedule"},
+      {"parallel.stages", AT(parallel.stages), Between(1, 10000), "pipeline stages (workers of one replica)"},
+      {"parallel.data", AT(parallel.data), Between(0, 1 << 20), "data-parallel replicas; 0: ranks / stages"},
+      {"parallel.pipes", AT(parallel.pipes), Between(0, 10000), "pipelines; 0: what the schedule uses (chimera 2, the others 1)"},
+      {"parallel.order", AT(parallel.order), Any(),
+       "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
+      {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage, e.g. [2, 1, 1]; \"auto\": by cost"},
+      {"parallel.device", AT(parallel.device), OneOf({"cpu"}), "where to compute"},
+
+      {"checkpoint.every", AT(checkpoint.every), AtLeast(0), "steps between checkpoints; 0: only at the end and on SIGTERM or SIGUSR1"},
+      {"checkpoint.keep", AT(checkpoint.keep), AtLeast(1), "newest checkpoints that are kept"},
+      {"checkpoint.resume", AT(checkpoint.resume), Any(), "continue from the newest good checkpoint of output.dir (also --resume)"},
+      {"init.from", AT(init.from), Any(), "safetensors file with initial weights (GPT-2 names); \"\": random"},
+
+      {"output.dir", AT(output.dir), Any(), "folder of everything that the run writes"},
+      {"output.metrics", AT(output.metrics), Any(), "file of metrics inside it; \"\": none"},
+      {"output.trace_step", AT(output.trace_step), AtLeast(0), "step (from 1) that is recorded as a trace and a picture; 0: none"},
+
+      {"watchdog.deadline_seconds", AT(watchdog.deadline_seconds), Between(0, 1e7), "longest wait before a hang is diagnosed; 0: off"},
+      {"watchdog.address", AT(watchdog.address), Any(),
+       "address on which the first host's board listens for other hosts; \"\": that of its host name"},
+      {"log.every", AT(log.every), AtLeast(1), "steps between plain progress lines"},
+
+      {"generate.tokens", AT(generate.tokens), AtLeast(0), "tokens of a sample"},
+      {"generate.temperature", AT(generate.temperature), AtLeast(0), "0: always the likeliest token"},
+      {"generate.top_k", AT(generate.top_k), AtLeast(0), "draw among the k likeliest tokens; 0: all"},
+      {"generate.prompt", AT(generate.prompt), Any(), "text that the sample continues"},
+  };
+}
+
+#undef AT
+
+std::string Text(std::int64_t value) { return absl::StrCat(value); }
+std::string Text(bool value) { return value ? "true" : "false"; }
+
+// The shortest text that reads back to the same number, with a '.' or an exponent so that it stays a float.
+std::string Text(double value) {
+  char digits[32];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  std::string text(digits, end);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+std::string Text(const std::string& value) {
+  std::string text = "\"";
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      text += '\\';
+      text += c;
+    } else if (c == '\n') {
+      text += "\\n";
+    } else if (byte < 0x20 || byte == 0x7F) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\u%04X", byte);
+      text += escape;
+    } else {
+      text += c;
+    }
+  }
+  return text + "\"";
+}
+
+template <typename T>
+std::string Text(const std::vector<T>& values) {
+  std::vector<std::string> texts;
+  for (const T& value : values) texts.push_back(Text(value));
+  return absl::StrCat("[", absl::StrJoin(texts, ", "), "]");
+}
+
+// A bound without a fraction prints as an integer: 1048576, not 1.04858e+06.
+std::string BoundText(double bound) {
+  return bound == std::floor(bound) && std::fabs(bound) <= kSizeLimit ? absl::StrCat(static_cast<std::int64_t>(bound)) : Text(bound);
+}
+
+std::string NumberProblem(const Valid& valid, double value, const std::string& text) {
+  if (!std::isfinite(value)) return absl::StrCat("must be finite, not ", text);
+  if (value < valid.least) return absl::StrCat("must be at least ", BoundText(valid.least), ", not ", text);
+  if (valid.above_least && value == valid.least) return absl::StrCat("must be above ", BoundText(valid.least), ", not ", text);
+  if (value > valid.most) return absl::StrCat("must be at most ", BoundText(valid.most), ", not ", text);
+  if (valid.below_most && value == valid.most) return absl::StrCat("must be below ", BoundText(valid.most), ", not ", text);
+  return "";
+}
+
+std::string ProblemOf(const Valid& valid, std::int64_t value) { return NumberProblem(valid, static_cast<double>(value), Text(value)); }
+std::string ProblemOf(const Valid& valid, double value) { return NumberProblem(valid, value, Text(value)); }
+std::string ProblemOf(const Valid&, bool) { return ""; }
+std::string ProblemOf(const Valid& valid, const std::string& value) {
+  if (valid.one_of.empty()) return "";
+  for (const std::string& word : valid.one_of) {
+    if (word == value) return "";
+  }
+  return absl::StrCat("must be one of ", absl::StrJoin(valid.one_of, ", "), ", not '", value, "'");
+}
+std::string ProblemOf(const Valid&, const std::vector<std::string>&) { return ""; }
+std::string ProblemOf(const Valid& valid, const std::vector<std::int64_t>& values) {
+  for (const std::int64_t value : values) {
+    if (std::string problem = ProblemOf(valid, value); !problem.empty()) return problem;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::span<const Key> Keys() {
+  static const std::vector<Key>& keys = *new std::vector<Key>(MakeKeys());  // constant; never destroyed
+  return keys;
+}
+
+const Key* FindKey(std::string_view name) {
+  for (const Key& key : Keys()) {
+    if (key.name == name) return &key;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> KeyNames() {
+  std::vector<std::string> names;
+  for (const Key& key : Keys()) names.push_back(key.name);
+  return names;
+}
+
+std::string TypeName(const Key& key) {
+  static constexpr const char* kNames[] = {"an integer", "a number", "true or false", "a string", "a list of strings", "a list of integers"};
+  return kNames[key.place.index()];
+}
+
+std::string ValueText(const Key& key, const Config& config) {
+  Config& readable = const_cast<Config&>(config);  // places are written for both directions; nothing is changed here
+  return std::visit(
+      [&](auto at) {
+        const auto& value = *at(readable);
+        if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::vector<std::int64_t>>) {
+          if (value.empty()) return std::string("\"auto\"");
+        }
+        return Text(value);
+      },
+      key.place);
+}
+
+std::string Problem(const Key& key, const Config& config) {
+  return std::visit([&](auto at) { return ProblemOf(key.valid, *at(const_cast<Config&>(config))); }, key.place);
+}
+
+}  // namespace lycia::internal
+
+namespace lycia {
+
+std::vector<ConfigKey> ConfigKeys() {
+  std::vector<ConfigKey> keys;
+  const Config defaults;
+  for (const internal::Key& key : internal::Keys()) {
+    keys.push_back({key.name, internal::TypeName(key), internal::ValueText(key, defaults), key.doc});
+    if (!key.valid.one_of.empty()) keys.back().doc += absl::StrCat(" (", absl::StrJoin(key.valid.one_of, ", "), ")");
+  }
+  return keys;
+}
+
+std::string ConfigKeysHelp() {
+  std::string text;
+  for (const ConfigKey& key : ConfigKeys()) {
+    char line[64];
+    std::snprintf(line, sizeof line, "  %-26s %-12s ", key.name.c_str(), key.default_value.c_str());
+    absl::StrAppend(&text, line, key.doc, "\n");
+  }
+  return text;
+}
+
+std::string ToToml(const Config& config) {
+  std::string text, section;
+  for (const internal::Key& key : internal::Keys()) {
+    const std::size_t dot = key.name.find('.');
+    if (const std::string of = key.name.substr(0, dot); of != section) {
+      absl::StrAppend(&text, section.empty() ? "" : "\n", "[", of, "]\n");
+      section = of;
+    }
+    absl::StrAppend(&text, key.name.substr(dot + 1), " = ", internal::ValueText(key, config), "\n");
+  }
+  return text;
+}
+
+}  // namespace lycia

@@ -1,0 +1,205 @@
+// A wrong configuration must end before training with one line that says where, what and what would work; a right one must be read back
+// as it was written.
+#include "launch/config.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <set>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "launch/cli.h"
+
+namespace lycia {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+StatusOr<Config> Parse(std::string_view text, std::vector<std::string> overrides = {}) { return ParseConfig(text, "run.toml", overrides); }
+
+// The message of the mistake; checks that it is one line of bad input.
+std::string Mistake(const Status& status) {
+  EXPECT_EQ(ExitCode(status), kExitBadInput) << status;
+  EXPECT_THAT(std::string(status.message()), Not(HasSubstr("\n")));
+  return std::string(status.message());
+}
+std::string Mistake(std::string_view text, std::vector<std::string> overrides = {}) { return Mistake(Parse(text, overrides).status()); }
+
+// The mistake that ResolveConfig finds after `overrides`.
+std::string Misfit(int ranks, std::vector<std::string> overrides) {
+  StatusOr<Config> config = Parse("", overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? Mistake(ResolveConfig(ranks, *config)) : "";
+}
+
+TEST(Config, ReadsEveryTypeFromItsSection) {
+  const StatusOr<Config> config = Parse(R"(
+[model]
+layers = 6
+tied = false
+dropout = 0.25
+[train]
+lr = 1          # an integer serves as a number
+[data]
+files = ["a.txt", "b.txt"]
+[parallel]
+schedule = "chimera"
+partition = [2, 1, 1, 2]
+[generate]
+prompt = "To be,\n\"or\""
+)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->model.layers, 6);
+  EXPECT_FALSE(config->model.tied);
+  EXPECT_EQ(config->model.dropout, 0.25);
+  EXPECT_EQ(config->train.lr, 1.0);
+  EXPECT_EQ(config->data.files, (std::vector<std::string>{"a.txt", "b.txt"}));
+  EXPECT_EQ(config->parallel.schedule, "chimera");
+  EXPECT_EQ(config->parallel.partition, (std::vector<std::int64_t>{2, 1, 1, 2}));
+  EXPECT_EQ(config->generate.prompt, "To be,\n\"or\"");
+  EXPECT_EQ(config->train.batch, TrainConfig().batch);  // untouched keys keep their defaults
+}
+
+TEST(Config, AnyValueSurvivesToTomlAndBack) {
+  // Every key away from its default, with values that a careless writer or reader would lose.
+  const std::vector<std::string> overrides = {
+      "model.layers=7", "model.heads=3", "model.hidden=96", "model.context=33", "model.vocab=300", "model.ffn=100", "model.tied=false",
+      "model.dropout=0.1", "model.init_std=1e-5", "data.files=[\"a b\", 'c\\d']", "data.held_out=0.333333333333333314829616256247",
+      "data.seed=9007199254740993", "train.steps=3", "train.batch=6", "train.micro_batch=2", "train.seed=5", "train.precision=f64",
+      "train.lr=0.30000000000000004", "train.min_lr=1e-20", "train.warmup_steps=1", "train.weight_decay=0", "train.beta1=0.5",
+      "train.beta2=0.25", "train.eps=1e-300", "train.clip=2", "train.eval_every=4", "train.eval_batches=2", "train.recompute=stage",
+      "train.hash_every=9", "parallel.schedule=chimera", "parallel.stages=2", "parallel.data=3", "parallel.pipes=2",
+      "parallel.order=pipeline,data", "parallel.partition=[3, 4]", "checkpoint.every=5", "checkpoint.keep=4", "checkpoint.resume=true",
+      "init.from=/some/where.safetensors", "output.dir=a \"quoted\" \x01 \xc3\xa9", "output.metrics=", "output.trace_step=2",
+      "watchdog.deadline_seconds=0.5", "watchdog.address=10.0.0.1", "log.every=3", "generate.tokens=1", "generate.temperature=0",
+      "generate.top_k=40", "generate.prompt=\"\\t\\n\\\\\""};
+  const StatusOr<Config> config = Parse("", overrides);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const std::string text = ToToml(*config), defaults = ToToml(Config());
+  const StatusOr<Config> again = Parse(text);
+  ASSERT_TRUE(again.ok()) << again.status() << "\n" << text;
+  EXPECT_EQ(ToToml(*again), text);
+  EXPECT_EQ(again->train.lr, 0.30000000000000004);
+  EXPECT_EQ(again->data.seed, 9007199254740993);
+  EXPECT_EQ(again->output.dir, "a \"quoted\" \x01 \xc3\xa9");
+  EXPECT_EQ(again->generate.prompt, "\t\n\\");
+  EXPECT_EQ(again->data.files, (std::vector<std::string>{"a b", "c\\d"}));
+  // No key was forgotten above: every line but the section headings and model.kind (which has one value) differs from the defaults.
+  std::istringstream changed(text), original(defaults);
+  std::string one, other;
+  while (std::getline(changed, one) && std::getline(original, other)) {
+    if (!one.empty() && one[0] != '[' && one.rfind("kind", 0) != 0 && one.rfind("device", 0) != 0) EXPECT_NE(one, other);
+  }
+}
+
+TEST(Config, HelpListsEveryKeyOnce) {
+  std::set<std::string> names;
+  for (const ConfigKey& key : ConfigKeys()) {
+    EXPECT_TRUE(names.insert(key.name).second) << key.name;
+    EXPECT_FALSE(key.doc.empty()) << key.name;
+    EXPECT_THAT(ConfigKeysHelp(), HasSubstr(key.name));
+  }
+  EXPECT_EQ(names.count("train.micro_batch"), 1u);
+  EXPECT_THAT(ConfigKeysHelp(), HasSubstr("chimera"));
+}
+
+TEST(Config, AnUnknownKeyIsRefusedWithItsLineAndTheNearestOne) {
+  EXPECT_EQ(Mistake("[train]\nstep = 3\n"), "run.toml:2: unknown key 'train.step'; did you mean 'train.steps'?");
+  EXPECT_THAT(Mistake("[train]\nsteps = 3\n\nmicrobatch = 2\n"), AllOf(HasSubstr("run.toml:4:"), HasSubstr("'train.micro_batch'")));
+  EXPECT_THAT(Mistake("[model]\nlr = 3\n"), HasSubstr("did you mean 'train.lr'?"));
+  EXPECT_THAT(Mistake("[trian]\nlr = 3\n"), AllOf(HasSubstr("run.toml:1: unknown section [trian]"), HasSubstr("'train'")));
+  EXPECT_THAT(Mistake("steps = 3\n"), HasSubstr("run.toml:1: unknown key 'steps'; did you mean 'train.steps'?"));
+  EXPECT_THAT(Mistake("[train]\nfrobnicate = 1\n"), AllOf(HasSubstr("'train.frobnicate'"), Not(HasSubstr("did you mean"))));
+  EXPECT_THAT(Mistake("", {"train.learning=1"}), HasSubstr("--set train.learning=1: unknown key"));
+  EXPECT_THAT(Mistake("[train.lr]\nx = 1\n"), HasSubstr("train.lr must be a number, not a table"));
+  EXPECT_THAT(Mistake("train = 3\n"), HasSubstr("write [train]"));
+}
+
+TEST(Config, TheFirstMistakeInTheFileIsTheOneReported) {
+  EXPECT_THAT(Mistake("[train]\nzzzzz = 1\n[data]\naaaaa = 1\n"), HasSubstr("run.toml:2:"));
+}
+
+TEST(Config, AWrongTypeOrValueNamesItsPlace) {
+  EXPECT_EQ(Mistake("[train]\n\nlr = \"fast\"\n"), "run.toml:3: train.lr must be a number, not a string");
+  EXPECT_THAT(Mistake("[train]\nsteps = 1.5\n"), HasSubstr("train.steps must be an integer, not a number with a fraction"));
+  EXPECT_THAT(Mistake("[train]\nsteps = -1\n"), HasSubstr("must be at least 0, not -1"));
+  EXPECT_THAT(Mistake("[train]\nbeta1 = 1.0\n"), HasSubstr("must be below 1, not 1.0"));
+  EXPECT_THAT(Mistake("[train]\neps = 0\n"), HasSubstr("must be above 0, not 0.0"));
+  EXPECT_THAT(Mistake("[train]\nlr = nan\n"), HasSubstr("must be finite"));
+  EXPECT_THAT(Mistake("[train]\nprecision = \"f16\"\n"), HasSubstr("must be one of f32, f64, not 'f16'"));
+  EXPECT_THAT(Mistake("[parallel]\nschedule = \"chimaera\"\n"), HasSubstr("must be one of gpipe, 1f1b, chimera"));
+  EXPECT_THAT(Mistake("[parallel]\npartition = [1, -2]\n"), HasSubstr("must be at least 0, not -2"));
+  EXPECT_THAT(Mistake("[data]\nfiles = [1]\n"), HasSubstr("data.files must be a list of strings"));
+  EXPECT_THAT(Mistake("[train\n"), HasSubstr("run.toml:1: not valid TOML"));
+  EXPECT_THAT(Mistake("[train]\nlr = 1\nlr = 2\n"), HasSubstr("run.toml:3: not valid TOML"));
+}
+
+TEST(Config, OverridesWinInTheirOrderAndTakeBareWords) {
+  const StatusOr<Config> config =
+      Parse("[train]\nlr = 0.5\n", {"train.lr=0.25", "train.lr=0.125", "output.dir=runs/a.b", "data.files=a.txt", "parallel.partition=auto"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->train.lr, 0.125);
+  EXPECT_EQ(config->output.dir, "runs/a.b");
+  EXPECT_EQ(config->data.files, std::vector<std::string>{"a.txt"});
+  EXPECT_EQ(Parse("", {"output.dir=2024"})->output.dir, "2024");  // a string key takes what looks like a number
+  EXPECT_THAT(Mistake("", {"train.lr"}), HasSubstr("section.key=value"));
+  EXPECT_THAT(Mistake("", {"train.steps=many"}), HasSubstr("--set train.steps=many: train.steps must be an integer, not a string"));
+  EXPECT_THAT(Mistake("", {"train.steps="}), HasSubstr("no valid TOML value"));
+  EXPECT_THAT(Mistake("", {"data.files=[\"a\""}), HasSubstr("no valid TOML value"));
+  EXPECT_THAT(Mistake("", {"train.steps=3\ntrain = 4"}).substr(0, 6), "--set ");  // one value only, not a second line of TOML
+}
+
+TEST(Config, AMissingFileIsBadInput) {
+  EXPECT_THAT(Mistake(LoadConfig("/nowhere/run.toml", {}).status()), HasSubstr("/nowhere/run.toml is missing"));
+}
+
+TEST(ResolveConfig, FillsWhatZeroLeavesOpen) {
+  StatusOr<Config> config = Parse("", {"parallel.stages=2", "parallel.schedule=chimera", "train.batch=24", "train.micro_batch=2"});
+  ASSERT_TRUE(ResolveConfig(6, *config).ok()) << ResolveConfig(6, *config);
+  EXPECT_EQ(config->model.vocab, 256);
+  EXPECT_EQ(config->model.ffn, 4 * config->model.hidden);
+  EXPECT_EQ(config->parallel.data, 3);
+  EXPECT_EQ(config->parallel.pipes, 2);
+  EXPECT_EQ(MicroBatchesPerReplica(*config), 4);
+  const std::string once = ToToml(*config);
+  ASSERT_TRUE(ResolveConfig(6, *config).ok());  // what was resolved stays resolved
+  EXPECT_EQ(ToToml(*config), once);
+}
+
+TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
+  EXPECT_THAT(Misfit(1, {"model.heads=5", "model.hidden=128"}), AllOf(HasSubstr("heads = 5"), HasSubstr("use heads = 4 or hidden = 130")));
+  EXPECT_THAT(Misfit(1, {"model.vocab=100"}), HasSubstr("256"));
+  EXPECT_THAT(Misfit(2, {"train.batch=10", "train.micro_batch=4"}), AllOf(HasSubstr("2 replicas = 8"), HasSubstr("use batch = 8 or 16")));
+  EXPECT_THAT(Misfit(1, {"train.batch=2", "train.micro_batch=4"}), HasSubstr("use batch = 4"));
+  EXPECT_THAT(Misfit(3, {"parallel.schedule=chimera", "parallel.stages=3"}), AllOf(HasSubstr("even"), HasSubstr("use 2 or 4")));
+  EXPECT_THAT(Misfit(4, {"parallel.schedule=chimera", "parallel.stages=4", "parallel.pipes=3"}), HasSubstr("use one of 2, 4"));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.pipes=2"}), HasSubstr("pipes"));
+  EXPECT_THAT(Misfit(6, {"parallel.stages=4"}), AllOf(HasSubstr("6 ranks"), HasSubstr("start 4 or 8 ranks")));
+  EXPECT_THAT(Misfit(4, {"parallel.stages=2", "parallel.data=3"}), AllOf(HasSubstr("needs 6 ranks"), HasSubstr("there are 4")));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.order=pipeline,date"}), HasSubstr("parallel.order"));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.partition=[1, 1]"}), AllOf(HasSubstr("gives 2 blocks"), HasSubstr("layers = 4")));
+  EXPECT_THAT(Misfit(1, {"train.lr=0.1", "train.min_lr=0.2"}), HasSubstr("min_lr"));
+  EXPECT_THAT(Misfit(1, {"train.steps=5", "train.warmup_steps=6"}), HasSubstr("at most 5"));
+  EXPECT_THAT(Misfit(1, {"output.trace_step=1000"}), HasSubstr("never reached"));
+  EXPECT_THAT(Misfit(1, {"output.dir="}), HasSubstr("output.dir is empty"));
+  EXPECT_THAT(Misfit(1, {"output.metrics=../m"}), HasSubstr("without '/'"));
+}
+
+TEST(PrepareOutputFolder, MakesParentsAndRefusesWhatCannotBeWritten) {
+  const std::string folder = ::testing::TempDir() + "/config_test_" + std::to_string(getpid());
+  ASSERT_TRUE(PrepareOutputFolder(folder + "/a/b").ok());
+  std::ofstream(folder + "/a/b/file") << "x";
+  EXPECT_TRUE(std::ifstream(folder + "/a/b/file").good());
+  EXPECT_FALSE(std::ifstream(folder + "/a/b/.writable").good());
+  // A file stands where the folder should be: refused also for root.
+  EXPECT_THAT(Mistake(PrepareOutputFolder(folder + "/a/b/file")), HasSubstr("output.dir"));
+  EXPECT_THAT(Mistake(PrepareOutputFolder(folder + "/a/b/file/c")), HasSubstr("output.dir"));
+  EXPECT_THAT(Mistake(PrepareOutputFolder("/proc/lycia")), HasSubstr("/proc/lycia"));
+}
+
+}  // namespace
+}  // namespace lycia

@@ -1,0 +1,20 @@
+// lycia: the one program. Commands are one line each in the table below.
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "kernels/gemm/blas_core.h"
+#include "launch/cli.h"
+#include "launch/commands/commands.h"
+
+int main(int argc, char** argv) {
+  // Before anything else: the BLAS reads its kernel choice while it is loaded, so this may start the program anew.
+  if (const lycia::Status status = lycia::EnsureBlasEnvironment(argv, environ); !status.ok()) {
+    std::fprintf(stderr, "lycia: %s\n", std::string(status.message()).c_str());
+  }
+  const std::array<lycia::Command, 4> commands = {lycia::TrainCommand(), lycia::ScheduleCommand(), lycia::GenerateCommand(), lycia::DoctorCommand()};
+  return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc));
+}

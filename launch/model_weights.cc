@@ -1,0 +1,126 @@
+#include "launch/model_weights.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace lycia {
+namespace {
+
+constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/";
+
+void* ElementAt(const Tensor& tensor, std::int64_t element) {
+  return tensor.data == nullptr ? nullptr : static_cast<char*>(tensor.data) + element * SizeOf(tensor.dtype);
+}
+
+float FromBf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+
+float FromF16(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 0x1F, mantissa = bits & 0x3FF;
+  float value;
+  if (exponent == 0) {
+    value = std::ldexp(static_cast<float>(mantissa), -24);
+  } else if (exponent == 31) {
+    value = mantissa == 0 ? INFINITY : NAN;
+  } else {
+    value = std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+  }
+  return (bits & 0x8000) != 0 ? -value : value;
+}
+
+template <typename From, typename Convert>
+void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert) {
+  DispatchFloat(to.dtype, [&]<typename T>() {
+    for (std::int64_t i = 0; i < to.elements(); ++i) {
+      From value;
+      std::memcpy(&value, bytes.data() + i * static_cast<std::int64_t>(sizeof(From)), sizeof(From));
+      to.as<T>()[i] = static_cast<T>(convert(value));
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<Piece> CheckpointPieces(Trainer& trainer) {
+  std::vector<Piece> pieces;
+  for (const int g : trainer.store().local_groups()) {
+    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
+    const Tensor weights = trainer.store().flat_weights(g);
+    for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
+      const PlacedParameter& p = *segment.parameter;
+      const std::int64_t in_flat = p.offset + segment.begin, in_shard = in_flat - shard.begin;
+      auto add = [&](std::string_view kind, const Tensor& tensor, std::int64_t element) {
+        pieces.push_back({.name = StrCat(kind, p.spec.name), .dtype = tensor.dtype, .logical_shape = p.spec.shape, .begin = segment.begin,
+                          .end = segment.end, .data = ElementAt(tensor, element)});
+      };
+      add(kWeight, weights, in_flat);
+      add(kM, shard.m, in_shard);
+      add(kV, shard.v, in_shard);
+    }
+  }
+  return pieces;
+}
+
+Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
+  std::vector<Piece> pieces;
+  for (const Piece& piece : CheckpointPieces(trainer)) {
+    if (!piece.name.starts_with(kWeight)) pieces.push_back(piece);
+  }
+  for (const int g : trainer.store().local_groups()) {
+    for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
+      const Tensor weight = trainer.store().weight(p.spec.name);
+      pieces.push_back({.name = StrCat(kWeight, p.spec.name), .dtype = weight.dtype, .logical_shape = p.spec.shape, .begin = 0,
+                        .end = p.elements, .data = weight.data});
+    }
+  }
+  return checkpoint.Load(pieces);
+}
+
+Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
+  StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
+  if (!entry.ok()) entry = model.Find("transformer." + name);
+  if (!entry.ok()) return InvalidArgument("the model file has no tensor ", name, " (nor transformer.", name, ")");
+  const TensorView& view = *entry->tensor;
+  if (!(view.shape == shape)) {
+    return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has shape ", view.shape.ToString(), ", the configured model needs ",
+                           shape.ToString(), "; change [model] to fit the file");
+  }
+  if (!view.dtype.has_value()) return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
+  std::vector<char> bytes(static_cast<std::size_t>(view.bytes));
+  LYCIA_RETURN_IF_ERROR(entry->file->Read(view, 0, shape.elements(), bytes.data()));
+  switch (*view.dtype) {
+    case DType::kF32: ConvertTo<float>(bytes, to, [](float v) { return v; }); return OkStatus();
+    case DType::kF64: ConvertTo<double>(bytes, to, [](double v) { return v; }); return OkStatus();
+    case DType::kBF16: ConvertTo<std::uint16_t>(bytes, to, FromBf16); return OkStatus();
+    case DType::kF16: ConvertTo<std::uint16_t>(bytes, to, FromF16); return OkStatus();
+    default: break;
+  }
+  return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
+}
+
+Status LoadModelWeights(const std::string& path, Trainer& trainer) {
+  StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
+  if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
+  for (const int g : trainer.store().local_groups()) {
+    for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
+      LYCIA_RETURN_IF_ERROR(ReadModelTensor(*model, p.spec.name, p.spec.shape, trainer.store().weight(p.spec.name)));
+    }
+  }
+  return OkStatus();
+}
+
+Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {
+  std::vector<TensorSource> sources;
+  for (const LogicalTensor& tensor : checkpoint.tensors()) {
+    if (!tensor.name.starts_with(kWeight)) continue;
+    const std::int64_t element_bytes = SizeOf(tensor.spec.dtype);
+    sources.push_back({.name = tensor.name.substr(kWeight.size()), .spec = tensor.spec,
+                       .read = [&checkpoint, name = tensor.name, element_bytes](std::int64_t first_byte, std::int64_t bytes, void* to) {
+                         return checkpoint.ReadRange(name, first_byte / element_bytes, (first_byte + bytes) / element_bytes, to);
+                       }});
+  }
+  LYCIA_RETURN_IF_ERROR(WriteSafetensors(path, sources, {{"format", "pt"}}).status());
+  return OkStatus();
+}
+
+}  // namespace lycia

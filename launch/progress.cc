@@ -1,0 +1,138 @@
+#include "launch/progress.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+namespace lycia {
+namespace {
+
+constexpr double kNewShare = 0.1;  // of the newest step in a moving average
+
+// JSON has no NaN or infinity: null stands for both. `text` holds 32 bytes.
+const char* Number(double value, char* text) {
+  if (!std::isfinite(value)) return "null";
+  std::snprintf(text, 32, "%.9g", value);
+  return text;
+}
+
+void Average(double& average, double value) { average = average == 0 ? value : (1 - kNewShare) * average + kNewShare * value; }
+
+// Every line begins with {"step":N, ; -1 for any other.
+std::int64_t StepOfLine(const std::string& line) {
+  static constexpr char kOpening[] = "{\"step\":";
+  if (line.compare(0, sizeof kOpening - 1, kOpening) != 0 || line.back() != '}') return -1;
+  return std::strtoll(line.c_str() + sizeof kOpening - 1, nullptr, 10);
+}
+
+std::string SystemReason() { return std::strerror(errno); }
+
+// Rewrites the file without the lines of steps after `step`, by way of a temporary name, so that a kill here loses nothing.
+Status DropLaterLines(const std::string& path, std::int64_t step) {
+  std::ifstream in(path);
+  if (!in) return OkStatus();  // nothing was written yet
+  const std::string temporary = path + ".tmp";
+  std::ofstream out(temporary, std::ios::trunc);
+  std::string line;
+  while (std::getline(in, line)) {
+    const std::int64_t of = line.empty() ? -1 : StepOfLine(line);
+    if (of >= 0 && of <= step) out << line << '\n';
+  }
+  out.close();
+  if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    return InvalidArgument("metrics file ", path, " cannot be rewritten: ", SystemReason());
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+StatusOr<MetricsWriter> MetricsWriter::Open(const std::string& path, std::int64_t resumed_step) {
+  if (resumed_step > 0) LYCIA_RETURN_IF_ERROR(DropLaterLines(path, resumed_step));
+  MetricsWriter writer;
+  writer.file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (resumed_step > 0 ? 0 : O_TRUNC), 0644);
+  if (writer.file_ < 0) return InvalidArgument("metrics file ", path, " cannot be opened: ", SystemReason());
+  return writer;
+}
+
+MetricsWriter::MetricsWriter(MetricsWriter&& other) noexcept : file_(std::exchange(other.file_, -1)) {}
+MetricsWriter& MetricsWriter::operator=(MetricsWriter&& other) noexcept {
+  std::swap(file_, other.file_);
+  return *this;
+}
+MetricsWriter::~MetricsWriter() {
+  if (file_ >= 0) close(file_);
+}
+
+Status MetricsWriter::Write(const StepMetrics& m) {
+  char line[512], loss[32], lr[32], norm[32], rate[32], seconds[32], share[32];
+  const int bytes = std::snprintf(line, sizeof line,
+                                  "{\"step\":%" PRId64 ",\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"tokens\":%" PRId64
+                                  ",\"tokens_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s}\n",
+                                  m.step, Number(m.loss, loss), Number(m.lr, lr), Number(m.grad_norm, norm), m.tokens,
+                                  Number(m.tokens_per_second, rate), Number(m.step_seconds, seconds),
+                                  Number(m.mfu_or_peak_share, share));
+  return WriteLine(line, bytes);
+}
+
+Status MetricsWriter::WriteEvaluation(std::int64_t step, double held_out_loss, std::int64_t held_out_tokens) {
+  char line[160], loss[32];
+  const int bytes = std::snprintf(line, sizeof line, "{\"step\":%" PRId64 ",\"held_out_loss\":%s,\"held_out_tokens\":%" PRId64 "}\n", step,
+                                  Number(held_out_loss, loss), held_out_tokens);
+  return WriteLine(line, bytes);
+}
+
+Status MetricsWriter::WriteLine(const char* line, int bytes) {
+  if (file_ < 0) return OkStatus();
+  for (int done = 0; done < bytes;) {
+    const ssize_t written = write(file_, line + done, static_cast<std::size_t>(bytes - done));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return absl::UnavailableError(absl::StrCat("metrics cannot be written: ", SystemReason()));
+    done += static_cast<int>(written);
+  }
+  return OkStatus();
+}
+
+ProgressLine::ProgressLine(const Options& options)
+    : options_(options), terminal_(options.terminal >= 0 ? options.terminal == 1 : isatty(fileno(options.out)) == 1) {}
+
+void ProgressLine::Step(const StepMetrics& m) {
+  Average(seconds_a_step_, m.step_seconds);
+  Average(tokens_per_second_, m.tokens_per_second);
+  const bool last = m.step >= options_.steps;
+  if (!terminal_ && !last && m.step % options_.every != 0) return;
+  const auto left = static_cast<std::int64_t>(std::ceil(static_cast<double>(options_.steps - m.step) * seconds_a_step_));
+  char eta[32];
+  if (left >= 3600) {
+    std::snprintf(eta, sizeof eta, "%" PRId64 ":%02d:%02d", left / 3600, static_cast<int>(left / 60 % 60), static_cast<int>(left % 60));
+  } else {
+    std::snprintf(eta, sizeof eta, "%02d:%02d", static_cast<int>(left / 60), static_cast<int>(left % 60));
+  }
+  const bool thousands = tokens_per_second_ >= 1000;
+  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  %.*f%s tokens/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
+               options_.steps, m.loss, thousands ? 2 : 0, thousands ? tokens_per_second_ / 1000 : tokens_per_second_, thousands ? "k" : "",
+               eta, terminal_ ? "" : "\n");
+  std::fflush(options_.out);
+  open_ = terminal_;
+}
+
+void ProgressLine::Message(const std::string& text) {
+  std::fprintf(options_.out, "%s%s\n", open_ ? "\r\x1b[K" : "", text.c_str());
+  std::fflush(options_.out);
+  open_ = false;
+}
+
+void ProgressLine::Finish() {
+  if (open_) std::fputc('\n', options_.out);
+  std::fflush(options_.out);
+  open_ = false;
+}
+
+}  // namespace lycia

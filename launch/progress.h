@@ -1,0 +1,74 @@
+// What a run tells while it runs: a progress line for people and metrics.jsonl for programs.
+// Neither allocates after it was opened.
+#ifndef LYCIA_LAUNCH_PROGRESS_H_
+#define LYCIA_LAUNCH_PROGRESS_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "runtime/core/status.h"
+
+namespace lycia {
+
+struct StepMetrics {
+  std::int64_t step = 0;   // from 1
+  double loss = 0;         // nats per token, of the step's global batch
+  double lr = 0;
+  double grad_norm = 0;    // before clipping
+  std::int64_t tokens = 0; // since the run's first step, resumed ones included
+  double tokens_per_second = 0;
+  double step_seconds = 0;
+  double mfu_or_peak_share = 0;  // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
+};
+
+// metrics.jsonl: one JSON object a line, written at once with write(2), so that a killed run loses no whole line.
+class MetricsWriter {
+ public:
+  MetricsWriter() = default;  // writes nowhere
+  // Opens for append. A run that continues after `resumed_step` drops the lines of later steps and a torn last line; resumed_step = 0
+  // starts an empty file.
+  static StatusOr<MetricsWriter> Open(const std::string& path, std::int64_t resumed_step);
+  MetricsWriter(MetricsWriter&& other) noexcept;
+  MetricsWriter& operator=(MetricsWriter&& other) noexcept;
+  ~MetricsWriter();
+
+  // {"step":1,"loss":..,"lr":..,"grad_norm":..,"tokens":..,"tokens_per_second":..,"step_seconds":..,"mfu_or_peak_share":..}
+  Status Write(const StepMetrics& metrics);
+  // {"step":100,"held_out_loss":..,"held_out_tokens":..}
+  Status WriteEvaluation(std::int64_t step, double held_out_loss, std::int64_t held_out_tokens);
+
+ private:
+  Status WriteLine(const char* line, int bytes);
+  int file_ = -1;
+};
+
+// On a terminal one line that is redrawn; otherwise a plain line every `every` steps and at the last one.
+class ProgressLine {
+ public:
+  struct Options {
+    std::int64_t steps = 1;       // of the whole run
+    std::int64_t every = 10;
+    std::FILE* out = stderr;
+    int terminal = -1;            // 1 or 0: is it a terminal; -1: ask isatty
+  };
+  explicit ProgressLine(const Options& options);
+
+  // step 120/600  loss 2.3145  1.24k tokens/s  ETA 00:42. The rate is a moving average, so that one slow step does not shake the ETA.
+  void Step(const StepMetrics& metrics);
+  // A line of its own above the progress line.
+  void Message(const std::string& text);
+  // Ends a redrawn line; the next output starts on a fresh one.
+  void Finish();
+
+ private:
+  Options options_;
+  bool terminal_ = false;
+  bool open_ = false;           // a redrawn line stands without its newline
+  double seconds_a_step_ = 0;   // moving averages; 0: no step yet
+  double tokens_per_second_ = 0;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_PROGRESS_H_

@@ -1,0 +1,96 @@
+#include "launch/run_report.h"
+
+#include <cmath>
+#include <cstdio>
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "launch/checkpoint/checkpoint.h"
+#include "launch/generator.h"
+#include "launch/model_weights.h"
+#include "launch/step_picture.h"
+#include "runtime/io/directory.h"
+#include "runtime/io/file.h"
+
+namespace lycia {
+namespace {
+
+// What Hugging Face's GPT2LMHeadModel needs beside the weights.
+std::string HuggingFaceConfig(const ModelConfig& model) {
+  return absl::StrFormat(
+      "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n  \"activation_function\": \"gelu_new\",\n"
+      "  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": %d,\n  \"n_positions\": %d,\n  \"n_ctx\": %d,\n"
+      "  \"vocab_size\": %d,\n  \"layer_norm_epsilon\": 1e-05,\n  \"tie_word_embeddings\": %s\n}\n",
+      model.hidden, model.layers, model.heads, model.ffn, model.context, model.context, model.vocab, model.tied ? "true" : "false");
+}
+
+// Bytes a terminal can show; others as '?'.
+std::string Printable(const std::string& text) {
+  std::string shown;
+  for (const char c : text) shown.push_back(c == '\n' || c == '\t' || (c >= ' ' && c <= '~') ? c : '?');
+  return shown;
+}
+
+Status DrawTracedStep(const ReportArgs& args) {
+  const std::string trace = JoinPath(args.config.output.dir, "trace.json"), picture_path = JoinPath(args.config.output.dir, "step.svg");
+  LYCIA_RETURN_IF_ERROR(WriteFileAtomically(trace, ChromeTrace(args.spans)));
+  // One replica, worker by worker.
+  std::vector<RankSpans> workers(static_cast<std::size_t>(args.trainer.schedule().shape.workers));
+  const Mesh& mesh = args.trainer.mesh();
+  for (const RankSpans& spans : args.spans) {
+    if (mesh.coordinate(spans.rank, Axis::kData) == 0) workers[static_cast<std::size_t>(mesh.coordinate(spans.rank, Axis::kPipeline))] = spans;
+  }
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  LYCIA_ASSIGN_OR_RETURN(const StepPicture picture, DrawStep(args.trainer.schedule(), workers, cores));
+  LYCIA_RETURN_IF_ERROR(WriteFileAtomically(picture_path, picture.svg));
+  std::printf("step %d: promised %.1f ms (%.0f %% idle), replayed on a core a worker %.1f ms (%.0f %% idle), wall %.1f ms on %d core%s\n",
+              static_cast<int>(args.config.output.trace_step), picture.promised_ns / 1e6, 100 * picture.promised_bubble, picture.replayed_ns / 1e6,
+              100 * picture.replayed_bubble, picture.wall_ns / 1e6, cores, cores == 1 ? "" : "s");
+  std::printf("picture of the step: %s\ntrace (Perfetto, chrome://tracing): %s\n", picture_path.c_str(), trace.c_str());
+  return OkStatus();
+}
+
+}  // namespace
+
+void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std::int64_t staging_bytes, std::int64_t step) {
+  const ModelConfig& model = config.model;
+  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads, hidden %d, context %d, vocabulary %d%s), %s\n", model.kind.c_str(),
+               static_cast<double>(trainer.num_parameters()) / 1e6, static_cast<int>(model.layers), static_cast<int>(model.heads),
+               static_cast<int>(model.hidden), static_cast<int>(model.context), static_cast<int>(model.vocab), model.tied ? ", tied" : "",
+               config.train.precision.c_str());
+  std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of", config.parallel.schedule.c_str(),
+               trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)), static_cast<int>(config.train.micro_batch));
+  for (std::size_t s = 0; s + 1 < trainer.cuts().size(); ++s) std::fprintf(stderr, " %d", trainer.cuts()[s + 1] - trainer.cuts()[s]);
+  std::fprintf(stderr, " layers\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks, trainer.memory_report().c_str(),
+               "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
+  if (step > 0) std::fprintf(stderr, "continuing after step %d\n", static_cast<int>(step));
+}
+
+Status WriteReport(const ReportArgs& args) {
+  const std::string model_path = JoinPath(args.config.output.dir, "model.safetensors");
+  LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(args.checkpoints, args.step), Verify::kSizes));
+  LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, model_path));
+  LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
+
+  std::printf("\ntraining loss %.4f nats/byte at step %d\n", args.training_loss, static_cast<int>(args.step));
+  if (!std::isnan(args.held_out_loss)) {
+    const Baselines baselines = MeasureBaselines(args.data.training(), args.data.held_out());
+    std::printf("held-out loss, nats/byte:  unigram %.4f   bigram %.4f   this model %.4f  (%s the bigram model)\n", baselines.unigram,
+                baselines.bigram, args.held_out_loss, args.held_out_loss < baselines.bigram ? "beats" : "does not beat");
+  }
+  if (args.config.generate.tokens > 0) {
+    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, Generator::Load(model_path, GptConfigOf(args.config.model)));
+    LYCIA_ASSIGN_OR_RETURN(const std::vector<std::int32_t> sample,
+                           generator->Generate(BytesToTokens(args.config.generate.prompt),
+                                               {.tokens = args.config.generate.tokens, .temperature = args.config.generate.temperature,
+                                                .top_k = args.config.generate.top_k, .seed = static_cast<std::uint64_t>(args.config.train.seed)}));
+    std::printf("\n--- a sample ---\n%s%s\n--- end of sample ---\n\n", Printable(args.config.generate.prompt).c_str(),
+                Printable(TokensToBytes(sample)).c_str());
+  }
+  std::printf("weights (Hugging Face GPT-2 names): %s\ncheckpoints: %s\n", model_path.c_str(), args.checkpoints.c_str());
+  bool traced = !args.spans.empty();
+  for (const RankSpans& spans : args.spans) traced = traced && !spans.spans.empty();
+  return traced ? DrawTracedStep(args) : OkStatus();
+}
+
+}  // namespace lycia

@@ -1,0 +1,200 @@
+#include "launch/session.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "launch/cli.h"
+#include "runtime/comm/transports.h"
+#include "runtime/trace/board_link.h"
+
+namespace lycia {
+namespace {
+
+constexpr std::int64_t kHostNameBytes = 64;
+
+std::string HostName() {
+  char name[kHostNameBytes] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// Numeric IPv4 address of this host's name, for the board's links; loopback when the name does not resolve.
+std::string HostAddress() {
+  addrinfo hints{};
+  hints.ai_family = AF_INET;
+  addrinfo* found = nullptr;
+  char text[INET_ADDRSTRLEN] = "127.0.0.1";
+  if (::getaddrinfo(HostName().c_str(), nullptr, &hints, &found) == 0 && found != nullptr) {
+    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(found->ai_addr)->sin_addr, text, sizeof text);
+    ::freeaddrinfo(found);
+  }
+  return text;
+}
+
+// The first message of every rank: where it runs.
+StatusOr<std::vector<std::string>> GatherHosts(Communicator& world) {
+  std::vector<char> names(static_cast<std::size_t>(world.size()) * kHostNameBytes);
+  char mine[kHostNameBytes] = {};
+  std::strncpy(mine, HostName().c_str(), sizeof mine - 1);
+  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(mine, DType::kU8, {kHostNameBytes}),
+                                         .out = Tensor{names.data(), DType::kU8, {static_cast<std::int64_t>(names.size())}}, .tag = Tag::kSetup},
+                                        {})
+                            .Wait());
+  std::vector<std::string> hosts;
+  for (int r = 0; r < world.size(); ++r) hosts.emplace_back(names.data() + r * kHostNameBytes);
+  return hosts;
+}
+
+// What rank 0 makes up and everybody must know to find the board.
+struct BoardKey {
+  std::uint64_t job = 0;
+  LinkToken token{};
+  std::int64_t port = 0;
+  char address[kHostNameBytes] = {};
+};
+
+// The board of an MPI job: shared memory on each host; links from the leader (lowest rank) of each host to rank 0's.
+class MpiBoard {
+ public:
+  Status Open(Communicator& world, const SessionOptions& options) {
+    LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, GatherHosts(world));
+    const auto rank = static_cast<std::size_t>(world.rank());
+    const auto here = static_cast<int>(std::count(hosts.begin(), hosts.end(), hosts[rank]));
+    const bool leader = std::find(hosts.begin(), hosts.end(), hosts[rank]) == hosts.begin() + world.rank();
+    std::vector<std::string> distinct = hosts;
+    std::sort(distinct.begin(), distinct.end());
+    const auto num_hosts = static_cast<int>(std::unique(distinct.begin(), distinct.end()) - distinct.begin());
+
+    BoardKey key;
+    if (world.rank() == 0) {
+      std::random_device random;
+      auto word = [&random] { return static_cast<std::uint64_t>(random()) << 32 | random(); };
+      key.job = word();
+      key.token = {word(), word()};
+      std::strncpy(key.address, (options.board_address.empty() ? HostAddress() : options.board_address).c_str(), sizeof key.address - 1);
+    }
+    LYCIA_RETURN_IF_ERROR(Share(world, key));
+    LYCIA_ASSIGN_OR_RETURN(board_, Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here}));
+    if (num_hosts == 1) return OkStatus();
+    if (world.rank() == 0) {
+      LYCIA_ASSIGN_OR_RETURN(hub_, BoardHub::Listen(board_.get(), {.address = key.address, .port = 0, .token = key.token, .hosts = num_hosts}));
+      key.port = hub_->port();
+    }
+    LYCIA_RETURN_IF_ERROR(Share(world, key));
+    if (leader && world.rank() != 0) {
+      LYCIA_ASSIGN_OR_RETURN(link_, BoardLink::Connect(board_.get(), {.address = key.address, .port = static_cast<int>(key.port), .token = key.token}));
+    }
+    return OkStatus();
+  }
+  Board* board() { return board_.get(); }
+
+ private:
+  static Status Share(Communicator& world, BoardKey& key) {
+    return world.Broadcast(Tensor{&key, DType::kU8, {static_cast<std::int64_t>(sizeof key)}}, 0, Tag::kSetup, {}).Wait();
+  }
+  std::unique_ptr<Board> board_;
+  std::unique_ptr<BoardHub> hub_;
+  std::unique_ptr<BoardLink> link_;
+};
+
+Status RunOneRank(Session session, const SessionOptions& options, const std::function<Status(Session&)>& body) {
+  Watchdog watchdog(session.board, session.rank(), {.deadline_ns = static_cast<std::int64_t>(options.deadline_seconds * 1e9)});
+  session.watchdog = &watchdog;
+  session.board->Join(session.rank());
+  session.board->Publish(session.rank(), "set-up", 0);
+  Status status = body(session);
+  session.board->Leave(session.rank());
+  return status;
+}
+
+Status RunMpiRank(const SessionOptions& options, const std::function<Status(Session&)>& body) {
+  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, OpenMpiWorld());
+  MpiBoard board;
+  Status status = AgreeOnInput(*world, board.Open(*world, options));
+  if (status.ok()) status = RunOneRank({.world = world.get(), .board = board.board()}, options, body);
+  if (status.ok()) return status;
+  const int code = ExitCode(status);
+  if (code == kExitFailure) {
+    // The others wait for this rank: end them all. Whoever comes here first is the cause; the launcher ends the rest.
+    std::fprintf(stderr, "lycia: rank %d on %s: %s\n", world->rank(), HostName().c_str(), std::string(status.message()).c_str());
+    std::fflush(nullptr);
+    MpiAbort(code);
+  }
+  return world->rank() == 0 ? status : Status(status.code(), "");
+}
+
+}  // namespace
+
+Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body) {
+  if (options.thread_ranks == 0 && StartedByMpi()) return RunMpiRank(options, body);
+  const int ranks = std::max(1, options.thread_ranks);
+  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Board> board, Board::Open({.ranks = ranks}));
+  return RunThreadRanks(ranks, [&](Communicator& world) {
+    const Status status = RunOneRank({.world = &world, .board = board.get(), .threads = true}, options, body);
+    if (status.ok() || ExitCode(status) != kExitFailure) return status;
+    return Annotate(status, StrCat("rank ", world.rank()));
+  });
+}
+
+Status AgreeOnInput(Communicator& world, const Status& mine) {
+  constexpr std::int64_t kMessageBytes = 1024;
+  std::vector<std::int64_t> bad(static_cast<std::size_t>(world.size()));
+  const std::int64_t flag = mine.ok() ? 0 : 1;
+  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&flag, DType::kI64, {1}), .out = Tensor{bad.data(), DType::kI64, {world.size()}},
+                                         .tag = Tag::kSetup},
+                                        {})
+                            .Wait());
+  const auto first = std::find(bad.begin(), bad.end(), 1);
+  if (first == bad.end()) return OkStatus();
+  char message[kMessageBytes] = {};
+  std::strncpy(message, std::string(mine.message()).c_str(), sizeof message - 1);
+  LYCIA_RETURN_IF_ERROR(
+      world.Broadcast(Tensor{message, DType::kU8, {kMessageBytes}}, static_cast<int>(first - bad.begin()), Tag::kSetup, {}).Wait());
+  return absl::InvalidArgumentError(message);
+}
+
+void SessionObserver::Begin(const schedule::Instruction& instruction, const std::string& text) {
+  session_->board->Publish(session_->rank(), text, step_);
+  using schedule::Op;
+  const Lane lane = instruction.op == Op::kGradientSync || instruction.op == Op::kUpdate ? Lane::kSync
+                    : schedule::IsCompute(instruction.op)                                 ? Lane::kCompute
+                                                                                          : Lane::kMessages;
+  open_ = recorder_.Begin({.name = text, .lane = lane, .instruction = next_++, .step = static_cast<std::int32_t>(step_)});
+}
+
+void SessionObserver::End(const schedule::Instruction&) { recorder_.End(open_); }
+
+StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine) {
+  const std::string bytes = SerializeSpans(mine);
+  std::vector<std::int64_t> offsets(static_cast<std::size_t>(world.size()) + 1);
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&size, DType::kI64, {1}), .out = Tensor{offsets.data() + 1, DType::kI64, {world.size()}},
+                                         .tag = Tag::kMetrics},
+                                        {})
+                            .Wait());
+  for (std::size_t r = 1; r < offsets.size(); ++r) offsets[r] += offsets[r - 1];
+  std::string all(static_cast<std::size_t>(offsets.back()), '\0');
+  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(bytes.data(), DType::kU8, {size}),
+                                         .out = Tensor{all.data(), DType::kU8, {offsets.back()}}, .offsets = offsets, .tag = Tag::kMetrics},
+                                        {})
+                            .Wait());
+  std::vector<RankSpans> ranks;
+  if (world.rank() != 0) return ranks;
+  for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
+    const auto begin = static_cast<std::size_t>(offsets[r]), end = static_cast<std::size_t>(offsets[r + 1]);
+    LYCIA_ASSIGN_OR_RETURN(RankSpans spans, ParseSpans(std::string_view(all).substr(begin, end - begin)));
+    ranks.push_back(std::move(spans));
+  }
+  return ranks;
+}
+
+}  // namespace lycia

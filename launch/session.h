@@ -1,0 +1,69 @@
+// Session: what a rank has before it knows what to train: its place in the world, the board that all ranks show their work on, and the
+// watchdog that turns a hang into an error. The same for ranks as threads and as MPI processes.
+#ifndef LYCIA_LAUNCH_SESSION_H_
+#define LYCIA_LAUNCH_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "parallel/pipeline/executor.h"
+#include "runtime/comm/communicator.h"
+#include "runtime/trace/board.h"
+#include "runtime/trace/spans.h"
+#include "runtime/trace/watchdog.h"
+
+namespace lycia {
+
+struct SessionOptions {
+  int thread_ranks = 0;           // > 0: so many ranks as threads of this process; 0: MPI where it started us, else one thread
+  double deadline_seconds = 60;   // of the watchdog; 0: off
+  std::string board_address;      // between hosts; "": the address of this host's name
+};
+
+struct Session {
+  Communicator* world = nullptr;
+  Board* board = nullptr;
+  Watchdog* watchdog = nullptr;
+  bool threads = false;           // ranks share this process
+
+  int rank() const { return world->rank(); }
+  int ranks() const { return world->size(); }
+};
+
+// Number of ranks before the world is open: thread_ranks, or what the launcher started. Used to check a configuration first.
+// Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
+// (AgreeOnInput) by rank 0, any other failure by the rank it happened on, which then ends the whole job. The status returned has an empty
+// message where another rank prints.
+Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
+
+// Collective. OK when every rank's status is; otherwise InvalidArgument everywhere, carrying the message of the first rank that failed.
+// For checks of the user's input, so that all ranks end together.
+Status AgreeOnInput(Communicator& world, const Status& mine);
+
+// Shows every instruction on the board and, while the recorder is enabled, records it as a span.
+class SessionObserver final : public StepObserver {
+ public:
+  SessionObserver(Session& session, std::int64_t span_capacity) : session_(&session), recorder_(session.world->rank(), span_capacity) {}
+  void StartStep(std::int64_t step) {  // from 1
+    step_ = step;
+    next_ = 0;
+  }
+  SpanRecorder& recorder() { return recorder_; }
+  void Begin(const schedule::Instruction& instruction, const std::string& text) override;
+  void End(const schedule::Instruction& instruction) override;
+
+ private:
+  Session* session_;
+  SpanRecorder recorder_;
+  std::int64_t step_ = 0;
+  std::int32_t next_ = 0;
+  std::int64_t open_ = -1;
+};
+
+// Collective: every rank's spans at rank 0 (elsewhere empty).
+StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine);
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_SESSION_H_

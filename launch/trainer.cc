@@ -1,0 +1,261 @@
+#include "launch/trainer.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_join.h"
+#include "models/partition.h"
+#include "parallel/schedule/generators.h"
+#include "parallel/schedule/passes.h"
+#include "parallel/schedule/verify.h"
+#include "runtime/core/check.h"
+
+namespace lycia {
+namespace {
+
+// Layers [cuts[stage], cuts[stage + 1]) of a fresh copy of the model.
+std::vector<std::unique_ptr<Layer>> LayersOfStage(const GptConfig& model, const std::vector<int>& cuts, int stage) {
+  std::vector<std::unique_ptr<Layer>> all = GptLayers(model);
+  std::vector<std::unique_ptr<Layer>> layers;
+  for (int i = cuts[static_cast<std::size_t>(stage)]; i < cuts[static_cast<std::size_t>(stage) + 1]; ++i) {
+    layers.push_back(std::move(all[static_cast<std::size_t>(i)]));
+  }
+  return layers;
+}
+
+GroupMember MemberOf(const std::vector<int>& colors, int rank) {
+  GroupMember member{0, 0};
+  for (std::size_t r = 0; r < colors.size(); ++r) {
+    if (colors[r] != colors[static_cast<std::size_t>(rank)]) continue;
+    if (static_cast<int>(r) < rank) ++member.rank;
+    ++member.size;
+  }
+  return member;
+}
+
+}  // namespace
+
+Trainer::~Trainer() = default;
+
+StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options, Communicator& world) {
+  std::unique_ptr<Trainer> trainer(new Trainer(options, world));
+  Mesh::Spec spec{.pipeline = options.stages, .data = options.data};
+  if (!options.mesh_order.empty()) spec.order = options.mesh_order;
+  LYCIA_ASSIGN_OR_RETURN(Mesh mesh, Mesh::Create(spec, world.size()));
+  trainer->mesh_ = std::make_unique<Mesh>(std::move(mesh));
+  trainer->worker_ = trainer->mesh_->coordinate(world.rank(), Axis::kPipeline);
+  trainer->replica_ = trainer->mesh_->coordinate(world.rank(), Axis::kData);
+  LYCIA_RETURN_IF_ERROR(trainer->PlanModel());
+  LYCIA_RETURN_IF_ERROR(trainer->PlanSchedule());
+  LYCIA_RETURN_IF_ERROR(trainer->PlanMemory());
+  LYCIA_RETURN_IF_ERROR(trainer->OpenChannels());
+  trainer->store_->Initialise(options.seed);
+  return trainer;
+}
+
+// Plans the whole model once, without memory, to learn its costs, boundaries and parameters.
+Status Trainer::PlanModel() {
+  LYCIA_RETURN_IF_ERROR(Validate(options_.model));
+  const std::vector<TensorSpec> tokens = {{DType::kI32, {options_.samples_per_micro_batch, options_.model.context}}};
+  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> model, LayerStage::Create(GptLayers(options_.model), tokens, {.compute = options_.precision}));
+  std::vector<double> costs;
+  for (const LayerPlan& plan : model->plans()) costs.push_back(plan.forward_flops());
+  if (options_.partition.empty()) {
+    LYCIA_ASSIGN_OR_RETURN(cuts_, PartitionByCost(costs, options_.stages));
+  } else {
+    LYCIA_ASSIGN_OR_RETURN(cuts_, PartitionByCounts(options_.partition, static_cast<int>(costs.size()), options_.stages));
+  }
+  flops_per_step_ = 3 * model->forward_flops() * static_cast<double>(options_.micro_batches * options_.data);
+
+  std::vector<std::vector<ParameterSpec>> of_stage(static_cast<std::size_t>(options_.stages));
+  stage_inputs_ = {tokens};
+  for (int stage = 0; stage < options_.stages; ++stage) {
+    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> part, LayerStage::Create(LayersOfStage(options_.model, cuts_, stage), stage_inputs_.back(),
+                                                                                {.compute = options_.precision}));
+    of_stage[static_cast<std::size_t>(stage)] = part->parameters();
+    stage_inputs_.emplace_back(part->outputs().begin(), part->outputs().end());
+  }
+  LYCIA_ASSIGN_OR_RETURN(ParameterGroups groups, DeriveParameterGroups(of_stage));
+  groups_ = std::make_unique<ParameterGroups>(std::move(groups));
+  return OkStatus();
+}
+
+Status Trainer::PlanSchedule() {
+  LYCIA_ASSIGN_OR_RETURN(schedule::Schedule compute,
+                         schedule::Generate(options_.schedule, {.workers = options_.stages,
+                                                                .micro_batches = static_cast<int>(options_.micro_batches),
+                                                                .pipes = options_.pipes}));
+  schedule::CompleteOptions complete;
+  for (const ParameterGroup& group : groups_->groups) {
+    if (group.stages.size() > 1) complete.tied.push_back({group.stages});
+  }
+  schedule_ = schedule::Complete(compute, complete);
+  LYCIA_RETURN_IF_ERROR(schedule::Verify(schedule_));
+  for (std::size_t g = 0; g < groups_->groups.size(); ++g) LYCIA_CHECK(schedule_.sync_sets[g].stages == groups_->groups[g].stages);
+  training_ = ProgramOf(schedule_, worker_);
+
+  const schedule::Schedule forward = schedule::Complete(schedule::ForwardOnly(compute, static_cast<int>(options_.micro_batches)));
+  LYCIA_RETURN_IF_ERROR(schedule::Verify(forward, {.training = false}));
+  evaluation_ = ProgramOf(forward, worker_);
+  return OkStatus();
+}
+
+Status Trainer::PlanMemory() {
+  device_ = NewCpuDevice();
+  ArenaPlan plan;
+  std::vector<ParameterSpec> uses;
+  std::map<std::pair<int, int>, std::vector<Region>> stash;
+  std::map<std::pair<int, int>, Stage*> stage_pointers;
+  std::int64_t transient_bytes = 0;
+  std::set<int> local_stages;
+  for (int pipe = 0; pipe < schedule_.shape.pipes; ++pipe) {
+    for (int stage = 0; stage < schedule_.shape.stages; ++stage) {
+      if (schedule_.worker_of[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)] != worker_) continue;
+      LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> made,
+                             LayerStage::Create(LayersOfStage(options_.model, cuts_, stage), stage_inputs_[static_cast<std::size_t>(stage)],
+                                                {.compute = options_.precision, .recompute = options_.recompute}));
+      const int slots = std::max(1, schedule_.stash_slots[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)]);
+      for (int slot = 0; slot < slots; ++slot) stash[{pipe, stage}].push_back(plan.Add("activations", made->stash_bytes()));
+      transient_bytes = std::max(transient_bytes, made->transient_bytes());
+      for (const ParameterSpec& spec : made->parameters()) uses.push_back(spec);
+      local_stages.insert(stage);
+      stage_pointers[{pipe, stage}] = made.get();
+      stages_[{pipe, stage}] = std::move(made);
+    }
+  }
+  const Region transient = plan.Add("transient", transient_bytes);
+
+  std::vector<int> local_groups;
+  std::map<int, GroupMember> members;
+  for (std::size_t g = 0; g < groups_->groups.size(); ++g) {
+    const std::vector<int>& stages = groups_->groups[g].stages;
+    if (std::none_of(stages.begin(), stages.end(), [&](int s) { return local_stages.contains(s); })) continue;
+    local_groups.push_back(static_cast<int>(g));
+    const std::vector<int> workers = schedule::WorkersOfSyncSet(schedule_, {stages});
+    members[static_cast<int>(g)] = MemberOf(mesh_->ColorsOfHolders(workers), world_->rank());
+  }
+  store_ = std::make_unique<ParameterStore>(*groups_, local_groups, uses, options_.precision, /*gradients=*/true, plan);
+  optimizer_ = std::make_unique<ShardedAdamW>(*store_, options_.optimizer, members, samples_per_step(), options_.precision, plan);
+  Executor::Args executor{.schedule = &schedule_, .worker = worker_, .stages = stage_pointers, .pipeline = nullptr,
+                          .credits = options_.credits, .observer = options_.observer};
+  LYCIA_ASSIGN_OR_RETURN(pipeline_, world_->Split(mesh_->ColorsAlong({Axis::kPipeline})));
+  executor.pipeline = pipeline_.get();
+  executor_ = std::make_unique<Executor>(std::move(executor), plan);
+  const TensorSpec staging{DType::kI32, {options_.samples_per_micro_batch, options_.model.context}};
+  const TensorSpec losses{DType::kF64, {samples_per_step()}};
+  const Region staging_region = plan.Add("batches", staging);
+  const Region losses_region = plan.Add("batches", losses);
+
+  memory_report_ = plan.ToString();
+  LYCIA_ASSIGN_OR_RETURN(arena_, Arena::Allocate(*device_, plan));
+  LYCIA_ASSIGN_OR_RETURN(stream_, device_->NewStream());
+  stream_->set_guard(options_.guard);
+  staging_ = arena_.At(staging_region, staging);
+  evaluation_losses_ = arena_.At(losses_region, losses);
+  store_->Bind(arena_);
+  for (auto& [key, stage] : stages_) {
+    LayerStage::Memory memory;
+    for (const Region& region : stash[key]) memory.stash.push_back(arena_.At(region));
+    memory.transient = arena_.At(transient);
+    memory.weight = [this](const std::string& name) { return store_->weight(name); };
+    memory.gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); };
+    stage->Bind(memory);
+  }
+  return OkStatus();
+}
+
+Status Trainer::OpenChannels() {
+  // Every rank splits for every group, in the one global order; groups with the same workers share a communicator.
+  std::map<int, Communicator*> holders;
+  for (std::size_t g = 0; g < groups_->groups.size(); ++g) {
+    const std::vector<int> workers = schedule::WorkersOfSyncSet(schedule_, {groups_->groups[g].stages});
+    auto [entry, fresh] = holders_.try_emplace(workers);
+    if (fresh) {
+      LYCIA_ASSIGN_OR_RETURN(entry->second, world_->Split(mesh_->ColorsOfHolders(workers)));
+    }
+    if (store_->holds(static_cast<int>(g))) holders[static_cast<int>(g)] = entry->second.get();
+  }
+  optimizer_->Bind(arena_, world_, holders);
+  return executor_->Open(arena_);
+}
+
+Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop) {
+  source_ = &source;
+  step_ = step;
+  learning_rate_ = learning_rate;
+  stop_ = stop;
+  training_now_ = true;
+  first_source_sample_ = 0;
+  loss_tokens_ = std::max<std::int64_t>(1, source.LossTokens(step, 0, samples_per_step()));
+  StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = step, .training = true,
+                       .gradient_scale = 1.0 / static_cast<double>(loss_tokens_)};
+  optimizer_->BeginStep(*stream_);
+  const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
+  LYCIA_RETURN_IF_ERROR(executor_->Run(training_, context, first_sample, options_.samples_per_micro_batch, *this));
+  return stream_->Synchronize();
+}
+
+StatusOr<double> Trainer::Evaluate(const BatchSource& source, std::int64_t batches) {
+  source_ = &source;
+  training_now_ = false;
+  double total = 0;
+  for (std::int64_t batch = 0; batch < batches; ++batch) {
+    first_source_sample_ = batch * samples_per_step();
+    stream_->Zero(evaluation_losses_.data, evaluation_losses_.bytes());
+    const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
+    StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = 0, .training = false};
+    LYCIA_RETURN_IF_ERROR(executor_->Run(evaluation_, context, first_sample, options_.samples_per_micro_batch, *this));
+    stream_->Wait(world_->AllReduce({.in = evaluation_losses_, .out = evaluation_losses_, .tag = Tag::kMetrics}, stream_->Record()));
+    LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
+    const double* losses = evaluation_losses_.as<double>();
+    for (std::int64_t s = 0; losses != nullptr && s < samples_per_step(); ++s) total += losses[s];
+  }
+  return total;
+}
+
+Status Trainer::CompareReplicas() {
+  for (const int g : store_->local_groups()) {
+    const Tensor weights = store_->flat_weights(g);
+    Communicator& holders = *optimizer_->holders(g);
+    if (weights.data == nullptr || weights.bytes() == 0 || holders.size() == 1) continue;
+    // FNV-1a over 64-bit words: any changed bit changes the hash.
+    std::uint64_t hash = 0xCBF29CE484222325u;
+    const auto* words = static_cast<const std::uint64_t*>(weights.data);
+    for (std::int64_t i = 0; i < weights.bytes() / 8; ++i) hash = (hash ^ words[i]) * 0x100000001B3u;
+    std::vector<std::int64_t> all(static_cast<std::size_t>(holders.size()));
+    const auto mine = static_cast<std::int64_t>(hash);
+    const Event gathered = holders.AllGather({.in = ConstTensor(&mine, DType::kI64, {1}),
+                                              .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics},
+                                             {});
+    LYCIA_RETURN_IF_ERROR(gathered.Wait(options_.guard));
+    if (std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
+      std::vector<std::string> texts;
+      for (const std::int64_t h : all) texts.push_back(absl::StrCat(absl::Hex(h, absl::kZeroPad16)));
+      return absl::DataLossError(StrCat("after step ", step_, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
+                                        "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
+                                        "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
+    }
+  }
+  return OkStatus();
+}
+
+void Trainer::LoadTokens(Stream& stream, const SampleRange& samples, void* to) {
+  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + samples.begin, samples.count, staging_.as<std::int32_t>(), nullptr);
+  stream.Copy(to, staging_.data, staging_.bytes());
+}
+
+void Trainer::LoadLabels(Stream& stream, const SampleRange& samples, void* to) {
+  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + samples.begin, samples.count, nullptr, staging_.as<std::int32_t>());
+  stream.Copy(to, staging_.data, staging_.bytes());
+}
+
+void Trainer::SynchronizeGradients(Stream& stream, int sync_set) { optimizer_->Synchronize(stream, sync_set); }
+
+void Trainer::Update(Stream& stream) { optimizer_->Update(stream, step_, learning_rate_, stop_); }
+
+double* Trainer::SampleLosses(const SampleRange& samples) {
+  if (!training_now_) return evaluation_losses_.as<double>() + samples.begin;
+  return optimizer_->sample_losses() == nullptr ? nullptr : optimizer_->sample_losses() + samples.begin;
+}
+
+}  // namespace lycia

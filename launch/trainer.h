@@ -1,0 +1,128 @@
+// Trainer: one rank of a training run. It owns everything below it (device, mesh, schedule, stages, weights, optimizer, executor) and knows
+// nothing of files, configurations or time. A rank is an object: eight of them fit in one process.
+#ifndef LYCIA_LAUNCH_TRAINER_H_
+#define LYCIA_LAUNCH_TRAINER_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/gpt.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/optimizer/sharded_adamw.h"
+#include "parallel/pipeline/executor.h"
+#include "parallel/pipeline/layer_stage.h"
+#include "parallel/schedule/schedule.h"
+#include "runtime/comm/communicator.h"
+
+namespace lycia {
+
+// Where samples come from. A pure function of its arguments: any rank asks for any sample.
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  // tokens, labels: [count, T] i32, either may be nullptr. Must not allocate.
+  virtual void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const = 0;
+  // Labels >= 0 in samples [first_sample, first_sample + count) of a step.
+  virtual std::int64_t LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const = 0;
+};
+
+struct TrainerOptions {
+  GptConfig model;
+  DType precision = DType::kF32;  // of weights, activations, gradients and optimizer states: f32 or f64
+  Recompute recompute = Recompute::kNone;
+  std::string schedule = "1f1b";
+  int stages = 1;                        // D
+  int pipes = 0;                         // 0: the schedule's own
+  int data = 1;                          // W, replicas of the pipeline
+  std::string mesh_order;                // ""; Mesh's default
+  std::vector<std::int64_t> partition;   // layers of each stage; empty: by cost
+  std::int64_t micro_batches = 1;        // N, of one replica in one step
+  std::int64_t samples_per_micro_batch = 1;
+  AdamWOptions optimizer;
+  std::uint64_t seed = 1;
+  int credits = 2;
+  StepObserver* observer = nullptr;      // may be null
+  WaitGuard* guard = nullptr;            // of every wait in a step; may be null
+};
+
+class Trainer final : private StepActions {
+ public:
+  // Collective over `world`. InvalidArgument for sizes that do not fit, the same on every rank.
+  static StatusOr<std::unique_ptr<Trainer>> Create(const TrainerOptions& options, Communicator& world);
+  ~Trainer() override;
+
+  // One optimizer step (step counts from 0) on the global batch of data * micro_batches * samples_per_micro_batch samples; collective.
+  // stop: this rank was asked to stop; every rank sees it in decision().
+  Status TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop);
+  const Decision& decision() const { return optimizer_->decision(); }
+  double loss() const { return decision().loss_sum / static_cast<double>(loss_tokens_); }  // mean over the loss tokens of the last step
+
+  // Sum of losses of `batches` global batches starting with sample 0 of source's step 0; dropout off, nothing changed; collective.
+  StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
+  // Compares the weights of all holders of every local group; DataLoss naming the ranks that differ. Collective.
+  Status CompareReplicas();
+
+  std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
+  double flops_per_step() const { return flops_per_step_; }  // forward and backward of the global batch, matrix products and attention
+  std::int64_t num_parameters() const { return groups_->num_parameters; }
+  const Mesh& mesh() const { return *mesh_; }
+  const schedule::Schedule& schedule() const { return schedule_; }
+  int worker() const { return worker_; }
+  bool first_replica() const { return replica_ == 0; }
+  const ParameterGroups& groups() const { return *groups_; }
+  ParameterStore& store() { return *store_; }
+  ShardedAdamW& optimizer() { return *optimizer_; }
+  const std::vector<int>& cuts() const { return cuts_; }  // first layer of each stage, and the number of layers
+  const std::string& memory_report() const { return memory_report_; }
+  std::int64_t memory_bytes() const { return arena_.bytes(); }
+  Stream& stream() { return *stream_; }
+  Device& device() { return *device_; }
+
+ private:
+  explicit Trainer(const TrainerOptions& options, Communicator& world) : options_(options), world_(&world) {}
+  Status PlanModel();      // layers, cuts, groups
+  Status PlanSchedule();   // training and evaluation programs, proven
+  Status PlanMemory();     // stages, store, optimizer, executor; one allocation
+  Status OpenChannels();   // communicators and channels
+
+  void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
+  void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
+  void SynchronizeGradients(Stream& stream, int sync_set) override;
+  void Update(Stream& stream) override;
+  double* SampleLosses(const SampleRange& samples) override;
+
+  TrainerOptions options_;
+  Communicator* world_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Mesh> mesh_;
+  int worker_ = 0, replica_ = 0;
+  std::vector<int> cuts_;
+  std::vector<std::vector<TensorSpec>> stage_inputs_;
+  std::unique_ptr<ParameterGroups> groups_;
+  schedule::Schedule schedule_;
+  Program training_, evaluation_;
+  Arena arena_;
+  std::string memory_report_;
+  std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
+  std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<ShardedAdamW> optimizer_;
+  std::unique_ptr<Communicator> pipeline_;
+  std::map<std::vector<int>, std::unique_ptr<Communicator>> holders_;  // by the workers of a group
+  std::unique_ptr<Executor> executor_;
+  Tensor staging_;             // [samples_per_micro_batch, T] i32, host
+  Tensor evaluation_losses_;   // [samples_per_step] f64
+  double flops_per_step_ = 0;
+
+  // Of the step under way.
+  const BatchSource* source_ = nullptr;
+  std::int64_t step_ = 0, loss_tokens_ = 1, first_source_sample_ = 0;
+  double learning_rate_ = 0;
+  bool stop_ = false, training_now_ = true;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_TRAINER_H_

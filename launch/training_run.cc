@@ -1,0 +1,313 @@
+#include "launch/training_run.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "launch/checkpoint/checkpoint.h"
+#include "launch/checkpoint/names.h"
+#include "launch/checkpoint/writer.h"
+#include "launch/generator.h"
+#include "launch/lr_schedule.h"
+#include "launch/model_weights.h"
+#include "launch/peak.h"
+#include "launch/progress.h"
+#include "launch/run_report.h"
+#include "launch/trainer.h"
+#include "runtime/io/directory.h"
+#include "runtime/io/file.h"
+
+namespace lycia {
+namespace {
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+// A save that fails is told and tried again at the next one; so many in a row end the run.
+constexpr int kMaxFailedSaves = 3;
+
+class TrainingBatches final : public BatchSource {
+ public:
+  explicit TrainingBatches(const TextData& data) : data_(data) {}
+  void Load(std::int64_t step, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
+    data_.Load(step, first, count, tokens, labels);
+  }
+  std::int64_t LossTokens(std::int64_t, std::int64_t, std::int64_t count) const override { return count * data_.context(); }
+
+ private:
+  const TextData& data_;
+};
+
+class HeldOutBatches final : public BatchSource {
+ public:
+  explicit HeldOutBatches(const TextData& data) : data_(data) {}
+  void Load(std::int64_t, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
+    data_.LoadHeldOut(first, count, tokens, labels);
+  }
+  std::int64_t LossTokens(std::int64_t, std::int64_t first, std::int64_t count) const override { return data_.HeldOutTokens(first, count); }
+
+ private:
+  const TextData& data_;
+};
+
+TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
+  TrainerOptions options;
+  options.model = GptConfigOf(config.model);
+  options.precision = config.train.precision == "f64" ? DType::kF64 : DType::kF32;
+  options.recompute = config.train.recompute == "layers" ? Recompute::kLayers : config.train.recompute == "stage" ? Recompute::kStage : Recompute::kNone;
+  options.schedule = config.parallel.schedule;
+  options.stages = static_cast<int>(config.parallel.stages);
+  options.pipes = static_cast<int>(config.parallel.pipes);
+  options.data = static_cast<int>(config.parallel.data);
+  options.mesh_order = config.parallel.order;
+  options.partition = config.parallel.partition;
+  options.micro_batches = MicroBatchesPerReplica(config);
+  options.samples_per_micro_batch = config.train.micro_batch;
+  options.optimizer = {.beta1 = config.train.beta1, .beta2 = config.train.beta2, .eps = config.train.eps,
+                       .weight_decay = config.train.weight_decay, .clip = config.train.clip};
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.observer = &observer;
+  options.guard = session.watchdog;
+  return options;
+}
+
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+class Run {
+ public:
+  Run(const Config& config, Session& session, const TextData& data)
+      : config_(config), session_(session), data_(data), batches_(data), held_out_(data), observer_(session, kSpanCapacity),
+        checkpoints_(JoinPath(config.output.dir, "checkpoints")) {}
+
+  Status Execute() {
+    LYCIA_RETURN_IF_ERROR(SetUp());
+    LYCIA_RETURN_IF_ERROR(Restore());
+    LYCIA_RETURN_IF_ERROR(OpenOutputs());
+    const Status stepped = Loop();
+    if (!stepped.ok()) {
+      if (writer_ != nullptr) writer_->Abort();
+      return stepped;
+    }
+    return Finish();
+  }
+
+ private:
+  static constexpr std::int64_t kSpanCapacity = 1 << 16;
+
+  bool first() const { return session_.rank() == 0; }
+  std::string Path(std::string_view name) const { return JoinPath(config_.output.dir, name); }
+  void Show(const std::string& activity) { session_.board->Publish(session_.rank(), activity, step_); }
+
+  Status SetUp() {
+    Status status = OkStatus();
+    if (first()) status = PrepareOutputFolder(config_.output.dir);
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
+    StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(TrainerOptionsOf(config_, session_, observer_), *session_.world);
+    if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
+    trainer_ = *std::move(trainer);
+    return OkStatus();
+  }
+
+  // Decides on rank 0 which checkpoint to continue from, and loads it everywhere.
+  Status Restore() {
+    std::int64_t from = -1;
+    Status status = OkStatus();
+    if (first()) status = FindCheckpoint(&from);
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
+    LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&from, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
+    if (from >= 0) {
+      status = LoadStep(from);
+      step_ = from;
+    } else if (!config_.init.from.empty()) {
+      status = LoadModelWeights(config_.init.from, *trainer_);
+    }
+    return AgreeOnInput(*session_.world, status);
+  }
+
+  Status FindCheckpoint(std::int64_t* from) {
+    const StatusOr<std::vector<std::int64_t>> steps = ListCheckpointSteps(checkpoints_);
+    const bool any = steps.ok() && !steps->empty();
+    if (!config_.checkpoint.resume) {
+      if (!any) return OkStatus();
+      return InvalidArgument(config_.output.dir, " holds checkpoints of an earlier run (newest: step ", steps->back(),
+                             "); add --resume to continue it, or choose another output.dir");
+    }
+    if (!any) {
+      std::fprintf(stderr, "lycia: --resume: no checkpoint in %s yet; starting at step 1\n", checkpoints_.c_str());
+      return OkStatus();
+    }
+    std::vector<std::string> warnings;
+    StatusOr<Checkpoint> newest = OpenNewestCheckpoint(checkpoints_, &warnings);
+    for (const std::string& warning : warnings) std::fprintf(stderr, "lycia: %s\n", warning.c_str());
+    if (!newest.ok()) return InvalidArgument("cannot resume: ", std::string(newest.status().message()));
+    *from = newest->step();
+    return OkStatus();
+  }
+
+  Status LoadStep(std::int64_t step) {
+    LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(checkpoints_, step), Verify::kSizes));
+    for (const auto& [name, mine] : {std::pair<std::string, std::int64_t>{"seed", config_.train.seed}, {"data_seed", config_.data.seed},
+                                     {"batch", config_.train.batch}, {"training_bytes", static_cast<std::int64_t>(data_.training().size())}}) {
+      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, checkpoint.state().Integer(name));
+      if (saved != mine) {
+        return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
+                               "; a continued run must see the same data");
+      }
+    }
+    return LoadCheckpoint(checkpoint, *trainer_);
+  }
+
+  Status OpenOutputs() {
+    std::uint64_t nonce = std::random_device{}();
+    LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&nonce, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
+    std::vector<Piece> pieces = CheckpointPieces(*trainer_);
+    LYCIA_ASSIGN_OR_RETURN(staging_, trainer_->device().Allocate(StagingBytes(pieces), MemoryKind::kHost));
+    Status status = OkStatus();
+    if (first()) {
+      status = CreateDirectories(checkpoints_);
+      if (status.ok()) status = RemoveStaleAttempts(checkpoints_);
+    }
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
+    CheckpointWriter::Options options{.directory = checkpoints_, .run = absl::StrFormat("%08x", nonce), .rank = session_.rank(),
+                                      .ranks = session_.ranks(), .keep = static_cast<int>(config_.checkpoint.keep), .like = State()};
+    LYCIA_ASSIGN_OR_RETURN(writer_, CheckpointWriter::Create(options, std::move(pieces), staging_.data()));
+    if (!first()) return OkStatus();
+    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(Path("config.toml"), ToToml(config_)));
+    if (!config_.output.metrics.empty()) {
+      LYCIA_ASSIGN_OR_RETURN(metrics_, MetricsWriter::Open(Path(config_.output.metrics), step_));
+    }
+    PrintRunHeader(config_, *trainer_, session_.ranks(), staging_.bytes(), step_);
+    // The peak is of one core; ranks beyond the cores share them.
+    const int cores = std::min<int>(session_.ranks(), static_cast<int>(std::thread::hardware_concurrency()));
+    peak_flops_ = MeasureGemmPeak(trainer_->stream()) * std::max(1, cores);
+    return OkStatus();
+  }
+
+  CheckpointState State() const {
+    CheckpointState state;
+    state.step = step_;
+    state.integers = {{"seed", config_.train.seed}, {"data_seed", config_.data.seed}, {"batch", config_.train.batch},
+                      {"training_bytes", static_cast<std::int64_t>(data_.training().size())}, {"samples", step_ * config_.train.batch}};
+    state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(config_.parallel.schedule, ", ", trainer_->mesh().ToString())}};
+    return state;
+  }
+
+  Status Loop() {
+    const LrSchedule lr{.lr = config_.train.lr, .min_lr = config_.train.min_lr, .warmup_steps = config_.train.warmup_steps, .steps = config_.train.steps};
+    progress_.emplace(ProgressLine::Options{.steps = config_.train.steps, .every = config_.log.every});
+    while (step_ < config_.train.steps && !stopped_) {
+      const double started = Seconds();
+      const double rate = lr.At(step_ + 1);
+      observer_.StartStep(step_ + 1);
+      observer_.recorder().Enable(step_ + 1 == config_.output.trace_step);
+      LYCIA_RETURN_IF_ERROR(trainer_->TrainStep(step_, batches_, rate, StopRequested()));
+      observer_.recorder().Enable(false);
+      ++step_;
+      LYCIA_RETURN_IF_ERROR(AfterStep(rate, Seconds() - started));
+    }
+    if (first()) progress_->Finish();
+    return OkStatus();
+  }
+
+  Status AfterStep(double rate, double seconds) {
+    const Decision& decision = trainer_->decision();
+    if (!decision.finite) {
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "step %d: the gradient norm or the loss is not finite; nothing was updated. Resume with a lower train.lr, or train.clip > 0", step_));
+    }
+    stopped_ = decision.stop;
+    if (first()) {
+      const double tokens = static_cast<double>(config_.train.batch * config_.model.context);
+      const StepMetrics metrics{.step = step_, .loss = trainer_->loss(), .lr = rate, .grad_norm = decision.gradient_norm,
+                                .tokens = step_ * config_.train.batch * config_.model.context, .tokens_per_second = tokens / seconds,
+                                .step_seconds = seconds, .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
+      last_loss_ = metrics.loss;
+      LYCIA_RETURN_IF_ERROR(metrics_.Write(metrics));
+      progress_->Step(metrics);
+    }
+    if (config_.train.hash_every > 0 && step_ % config_.train.hash_every == 0) LYCIA_RETURN_IF_ERROR(trainer_->CompareReplicas());
+    if (config_.train.eval_every > 0 && step_ % config_.train.eval_every == 0 && step_ < config_.train.steps) LYCIA_RETURN_IF_ERROR(Evaluate());
+    const bool due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
+    if (due || stopped_ || step_ == config_.train.steps) LYCIA_RETURN_IF_ERROR(SaveCheckpoint());
+    return OkStatus();
+  }
+
+  Status SaveCheckpoint() {
+    LYCIA_RETURN_IF_ERROR(EndOfSave());  // of the one before
+    return writer_->Save(State(), trainer_->stream());
+  }
+
+  // Tells how the last save ended; only the last of a run must succeed.
+  Status EndOfSave() {
+    const Status saved = writer_->Wait(session_.watchdog);
+    if (saved.ok()) return OkStatus();
+    if (writer_->failures_in_a_row() >= kMaxFailedSaves) return Annotate(saved, StrCat(kMaxFailedSaves, " checkpoints in a row failed"));
+    std::fprintf(stderr, "\nlycia: rank %d: checkpoint not written (training goes on): %s\n", session_.rank(), std::string(saved.message()).c_str());
+    return OkStatus();
+  }
+
+  Status Evaluate() {
+    const std::int64_t per_batch = trainer_->samples_per_step();
+    const std::int64_t all = (data_.held_out_windows() + per_batch - 1) / per_batch;
+    const std::int64_t batches = config_.train.eval_batches > 0 ? std::min(config_.train.eval_batches, all) : all;
+    const std::int64_t tokens = data_.HeldOutTokens(0, batches * per_batch);
+    if (tokens == 0) return OkStatus();
+    LYCIA_ASSIGN_OR_RETURN(const double sum, trainer_->Evaluate(held_out_, batches));
+    held_out_loss_ = sum / static_cast<double>(tokens);
+    if (!first()) return OkStatus();
+    progress_->Message(absl::StrFormat("step %d: held-out loss %.4f nats/byte (%d bytes)", step_, held_out_loss_, tokens));
+    return metrics_.WriteEvaluation(step_, held_out_loss_, tokens);
+  }
+
+  Status Finish() {
+    Show("last checkpoint");
+    LYCIA_RETURN_IF_ERROR(writer_->Wait(session_.watchdog));
+    LYCIA_RETURN_IF_ERROR(session_.world->Barrier());
+    if (stopped_ && step_ < config_.train.steps) {
+      return absl::CancelledError(StrCat("stopped by a signal after step ", step_, "; checkpoint in ", checkpoints_, ", continue with --resume"));
+    }
+    Show("evaluation");
+    LYCIA_RETURN_IF_ERROR(Evaluate());
+    LYCIA_ASSIGN_OR_RETURN(const std::vector<RankSpans> spans, GatherSpans(*session_.world, observer_.recorder().recorded()));
+    Status report = OkStatus();
+    if (first()) {
+      Show("report");
+      report = WriteReport({.config = config_, .data = data_, .trainer = *trainer_, .spans = spans, .checkpoints = checkpoints_, .step = step_,
+                            .training_loss = last_loss_, .held_out_loss = held_out_loss_});
+    }
+    return report;
+  }
+
+  const Config& config_;
+  Session& session_;
+  const TextData& data_;
+  TrainingBatches batches_;
+  HeldOutBatches held_out_;
+  SessionObserver observer_;
+  std::string checkpoints_;
+  std::unique_ptr<Trainer> trainer_;
+  Buffer staging_;
+  std::unique_ptr<CheckpointWriter> writer_;
+  MetricsWriter metrics_;
+  std::optional<ProgressLine> progress_;
+  std::int64_t step_ = 0;  // done
+  bool stopped_ = false;
+  double peak_flops_ = NAN, last_loss_ = NAN, held_out_loss_ = NAN;
+};
+
+}  // namespace
+
+void RequestStop() { stop_requested = 1; }
+bool StopRequested() { return stop_requested != 0; }
+
+Status RunTraining(const Config& config, Session& session, const TextData& data) { return Run(config, session, data).Execute(); }
+
+}  // namespace lycia

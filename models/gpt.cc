@@ -1,0 +1,34 @@
+#include "models/gpt.h"
+
+#include "models/layers/gpt_attention.h"
+#include "models/layers/gpt_embedding.h"
+#include "models/layers/gpt_head.h"
+#include "models/layers/gpt_mlp.h"
+
+namespace lycia {
+
+Status Validate(const GptConfig& config) {
+  if (config.layers < 1 || config.heads < 1 || config.hidden < 1 || config.context < 1 || config.vocab < 1 || config.ffn < 1) {
+    return InvalidArgument("model sizes start at 1: layers ", config.layers, ", heads ", config.heads, ", hidden ", config.hidden, ", context ",
+                           config.context, ", vocab ", config.vocab, ", ffn ", config.ffn);
+  }
+  if (config.hidden % config.heads != 0) {
+    return InvalidArgument("model.hidden ", config.hidden, " does not divide into model.heads ", config.heads, "; use hidden ",
+                           (config.hidden / config.heads + 1) * config.heads, " or other heads");
+  }
+  if (config.dropout < 0 || config.dropout >= 1) return InvalidArgument("model.dropout ", config.dropout, " is not in [0, 1)");
+  return OkStatus();
+}
+
+std::vector<std::unique_ptr<Layer>> GptLayers(const GptConfig& config) {
+  std::vector<std::unique_ptr<Layer>> layers;
+  layers.push_back(std::make_unique<GptEmbedding>(config));
+  for (int block = 0; block < config.layers; ++block) {
+    layers.push_back(std::make_unique<GptAttention>(config, block));
+    layers.push_back(std::make_unique<GptMlp>(config, block));
+  }
+  layers.push_back(std::make_unique<GptHead>(config));
+  return layers;
+}
+
+}  // namespace lycia

@@ -1,0 +1,33 @@
+// GPT-2 (Radford et al. 2019) as a list of layers: embedding, then an attention block and an MLP block for each of L, then the head with the
+// loss. Names, shapes, initial values and random keys are those of docs/numerics.md.
+#ifndef LYCIA_MODELS_GPT_H_
+#define LYCIA_MODELS_GPT_H_
+
+#include <memory>
+#include <vector>
+
+#include "parallel/layer/layer.h"
+
+namespace lycia {
+
+struct GptConfig {
+  std::int64_t layers = 4;    // L, blocks
+  std::int64_t heads = 4;     // H; divides hidden
+  std::int64_t hidden = 128;  // C
+  std::int64_t context = 128; // T, rows of the position embedding and tokens of a training sequence
+  std::int64_t vocab = 256;   // V
+  std::int64_t ffn = 512;     // F
+  bool tied = true;           // the head's weight is wte.weight
+  double dropout = 0;
+  double init_std = 0.02;
+};
+
+// InvalidArgument with the numbers for sizes that do not fit.
+Status Validate(const GptConfig& config);
+
+// 2 L + 2 fresh layers: embedding, h.0.attn, h.0.mlp, ..., head. The input of the first is tokens [samples, T] i32.
+std::vector<std::unique_ptr<Layer>> GptLayers(const GptConfig& config);
+
+}  // namespace lycia
+
+#endif  // LYCIA_MODELS_GPT_H_

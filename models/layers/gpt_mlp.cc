@@ -1,0 +1,84 @@
+#include "models/layers/gpt_mlp.h"
+
+#include <cmath>
+
+#include "kernels/activation/gelu.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/norm/layer_norm.h"
+#include "models/layers/dropout_mask.h"
+
+namespace lycia {
+
+GptMlp::GptMlp(const GptConfig& config, int block)
+    : config_(config), prefix_(StrCat("h.", block, ".")), name_(prefix_ + "mlp"), dropout_output_("dropout/" + prefix_ + "mlp_out") {}
+
+StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
+  const TensorSpec& x = in[0];
+  const std::int64_t B = x.shape.dim(0), T = x.shape.dim(1), C = config_.hidden, F = config_.ffn;
+  const double std = config_.init_std, residual_std = std / std::sqrt(2.0 * static_cast<double>(config_.layers));
+  gamma_ = plan.Parameter({.name = prefix_ + "ln_2.weight", .shape = {C}, .initial = Initial::kOne});
+  beta_ = plan.Parameter({.name = prefix_ + "ln_2.bias", .shape = {C}});
+  wfc_ = plan.Parameter({.name = prefix_ + "mlp.c_fc.weight", .shape = {C, F}, .initial = Initial::kNormal, .std = std, .decay = true});
+  bfc_ = plan.Parameter({.name = prefix_ + "mlp.c_fc.bias", .shape = {F}});
+  wproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.weight", .shape = {F, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
+  bproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.bias", .shape = {C}});
+
+  const TensorSpec rows{plan.compute(), {B, T}}, hidden{plan.compute(), {B, T, F}};
+  plan.KeepInput(KeepUntil::kWeight);
+  normed_ = plan.Keep(x, KeepUntil::kWeight);
+  mean_ = plan.Keep(rows, KeepUntil::kWeight);
+  rstd_ = plan.Keep(rows, KeepUntil::kWeight);
+  hidden_ = plan.Keep(hidden, KeepUntil::kInput);
+  activated_ = plan.Keep(hidden, KeepUntil::kWeight);
+  dproj_ = plan.Handoff(x);
+  dhidden_ = plan.Handoff(hidden);
+  dnormed_ = plan.Handoff(x);
+  projected_ = plan.Scratch(x);
+  plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(2 * C * F));
+  return std::vector<TensorSpec>{x};
+}
+
+void GptMlp::Forward(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const Tensor &x = context.in[0], &normed = context.keep(normed_), &hidden = context.keep(hidden_), &activated = context.keep(activated_);
+  LayerNormForward(stream, {.in = x, .gamma = context.parameter(gamma_), .beta = context.parameter(beta_), .out = normed,
+                            .mean = context.keep(mean_), .rstd = context.keep(rstd_)});
+  Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wfc_)), .c = AsMatrix(hidden), .bias = context.parameter(bfc_)});
+  GeluForward(stream, {.in = hidden, .out = activated});
+  const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
+  GemmArgs project{.a = AsMatrix(activated), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
+  if (mask.rate == 0) {
+    project.residual = AsMatrix(x);
+    Gemm(stream, project);
+    return;
+  }
+  project.c = AsMatrix(context.temporary(projected_));
+  Gemm(stream, project);
+  DropoutForward(stream, {.in = context.temporary(projected_), .residual = x, .out = context.out[0], .mask = mask});
+}
+
+void GptMlp::BackwardInput(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
+  const Tensor& dnormed = context.handoff(dnormed_);
+  DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
+  Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dhidden)});
+  GeluBackward(stream, {.in = context.keep(hidden_), .dout = dhidden, .din = dhidden});
+  Gemm(stream, {.a = AsMatrix(dhidden), .b = AsMatrix(context.parameter(wfc_)), .transpose_b = true, .c = AsMatrix(dnormed)});
+  stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
+  LayerNormBackwardInput(stream, {.dout = dnormed, .in = x, .gamma = context.parameter(gamma_), .mean = context.keep(mean_),
+                                  .rstd = context.keep(rstd_), .din = context.din[0], .accumulate = true});
+}
+
+void GptMlp::BackwardWeight(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const Tensor &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
+  Gemm(stream, {.a = AsMatrix(context.keep(activated_)), .transpose_a = true, .b = AsMatrix(dproj), .c = AsMatrix(context.gradient(wproj_)), .accumulate = true});
+  BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
+  Gemm(stream, {.a = AsMatrix(context.keep(normed_)), .transpose_a = true, .b = AsMatrix(dhidden), .c = AsMatrix(context.gradient(wfc_)), .accumulate = true});
+  BiasGradient(stream, {.dout = AsMatrix(dhidden), .dbias = context.gradient(bfc_)});
+  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_), .in = context.in[0], .mean = context.keep(mean_), .rstd = context.keep(rstd_),
+                                   .dgamma = context.gradient(gamma_), .dbeta = context.gradient(beta_)});
+}
+
+}  // namespace lycia

@@ -1,0 +1,123 @@
+// Layer: says its memory and its gradients out loud. No tape.
+//
+// A layer is planned once (shapes known, all memory declared) and immutable after; it holds no micro-batch. Each call gets a LayerContext in
+// which every declared tensor is already bound to memory. For one micro-batch the calls are
+//   Forward;  then BackwardInput;  then BackwardWeight (at once, or much later where a schedule splits the backward).
+// Forward may run again before the backward (recompute) and must then give the same bits.
+#ifndef LYCIA_PARALLEL_LAYER_LAYER_H_
+#define LYCIA_PARALLEL_LAYER_LAYER_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "parallel/layer/parameter.h"
+#include "runtime/core/status.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+// How long a kept tensor is needed: until BackwardInput of its micro-batch has run, or until BackwardWeight has.
+enum class KeepUntil : std::uint8_t { kInput, kWeight };
+
+// Handles of what a plan has declared; each counts from 0 within its layer.
+struct ParameterHandle { int index = -1; };
+struct KeptHandle { int index = -1; };
+struct HandoffHandle { int index = -1; };
+struct ScratchHandle { int index = -1; };
+
+// What one layer asks for. Filled by Layer::Plan, read by Stage.
+class LayerPlan {
+ public:
+  explicit LayerPlan(DType compute) : compute_(compute) {}
+  DType compute() const { return compute_; }  // of activations, parameters and gradients: f32 or f64
+
+  ParameterHandle Parameter(ParameterSpec spec);
+  // Made by Forward, read by the backward.
+  KeptHandle Keep(const TensorSpec& spec, KeepUntil until);
+  // The layer's input is read by its backward (and may be overwritten by the layer itself, which then owns it).
+  void KeepInput(KeepUntil until);
+  // Made by BackwardInput, read by BackwardWeight.
+  HandoffHandle Handoff(const TensorSpec& spec);
+  // Alive within one call.
+  ScratchHandle Scratch(const TensorSpec& spec);
+  // The layer reads labels [samples, T] i32 (-1: no loss) in Forward and in the backward.
+  void ReadLabels(const TensorSpec& spec);
+  // Matrix-multiply and attention FLOPs of Forward for one micro-batch; the backward is counted as twice that.
+  void CountFlops(double forward) { forward_flops_ += forward; }
+
+  struct Kept {
+    TensorSpec spec;
+    KeepUntil until;
+  };
+  const std::vector<ParameterSpec>& parameters() const { return parameters_; }
+  const std::vector<Kept>& kept() const { return kept_; }
+  const std::vector<TensorSpec>& handoffs() const { return handoffs_; }
+  const std::vector<TensorSpec>& scratch() const { return scratch_; }
+  bool keeps_input() const { return keeps_input_; }
+  bool reads_labels() const { return reads_labels_; }
+  const TensorSpec& labels() const { return labels_; }
+  double forward_flops() const { return forward_flops_; }
+
+ private:
+  DType compute_;
+  std::vector<ParameterSpec> parameters_;
+  std::vector<Kept> kept_;
+  std::vector<TensorSpec> handoffs_;
+  std::vector<TensorSpec> scratch_;
+  bool keeps_input_ = false;
+  bool reads_labels_ = false;
+  TensorSpec labels_;
+  double forward_flops_ = 0;
+};
+
+// Samples of the global batch, by index within the step.
+struct SampleRange {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+};
+
+// What is the same for every layer of a stage in one call.
+struct StageContext {
+  Stream* stream = nullptr;
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;           // from 0; part of every random key
+  bool training = true;            // dropout on, gradients wanted
+  SampleRange samples;             // global indices of this micro-batch
+  double gradient_scale = 1;       // 1 / loss tokens of the global batch
+  double* sample_losses = nullptr; // [samples.count] f64: sum of token losses of each sample; written by the last layer
+  Tensor logits;                   // when data is set: the last layer copies its logits here, [samples, T, V]
+};
+
+// One layer's view of memory in one call. All tensors are bound; gradients of parameters are accumulated (+=).
+struct LayerContext {
+  StageContext* stage = nullptr;
+  std::span<const Tensor> in, out;    // activations
+  std::span<const Tensor> dout, din;  // their gradients (=); din is empty where the input has none (tokens)
+  std::span<const Tensor> parameters, gradients, kept, handoffs, scratch;
+  Tensor labels;
+
+  Stream& stream() const { return *stage->stream; }
+  const Tensor& parameter(ParameterHandle h) const { return parameters[static_cast<std::size_t>(h.index)]; }
+  const Tensor& gradient(ParameterHandle h) const { return gradients[static_cast<std::size_t>(h.index)]; }
+  const Tensor& keep(KeptHandle h) const { return kept[static_cast<std::size_t>(h.index)]; }
+  const Tensor& handoff(HandoffHandle h) const { return handoffs[static_cast<std::size_t>(h.index)]; }
+  const Tensor& temporary(ScratchHandle h) const { return scratch[static_cast<std::size_t>(h.index)]; }
+};
+
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  virtual const std::string& name() const = 0;
+  // Once. InvalidArgument with the numbers where the shapes do not fit.
+  virtual StatusOr<std::vector<TensorSpec>> Plan(std::span<const TensorSpec> in, LayerPlan& plan) = 0;
+  virtual void Forward(const LayerContext& context) const = 0;
+  virtual void BackwardInput(const LayerContext& context) const = 0;
+  virtual void BackwardWeight(const LayerContext& context) const = 0;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_LAYER_LAYER_H_

@@ -1,0 +1,34 @@
+#include <utility>
+
+#include "parallel/layer/layer.h"
+
+namespace lycia {
+
+ParameterHandle LayerPlan::Parameter(ParameterSpec spec) {
+  parameters_.push_back(std::move(spec));
+  return {static_cast<int>(parameters_.size()) - 1};
+}
+
+KeptHandle LayerPlan::Keep(const TensorSpec& spec, KeepUntil until) {
+  kept_.push_back({spec, until});
+  return {static_cast<int>(kept_.size()) - 1};
+}
+
+void LayerPlan::KeepInput(KeepUntil) { keeps_input_ = true; }
+
+HandoffHandle LayerPlan::Handoff(const TensorSpec& spec) {
+  handoffs_.push_back(spec);
+  return {static_cast<int>(handoffs_.size()) - 1};
+}
+
+ScratchHandle LayerPlan::Scratch(const TensorSpec& spec) {
+  scratch_.push_back(spec);
+  return {static_cast<int>(scratch_.size()) - 1};
+}
+
+void LayerPlan::ReadLabels(const TensorSpec& spec) {
+  reads_labels_ = true;
+  labels_ = spec;
+}
+
+}  // namespace lycia

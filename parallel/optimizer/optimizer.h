@@ -1,0 +1,39 @@
+// Optimizer: from gradients on every holder to one new weight on all of them.
+//
+// A step is BeginStep; forward and backward passes; Synchronize(group) for every local group, in the order of the schedule; Update. The last
+// carries the one Decide collective of the step: gradient norm, loss, non-finite and stop flags reach every rank together, so that all ranks
+// make the same decision.
+#ifndef LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
+#define LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
+
+#include <cstdint>
+
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+// What all ranks learn at the end of a step.
+struct Decision {
+  double loss_sum = 0;        // of all loss tokens of the global batch, added sample by sample
+  double gradient_norm = 0;   // before clipping, each parameter counted once
+  bool finite = true;         // false: nothing was updated
+  bool stop = false;          // some rank was asked to stop
+};
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  virtual void BeginStep(Stream& stream) = 0;
+  // [samples of the global batch] f64: each last stage writes the losses of its samples here before Update.
+  virtual double* sample_losses() = 0;
+  // Starts the sum of a group's gradients over its ranks; a rendezvous. Enqueued: compute may go on.
+  virtual void Synchronize(Stream& stream, int group) = 0;
+  // step counts from 0; stop: this rank was asked to stop. Waits for all sums, decides, updates the own shards and gathers the weights.
+  virtual void Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) = 0;
+  // Of the last Update.
+  virtual const Decision& decision() const = 0;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_

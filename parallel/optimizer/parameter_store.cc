@@ -1,0 +1,91 @@
+#include "parallel/optimizer/parameter_store.h"
+
+#include <algorithm>
+
+#include "kernels/elementwise/elementwise.h"
+#include "runtime/core/philox.h"
+
+namespace lycia {
+
+ParameterStore::ParameterStore(const ParameterGroups& groups, std::vector<int> local_groups, const std::vector<ParameterSpec>& local_uses,
+                               DType dtype, bool gradients, ArenaPlan& plan)
+    : groups_(&groups), local_groups_(std::move(local_groups)), dtype_(dtype), gradients_(gradients) {
+  for (const int g : local_groups_) {
+    const ParameterGroup& group = groups.groups[static_cast<std::size_t>(g)];
+    const std::int64_t bytes = group.elements * SizeOf(dtype);
+    Flat flat;
+    flat.weight_region = plan.Add("weights", bytes);
+    if (gradients) flat.gradient_region = plan.Add("gradients", bytes);
+    flat_[g] = flat;
+    for (const PlacedParameter& p : group.parameters) locations_[p.spec.name] = {g, &p, -1};
+  }
+  for (const ParameterSpec& spec : local_uses) {
+    auto found = locations_.find(spec.name);
+    LYCIA_CHECK(found != locations_.end()) << "parameter " << spec.name << " belongs to no group of this rank ";
+    Location& location = found->second;
+    if (location.first_use < 0 || location.first_use == spec.use) {
+      location.first_use = spec.use;
+    } else if (gradients && !further_.contains({spec.name, spec.use})) {
+      const Region region = plan.Add("gradients", location.parameter->elements * SizeOf(dtype));
+      further_[{spec.name, spec.use}] = {location.group, region, {}, location.parameter};
+    }
+  }
+}
+
+void ParameterStore::Bind(const Arena& arena) {
+  for (auto& [g, flat] : flat_) {
+    const TensorSpec spec{dtype_, {groups_->groups[static_cast<std::size_t>(g)].elements}};
+    flat.weights = arena.At(flat.weight_region, spec);
+    if (gradients_) flat.gradients = arena.At(flat.gradient_region, spec);
+  }
+  for (auto& [key, use] : further_) use.gradient = arena.At(use.region, {dtype_, use.parameter->spec.shape});
+}
+
+Tensor ParameterStore::Slice(const Tensor& flat, const PlacedParameter& parameter) const {
+  void* data = flat.data == nullptr ? nullptr : static_cast<char*>(flat.data) + parameter.offset * SizeOf(dtype_);
+  return {data, dtype_, parameter.spec.shape};
+}
+
+Tensor ParameterStore::weight(const std::string& name) const {
+  const Location& location = locations_.at(name);
+  return Slice(flat_.at(location.group).weights, *location.parameter);
+}
+
+Tensor ParameterStore::gradient(const std::string& name, int use) const {
+  if (!gradients_) return {};
+  const Location& location = locations_.at(name);
+  if (location.first_use == use) return Slice(flat_.at(location.group).gradients, *location.parameter);
+  return further_.at({name, use}).gradient;
+}
+
+void ParameterStore::Initialise(std::uint64_t seed) {
+  for (const auto& [name, location] : locations_) {
+    const Tensor tensor = weight(name);
+    const ParameterSpec& spec = location.parameter->spec;
+    if (tensor.data == nullptr) continue;
+    const RandomStream random(seed, "init/" + name, 0);
+    DispatchFloat(dtype_, [&]<typename T>() {
+      T* values = tensor.as<T>();
+      for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+        switch (spec.initial) {
+          case Initial::kZero: values[i] = T(0); break;
+          case Initial::kOne: values[i] = T(1); break;
+          case Initial::kNormal: values[i] = static_cast<T>(spec.std * random.Normal(static_cast<std::uint64_t>(i))); break;
+        }
+      }
+    });
+  }
+}
+
+void ParameterStore::ZeroGradients(Stream& stream) const {
+  for (const auto& [g, flat] : flat_) stream.Zero(flat.gradients.data, flat.gradients.bytes());
+  for (const auto& [key, use] : further_) stream.Zero(use.gradient.data, use.gradient.bytes());
+}
+
+void ParameterStore::AddUses(Stream& stream, int group) const {
+  for (const auto& [key, use] : further_) {
+    if (use.group == group) AddInPlace(stream, {.x = Slice(flat_.at(group).gradients, *use.parameter), .y = use.gradient});
+  }
+}
+
+}  // namespace lycia

@@ -1,0 +1,71 @@
+// ParameterStore: the weights and gradients that one rank holds, one flat buffer a group.
+#ifndef LYCIA_PARALLEL_OPTIMIZER_PARAMETER_STORE_H_
+#define LYCIA_PARALLEL_OPTIMIZER_PARAMETER_STORE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/optimizer/parameter_groups.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/arena.h"
+
+namespace lycia {
+
+class ParameterStore {
+ public:
+  // local_groups: indices into groups.groups that this rank is a member of. local_uses: every (name, use) that a layer on this rank declares;
+  // the first use of a name accumulates straight into the flat gradient buffer, each further one into a buffer of its own.
+  // groups must outlive the store. Without gradients (generation) only weights exist.
+  ParameterStore(const ParameterGroups& groups, std::vector<int> local_groups, const std::vector<ParameterSpec>& local_uses, DType dtype,
+                 bool gradients, ArenaPlan& plan);
+  void Bind(const Arena& arena);
+
+  const ParameterGroups& groups() const { return *groups_; }
+  const std::vector<int>& local_groups() const { return local_groups_; }
+  bool holds(int group) const { return flat_.contains(group); }
+
+  Tensor weight(const std::string& name) const;
+  Tensor gradient(const std::string& name, int use) const;
+  Tensor flat_weights(int group) const { return flat_.at(group).weights; }
+  Tensor flat_gradients(int group) const { return flat_.at(group).gradients; }
+
+  // Sets every weight to its initial value (host memory; the same on all layouts).
+  void Initialise(std::uint64_t seed);
+  // All gradient buffers to zero, before the first backward of a step.
+  void ZeroGradients(Stream& stream) const;
+  // Adds the buffers of further uses into the group's flat gradients, before its sum over ranks.
+  void AddUses(Stream& stream, int group) const;
+
+ private:
+  struct Flat {
+    Region weight_region, gradient_region;
+    Tensor weights, gradients;
+  };
+  struct FurtherUse {
+    int group = 0;
+    Region region;
+    Tensor gradient;
+    const PlacedParameter* parameter = nullptr;
+  };
+  struct Location {
+    int group = 0;
+    const PlacedParameter* parameter = nullptr;
+    int first_use = -1;  // among the local ones
+  };
+  Tensor Slice(const Tensor& flat, const PlacedParameter& parameter) const;
+
+  const ParameterGroups* groups_;
+  std::vector<int> local_groups_;
+  DType dtype_;
+  bool gradients_;
+  std::map<int, Flat> flat_;
+  std::map<std::string, Location> locations_;
+  std::map<std::pair<std::string, int>, FurtherUse> further_;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_OPTIMIZER_PARAMETER_STORE_H_

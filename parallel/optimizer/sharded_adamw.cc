@@ -1,0 +1,135 @@
+#include "parallel/optimizer/sharded_adamw.h"
+
+#include <cmath>
+
+#include "kernels/optimizer/adamw.h"
+#include "kernels/optimizer/squared_norm.h"
+#include "runtime/core/check.h"
+
+namespace lycia {
+namespace {
+
+// torch.nn.utils.clip_grad_norm_ divides by norm + 1e-6; so do we (docs/numerics.md).
+constexpr double kClipEpsilon = 1e-6;
+
+Tensor Slice(const Tensor& flat, std::int64_t begin, std::int64_t end) {
+  void* data = flat.data == nullptr ? nullptr : static_cast<char*>(flat.data) + begin * SizeOf(flat.dtype);
+  return {data, flat.dtype, {end - begin}};
+}
+
+}  // namespace
+
+ShardedAdamW::ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples,
+                           DType dtype, ArenaPlan& plan)
+    : store_(store), options_(options), samples_(samples), dtype_(dtype) {
+  for (const int g : store.local_groups()) {
+    const ParameterGroup& parameters = store.groups().groups[static_cast<std::size_t>(g)];
+    Group group;
+    group.member = members.at(g);
+    group.offsets = ShardOffsets(parameters, group.member.size);
+    const std::int64_t begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
+    const std::int64_t end = group.offsets[static_cast<std::size_t>(group.member.rank) + 1];
+    group.segments = SegmentsOf(parameters, begin, end);
+    group.m_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype));
+    group.v_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype));
+    groups_[g] = std::move(group);
+  }
+  decide_region_ = plan.Add("decide", TensorSpec{DType::kF64, {kNumFlags + samples + store.groups().num_norm_blocks}});
+  scalars_region_ = plan.Add("decide", static_cast<std::int64_t>(sizeof(StepScalars)));
+}
+
+void ShardedAdamW::Bind(const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders) {
+  world_ = world;
+  decide_ = arena.At(decide_region_, {DType::kF64, {kNumFlags + samples_ + store_.groups().num_norm_blocks}});
+  scalars_ = static_cast<StepScalars*>(arena.At(scalars_region_));
+  for (auto& [g, group] : groups_) {
+    group.communicator = holders.at(g);
+    LYCIA_CHECK_EQ(group.communicator->size(), group.member.size);
+    LYCIA_CHECK_EQ(group.communicator->rank(), group.member.rank);
+    const auto own = static_cast<std::size_t>(group.member.rank);
+    const TensorSpec spec{dtype_, {group.offsets[own + 1] - group.offsets[own]}};
+    group.m = arena.At(group.m_region, spec);
+    group.v = arena.At(group.v_region, spec);
+  }
+}
+
+ShardedAdamW::Shard ShardedAdamW::shard(int g) const {
+  const Group& group = groups_.at(g);
+  const auto own = static_cast<std::size_t>(group.member.rank);
+  return {group.offsets[own], group.offsets[own + 1], group.m, group.v};
+}
+
+Tensor ShardedAdamW::OwnShard(const Tensor& flat, const Group& group) const {
+  const auto own = static_cast<std::size_t>(group.member.rank);
+  return Slice(flat, group.offsets[own], group.offsets[own + 1]);
+}
+
+void ShardedAdamW::BeginStep(Stream& stream) {
+  store_.ZeroGradients(stream);
+  stream.Zero(decide_.data, decide_.bytes());
+}
+
+void ShardedAdamW::Synchronize(Stream& stream, int g) {
+  Group& group = groups_.at(g);
+  store_.AddUses(stream, g);
+  const Tensor gradients = store_.flat_gradients(g);
+  group.summed = group.communicator->ReduceScatter(
+      {.in = gradients, .out = OwnShard(gradients, group), .offsets = group.offsets, .tag = Tag::kGradient}, stream.Record());
+}
+
+void ShardedAdamW::Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) {
+  Decide(stream, stop);
+  if (!stream.ok() || !decision_.finite) return;
+  const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0;
+  if (scalars_ != nullptr) *scalars_ = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
+  for (auto& [g, group] : groups_) UpdateGroup(stream, g, group);
+}
+
+// Waits for every sum, takes the norm of the own shards and shares everything that ranks must agree on.
+void ShardedAdamW::Decide(Stream& stream, bool stop) {
+  double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
+  for (auto& [g, group] : groups_) {
+    stream.Wait(group.summed);
+    const Tensor gradients = store_.flat_gradients(g);
+    for (const Segment& segment : group.segments) {
+      const std::int64_t offset = segment.parameter->offset;
+      const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
+      SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
+                                 .block_sums = values == nullptr ? nullptr : values + block});
+    }
+  }
+  if (!stream.ok()) return;
+  if (values != nullptr) values[kStopFlag] = stop ? 1 : 0;
+  stream.Wait(world_->AllReduce({.in = decide_, .out = decide_, .tag = Tag::kDecide}, stream.Record()));
+  if (!stream.ok() || values == nullptr) return;
+
+  decision_ = {};
+  decision_.stop = values[kStopFlag] > 0;
+  for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += values[kNumFlags + s];
+  double squares = 0;
+  for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += values[kNumFlags + samples_ + b];
+  decision_.gradient_norm = std::sqrt(squares);
+  decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
+}
+
+void ShardedAdamW::UpdateGroup(Stream& stream, int g, Group& group) {
+  const Tensor weights = store_.flat_weights(g), gradients = store_.flat_gradients(g);
+  const std::int64_t shard_begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
+  for (const Segment& segment : group.segments) {
+    const std::int64_t begin = segment.parameter->offset + segment.begin, end = segment.parameter->offset + segment.end;
+    AdamW(stream, {.weight = Slice(weights, begin, end),
+                   .gradient = Slice(gradients, begin, end),
+                   .m = Slice(group.m, begin - shard_begin, end - shard_begin),
+                   .v = Slice(group.v, begin - shard_begin, end - shard_begin),
+                   .beta1 = options_.beta1,
+                   .beta2 = options_.beta2,
+                   .eps = options_.eps,
+                   .weight_decay = segment.parameter->spec.decay ? options_.weight_decay : 0.0,
+                   .scalars = scalars_});
+  }
+  const Event gathered = group.communicator->AllGather(
+      {.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = Tag::kWeight}, stream.Record());
+  stream.Wait(gathered);
+}
+
+}  // namespace lycia

@@ -1,0 +1,82 @@
+// AdamW with decoupled decay, global-norm clipping and optimizer states sharded over the holders of each parameter (ZeRO stage 1 over
+// Chimera's model copies and the data replicas alike). Formulas: docs/numerics.md.
+#ifndef LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
+#define LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
+
+#include <map>
+#include <vector>
+
+#include "kernels/optimizer/step_scalars.h"
+#include "parallel/optimizer/optimizer.h"
+#include "parallel/optimizer/parameter_store.h"
+#include "runtime/comm/communicator.h"
+
+namespace lycia {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip = 0;  // of the global norm; 0: off
+};
+
+// This rank among the holders of a group.
+struct GroupMember {
+  int rank = 0;
+  int size = 1;
+};
+
+class ShardedAdamW final : public Optimizer {
+ public:
+  // members: one for each local group of the store. samples: of the global batch.
+  ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples, DType dtype,
+               ArenaPlan& plan);
+  // holders: the communicator of each local group, of the size told above.
+  void Bind(const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders);
+
+  void BeginStep(Stream& stream) override;
+  double* sample_losses() override { return decide_.data == nullptr ? nullptr : decide_.as<double>() + kNumFlags; }
+  void Synchronize(Stream& stream, int group) override;
+  void Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) override;
+  const Decision& decision() const override { return decision_; }
+
+  // The part of a group's flat buffer that this rank updates, and its states (empty tensors for an empty shard).
+  struct Shard {
+    std::int64_t begin = 0, end = 0;
+    Tensor m, v;
+  };
+  Shard shard(int group) const;
+  Communicator* holders(int group) const { return groups_.at(group).communicator; }
+
+ private:
+  // Layout of the Decide vector: flags, then one loss a sample, then one sum of squares a norm block of the model; every entry has one owner.
+  static constexpr std::int64_t kStopFlag = 0;
+  static constexpr std::int64_t kNumFlags = 1;
+
+  struct Group {
+    GroupMember member;
+    std::vector<std::int64_t> offsets;  // of the shards
+    std::vector<Segment> segments;      // of the own shard
+    Region m_region, v_region;
+    Tensor m, v;
+    Communicator* communicator = nullptr;
+    Event summed;
+  };
+  Tensor OwnShard(const Tensor& flat, const Group& group) const;
+  void Decide(Stream& stream, bool stop);
+  void UpdateGroup(Stream& stream, int index, Group& group);
+
+  ParameterStore& store_;
+  AdamWOptions options_;
+  std::int64_t samples_;
+  DType dtype_;
+  std::map<int, Group> groups_;
+  Region decide_region_, scalars_region_;
+  Tensor decide_;
+  StepScalars* scalars_ = nullptr;
+  Communicator* world_ = nullptr;
+  Decision decision_;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_

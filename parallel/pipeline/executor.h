@@ -1,0 +1,113 @@
+// Executor: runs one worker's program of a schedule. It knows no scheme, no model and no transport.
+//
+// Messages of pipe p over the boundary between stages s and s+1 go through two channels, one per direction, each a FIFO with its own receive
+// slots; the executor checks that every message is the one its instruction names. Everything is set up once: Run allocates nothing.
+#ifndef LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
+#define LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/pipeline/stage.h"
+#include "parallel/schedule/schedule.h"
+#include "runtime/comm/communicator.h"
+#include "runtime/device/arena.h"
+
+namespace lycia {
+
+// What the instructions that are not pipeline work mean: the trainer's part of a step.
+class StepActions {
+ public:
+  virtual ~StepActions() = default;
+  // Enqueues tokens or labels [samples, T] i32 of one micro-batch into memory of the stage.
+  virtual void LoadTokens(Stream& stream, const SampleRange& samples, void* to) = 0;
+  virtual void LoadLabels(Stream& stream, const SampleRange& samples, void* to) = 0;
+  virtual void SynchronizeGradients(Stream& stream, int sync_set) = 0;
+  virtual void Update(Stream& stream) = 0;
+  // [samples.count] f64, where the last stage writes the loss of each sample; nullptr to drop them.
+  virtual double* SampleLosses(const SampleRange& samples) = 0;
+};
+
+// Told of every instruction; must not allocate. The board, the watchdog's record and the trace hang on it.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void Begin(const schedule::Instruction& instruction, const std::string& text) = 0;
+  virtual void End(const schedule::Instruction& instruction) = 0;
+};
+
+// One worker's instructions with their printed forms.
+struct Program {
+  std::vector<schedule::Instruction> instructions;
+  std::vector<std::string> texts;
+};
+Program ProgramOf(const schedule::Schedule& schedule, int worker);
+
+class Executor {
+ public:
+  struct Args {
+    const schedule::Schedule* schedule = nullptr;  // placement and channels; the programs given to Run must share its placement
+    int worker = 0;
+    std::map<std::pair<int, int>, Stage*> stages;  // (pipe, stage) of every stage this worker holds
+    Communicator* pipeline = nullptr;              // rank = worker
+    int credits = 2;
+    StepObserver* observer = nullptr;              // may be null
+  };
+  // Declares message buffers; Open() then opens the channels on them.
+  Executor(Args args, ArenaPlan& plan);
+  Status Open(const Arena& arena);
+
+  // One step (or one evaluation pass) of a program. `context` carries what is the same for all micro-batches; micro-batch m holds the samples
+  // [first_sample + m * samples_per_micro_batch, ...). Returns the first failure of the stream, with the instruction it happened in.
+  Status Run(const Program& program, StageContext context, std::int64_t first_sample, std::int64_t samples_per_micro_batch,
+             StepActions& actions);
+
+ private:
+  // One side of a channel.
+  struct Sender {
+    std::unique_ptr<Channel> channel;
+    int peer = 0, lane = 0, credits = 0;
+    TensorSpec message;  // one flat run of bytes
+    std::vector<Region> regions;
+    std::vector<void*> buffers;
+    std::vector<Event> events;  // of the last send from each buffer
+    std::size_t next = 0;
+  };
+  struct Receiver {
+    std::unique_ptr<Channel> channel;
+    int peer = 0, lane = 0;
+    std::int64_t bytes = 0;
+    int credits = 0;
+    Region region;
+    std::vector<int> held;     // slots received and not yet used, oldest first: a ring of `credits`
+    std::size_t first = 0, count = 0;
+  };
+  // A stage of this worker with its neighbours.
+  struct Node {
+    Stage* stage = nullptr;
+    std::unique_ptr<Sender> activation_out, gradient_out;
+    std::unique_ptr<Receiver> activation_in, gradient_in;
+  };
+
+  std::unique_ptr<Sender> PlanSender(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const;
+  std::unique_ptr<Receiver> PlanReceiver(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const;
+  Status Execute(const schedule::Instruction& instruction, StageContext& context, StepActions& actions);
+  // The buffer for the next message, once its last send is done; nullptr when there is no such neighbour.
+  static void* NextBuffer(Stream& stream, Sender* sender);
+  static void Send(Stream& stream, Sender& sender, int micro_batch);
+  // Waits for the next message, checks whose it is and holds it for its user, which may come several instructions later.
+  Status Receive(Stream& stream, Receiver& receiver, const schedule::Instruction& instruction);
+  // The oldest message held; its slot is posted again once what has been enqueued until Release has read it.
+  static const void* Oldest(const Receiver* receiver);
+  static void Release(Stream& stream, Receiver* receiver);
+
+  Args args_;
+  std::map<std::pair<int, int>, Node> nodes_;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_

@@ -1,0 +1,60 @@
+// The table of schedules. A generator is a pure function that writes the compute instructions only; passes.h completes them.
+//
+// A new schedule is one file and one line in the table of generators.cc; property tests, drawing and simulation pick it up.
+#ifndef LYCIA_PARALLEL_SCHEDULE_GENERATORS_H_
+#define LYCIA_PARALLEL_SCHEDULE_GENERATORS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parallel/schedule/costs.h"
+#include "parallel/schedule/schedule.h"
+#include "runtime/core/status.h"
+
+namespace lycia::schedule {
+
+struct GenerateOptions {
+  int workers = 1;        // D: workers, and stages of each copy of the model
+  int micro_batches = 1;  // N >= 1, over all pipes
+  int pipes = 0;          // copies of the model; 0 = what the schedule prefers
+  Costs costs;            // for schedules that are planned by cost; fixed orders ignore them
+};
+
+struct Generator {
+  const char* name;         // as in the field, in lower case
+  const char* summary;      // one line for --help
+  const char* constraints;  // what D, N and pipes may be
+  StatusOr<Schedule> (*generate)(const GenerateOptions&);
+};
+
+// All schedules, in the order of --help.
+const std::vector<Generator>& Generators();
+
+// The schedule of that name. Errors (InvalidArgument): unknown name, with the nearest known ones; sizes that the schedule cannot take,
+// with those that it can.
+StatusOr<Schedule> Generate(std::string_view name, const GenerateOptions& options);
+
+StatusOr<Schedule> GPipe(const GenerateOptions& options);     // gpipe.cc
+StatusOr<Schedule> OneFOneB(const GenerateOptions& options);  // one_f_one_b.cc
+StatusOr<Schedule> Chimera(const GenerateOptions& options);   // chimera.cc
+
+// Forward passes of `micro_batches` on the placement of another schedule, all its pipes used: evaluation without moving a weight.
+// forward_only.cc; micro_batches >= 1.
+Schedule ForwardOnly(const Schedule& like, int micro_batches);
+
+// --- for generators ---
+
+// A schedule with its shape, placement and micro-batches filled in and empty programs: one pipe, stage s on worker s.
+Schedule OnePipe(std::string name, const GenerateOptions& options);
+
+// Which pipe takes each micro-batch. A unit is `unit` consecutive micro-batches, `unit` a multiple of `pipes`; pipe i takes the i-th
+// contiguous block of each. What is left after the last whole unit is split as evenly as possible, lower pipes first.
+//   unit 4, 2 pipes, N = 7:  0 0 1 1  0 0 1
+std::vector<int> PipeOfMicroBatch(int unit, int pipes, int micro_batches);
+
+Instruction Compute(Op op, int pipe, int stage, int micro_batch);
+
+}  // namespace lycia::schedule
+
+#endif  // LYCIA_PARALLEL_SCHEDULE_GENERATORS_H_

@@ -1,0 +1,23 @@
+// One suite for every transport that moves data. A case is called by all ranks of a world, of any size, and says what went wrong.
+#ifndef LYCIA_RUNTIME_COMM_COMMUNICATOR_CONFORMANCE_H_
+#define LYCIA_RUNTIME_COMM_COMMUNICATOR_CONFORMANCE_H_
+
+#include <span>
+#include <string_view>
+
+#include "runtime/comm/communicator.h"
+
+namespace lycia {
+
+struct ConformanceCase {
+  std::string_view name;
+  Status (*run)(Communicator& world);
+  bool large = false;  // moves tens of megabytes
+};
+
+std::span<const ConformanceCase> CollectiveCases();
+std::span<const ConformanceCase> ChannelCases();
+
+}  // namespace lycia
+
+#endif  // LYCIA_RUNTIME_COMM_COMMUNICATOR_CONFORMANCE_H_

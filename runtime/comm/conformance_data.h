@@ -1,0 +1,96 @@
+// Data of the conformance suite: every rank can make every rank's operands, so each checks its result against a serial formula.
+#ifndef LYCIA_RUNTIME_COMM_CONFORMANCE_DATA_H_
+#define LYCIA_RUNTIME_COMM_CONFORMANCE_DATA_H_
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "runtime/comm/communicator.h"
+#include "runtime/core/philox.h"
+
+namespace lycia::conformance {
+
+template <typename T>
+Tensor Of(std::span<T> values) {
+  return {values.data(), DTypeOf<T>::value, {static_cast<std::int64_t>(values.size())}};
+}
+template <typename T>
+Tensor Of(std::vector<T>& values) {
+  return Of(std::span<T>(values));
+}
+
+// Operand of `rank`: floating magnitudes span 24 powers of two and all bits are used, so that sums depend on the order of addition.
+template <typename T>
+std::vector<T> Data(int rank, std::int64_t elements, std::uint64_t salt) {
+  const std::uint64_t key = RandomStream::KeyOf(salt, "conformance") + static_cast<std::uint64_t>(rank) * 0xD1B54A32D192ED03u;
+  std::vector<T> values(static_cast<std::size_t>(elements));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::uint64_t bits = (key + i) * 0x9E3779B97F4A7C15u;
+    bits = (bits ^ bits >> 29) * 0xBF58476D1CE4E5B9u;
+    if constexpr (std::is_floating_point_v<T>) {
+      const double scale = 1.0 / static_cast<double>(std::uint64_t{1} << (40 + bits % 24));
+      values[i] = static_cast<T>(static_cast<double>(static_cast<std::int64_t>(bits)) * scale / 3.0);
+    } else {
+      values[i] = static_cast<T>(bits >> 8);
+    }
+  }
+  return values;
+}
+
+// ((rank 0 + rank 1) + rank 2) + ..., or the other way round.
+template <typename T>
+std::vector<T> SerialSum(int size, std::int64_t elements, std::uint64_t salt, bool backwards = false) {
+  std::vector<T> sum = Data<T>(backwards ? size - 1 : 0, elements, salt);
+  for (int r = 1; r < size; ++r) {
+    const std::vector<T> next = Data<T>(backwards ? size - 1 - r : r, elements, salt);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += next[i];
+  }
+  return sum;
+}
+
+// Bitwise.
+template <typename T>
+Status Same(std::span<const T> got, std::span<const T> want, const std::string& what) {
+  if (got.size() != want.size()) return absl::InternalError(absl::StrCat(what, ": ", got.size(), " elements instead of ", want.size()));
+  std::size_t wrong = 0, first = 0;
+  for (std::size_t i = got.size(); i-- > 0;) {
+    if (std::memcmp(&got[i], &want[i], sizeof(T)) != 0) {
+      ++wrong;
+      first = i;
+    }
+  }
+  if (wrong == 0) return OkStatus();
+  return absl::InternalError(absl::StrCat(what, ": ", wrong, " of ", got.size(), " elements differ, first at ", first, ": got ",
+                                          static_cast<double>(got[first]), ", want ", static_cast<double>(want[first])));
+}
+template <typename T>
+Status Same(const std::vector<T>& got, const std::vector<T>& want, const std::string& what) {
+  return Same<T>(std::span<const T>(got), std::span<const T>(want), what);
+}
+
+inline Status Expect(bool condition, const std::string& what) { return condition ? OkStatus() : absl::InternalError(what); }
+
+// size + 1 offsets; about every third shard is empty and the others differ by far.
+inline std::vector<std::int64_t> UnevenOffsets(int size, std::int64_t unit, std::uint64_t salt) {
+  const RandomStream random(salt, "offsets", 0);
+  std::vector<std::int64_t> offsets = {0};
+  for (int r = 0; r < size; ++r) {
+    const std::uint32_t bits = random.Bits(static_cast<std::uint64_t>(r));
+    offsets.push_back(offsets.back() + (bits % 3 == 0 ? 0 : static_cast<std::int64_t>(bits / 3 % 5) * unit + r));
+  }
+  return offsets;
+}
+
+template <typename T>
+std::span<T> Shard(std::vector<T>& values, const std::vector<std::int64_t>& offsets, int rank) {
+  const std::size_t r = static_cast<std::size_t>(rank);
+  return std::span<T>(values).subspan(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(offsets[r + 1] - offsets[r]));
+}
+
+}  // namespace lycia::conformance
+
+#endif  // LYCIA_RUNTIME_COMM_CONFORMANCE_DATA_H_

@@ -1,0 +1,46 @@
+#include "runtime/comm/fold.h"
+
+#include <algorithm>
+
+#include "runtime/core/check.h"
+
+namespace lycia {
+namespace {
+
+// The running sum of a block stays in the first-level cache, so each source is read once and the result written once.
+constexpr std::int64_t kBlock = 1024;
+
+template <typename T>
+void FoldOf(std::span<const void* const> sources, std::int64_t elements, bool accumulate, void* out) {
+  T sum[kBlock];
+  for (std::int64_t begin = 0; begin < elements; begin += kBlock) {
+    const std::int64_t count = std::min(kBlock, elements - begin);
+    const T* first = static_cast<const T*>(sources[0]) + begin;
+    std::copy(first, first + count, sum);
+    for (std::size_t s = 1; s < sources.size(); ++s) {
+      const T* source = static_cast<const T*>(sources[s]) + begin;
+      for (std::int64_t i = 0; i < count; ++i) sum[i] += source[i];
+    }
+    T* to = static_cast<T*>(out) + begin;
+    if (accumulate) {
+      for (std::int64_t i = 0; i < count; ++i) to[i] += sum[i];
+    } else {
+      std::copy(sum, sum + count, to);
+    }
+  }
+}
+
+}  // namespace
+
+bool CanFold(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
+
+void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, bool accumulate, void* out) {
+  switch (dtype) {
+    case DType::kF32: return FoldOf<float>(sources, elements, accumulate, out);
+    case DType::kF64: return FoldOf<double>(sources, elements, accumulate, out);
+    case DType::kI64: return FoldOf<std::uint64_t>(sources, elements, accumulate, out);  // wraps instead of overflowing
+    default: LYCIA_CHECK(CanFold(dtype)) << "no sum of " << Name(dtype) << " ";
+  }
+}
+
+}  // namespace lycia

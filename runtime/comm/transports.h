@@ -1,0 +1,35 @@
+// Where communicators come from. Each function opens one world; everything else is Split from it.
+#ifndef LYCIA_RUNTIME_COMM_TRANSPORTS_H_
+#define LYCIA_RUNTIME_COMM_TRANSPORTS_H_
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "runtime/comm/communicator.h"
+
+namespace lycia {
+
+// Ranks as threads of this process: communicators of ranks 0..size-1, each to be used by one thread. The worlds share one communication
+// thread, which ends with the last of them.
+std::vector<std::unique_ptr<Communicator>> OpenThreadWorld(int size);
+
+// Runs body(communicator) on `size` threads, one a rank; returns the first failure in rank order. A rank that fails aborts the others.
+Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body);
+
+// True when this process was started by mpirun or srun (PMIx, PMI) and so must not start ranks of its own. Reads no configuration.
+bool StartedByMpi();
+// Initialises MPI (thread level MPI_THREAD_MULTIPLE or, where missing, SERIALIZED: all calls are made by one communication thread) and
+// opens its world. MPI is finalised when the returned communicator and all its descendants are gone. Unavailable in a build without MPI.
+StatusOr<std::unique_ptr<Communicator>> OpenMpiWorld();
+// Library version and thread level, for `lycia doctor`; "not in this build" without MPI.
+std::string MpiDescription();
+// After a failure: tells the launcher to end every process of the job with this exit code. Does not return in an MPI job.
+void MpiAbort(int exit_code);
+
+// Counts calls and bytes at any rank count and moves nothing; every event is done at once.
+std::unique_ptr<Communicator> OpenDryRunWorld(int rank, int size);
+
+}  // namespace lycia
+
+#endif  // LYCIA_RUNTIME_COMM_TRANSPORTS_H_

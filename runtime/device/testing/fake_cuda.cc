@@ -1,0 +1,238 @@
+#include "runtime/device/testing/fake_cuda.h"
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "runtime/device/cuda_stream.h"
+
+struct CUevent_st {
+  std::uint64_t recorded = 0;   // number of the latest record
+  std::uint64_t completed = 0;  // number of the youngest record that the device has passed
+};
+
+namespace {
+
+struct Work {
+  enum Kind { kCopy, kSet, kRecord, kWait, kElapse } kind;
+  void* to = nullptr;
+  const void* from = nullptr;
+  std::size_t bytes = 0;
+  int value = 0;
+  CUevent_st* event = nullptr;
+  std::uint64_t record = 0;
+  std::int64_t ns = 0;
+  std::int64_t deadline = 0;
+};
+
+std::int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct CUstream_st {
+  static constexpr std::uint64_t kRoom = 1 << 15;
+  Work work[kRoom];
+  std::uint64_t enqueued, done;
+};
+
+namespace {
+
+constexpr std::size_t kTotalBytes = std::size_t{1} << 40;
+
+std::mutex mutex;
+std::vector<CUstream_st*>& Streams() {
+  static auto* streams = new std::vector<CUstream_st*>;
+  return *streams;
+}
+int live_events = 0;
+cudaError_t fail_work = cudaSuccess, fail_enqueue = cudaSuccess, sticky = cudaSuccess;
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t Answer(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+// Runs the first open work of a stream if it can run now.
+bool RunOne(CUstream_st& stream) {
+  if (stream.done == stream.enqueued) return false;
+  Work& w = stream.work[stream.done % CUstream_st::kRoom];
+  if (fail_work != cudaSuccess) sticky = fail_work;
+  if (sticky != cudaSuccess) return false;
+  switch (w.kind) {
+    case Work::kCopy:
+      std::memcpy(w.to, w.from, w.bytes);
+      break;
+    case Work::kSet:
+      std::memset(w.to, w.value, w.bytes);
+      break;
+    case Work::kRecord:
+      if (w.event->completed < w.record) w.event->completed = w.record;
+      break;
+    case Work::kWait:
+      if (w.event->completed < w.record) return false;
+      break;
+    case Work::kElapse:
+      if (w.deadline == 0) w.deadline = NowNs() + w.ns;
+      if (NowNs() < w.deadline) return false;
+      break;
+  }
+  ++stream.done;
+  return true;
+}
+
+// Some progress on every stream; under the lock.
+void Progress() {
+  for (CUstream_st* stream : Streams()) {
+    for (int i = 0; i < 16 && RunOne(*stream); ++i) {
+    }
+  }
+}
+
+cudaError_t Enqueue(cudaStream_t stream, Work work) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (sticky != cudaSuccess) return Answer(sticky);
+  if (fail_enqueue != cudaSuccess) return Answer(std::exchange(fail_enqueue, cudaSuccess));
+  if (stream->enqueued - stream->done == CUstream_st::kRoom) {
+    std::fputs("fake_cuda: a stream is full\n", stderr);
+    std::abort();
+  }
+  if (work.kind == Work::kRecord) work.record = ++work.event->recorded;
+  if (work.kind == Work::kWait) work.record = work.event->recorded;
+  stream->work[stream->enqueued++ % CUstream_st::kRoom] = work;
+  return cudaSuccess;
+}
+
+cudaError_t Query(cudaStream_t stream) {
+  std::lock_guard<std::mutex> lock(mutex);
+  Progress();
+  if (sticky != cudaSuccess) return Answer(sticky);
+  return Answer(stream->done == stream->enqueued ? cudaSuccess : cudaErrorNotReady);
+}
+
+cudaError_t AllocateGarbage(void** data, std::size_t bytes) {
+  if (bytes > kTotalBytes) return Answer(cudaErrorMemoryAllocation);
+  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*data, 0xcd, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace lycia {
+namespace fake_cuda {
+
+void FailNextWork(cudaError_t error) {
+  std::lock_guard<std::mutex> lock(mutex);
+  fail_work = error;
+}
+void FailNextEnqueue(cudaError_t error) {
+  std::lock_guard<std::mutex> lock(mutex);
+  fail_enqueue = error;
+}
+int LiveObjects() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return live_events + static_cast<int>(Streams().size());
+}
+void Reset() {
+  std::lock_guard<std::mutex> lock(mutex);
+  fail_work = fail_enqueue = sticky = last_error = cudaSuccess;
+}
+
+}  // namespace fake_cuda
+
+cudaError_t cuda::LaunchElapse(cudaStream_t stream, std::int64_t ns) { return Enqueue(stream, {.kind = Work::kElapse, .ns = ns}); }
+
+}  // namespace lycia
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  std::memset(properties, 0, sizeof(*properties));
+  std::strcpy(properties->name, "Fake");
+  properties->major = 9;
+  properties->multiProcessorCount = 132;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return Answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+const char* cudaGetErrorName(cudaError_t error) { return error == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress" : "cudaErrorFake"; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorIllegalAddress ? "an illegal memory access was encountered" : "fake";
+}
+
+cudaError_t cudaMalloc(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes); }
+cudaError_t cudaMallocHost(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes); }
+cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* data) { return cudaFreeHost(data); }
+cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
+  *free_bytes = *total_bytes = kTotalBytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  std::lock_guard<std::mutex> lock(mutex);
+  *stream = static_cast<CUstream_st*>(std::calloc(1, sizeof(CUstream_st)));
+  Streams().push_back(*stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::lock_guard<std::mutex> lock(mutex);
+  while (RunOne(*stream)) {
+  }
+  std::erase(Streams(), stream);
+  std::free(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return Query(stream); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  cudaError_t answer = Query(stream);
+  while (answer == cudaErrorNotReady) answer = Query(stream);
+  cudaGetLastError();
+  return Answer(answer);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return Enqueue(stream, {.kind = Work::kWait, .event = event});
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return Enqueue(stream, {.kind = Work::kCopy, .to = to, .from = from, .bytes = bytes});
+}
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  return Enqueue(stream, {.kind = Work::kSet, .to = to, .bytes = bytes, .value = value});
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  std::lock_guard<std::mutex> lock(mutex);
+  *event = new CUevent_st;
+  ++live_events;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  std::lock_guard<std::mutex> lock(mutex);
+  delete event;
+  --live_events;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return Enqueue(stream, {.kind = Work::kRecord, .event = event}); }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  std::lock_guard<std::mutex> lock(mutex);
+  Progress();
+  if (sticky != cudaSuccess) return Answer(sticky);
+  return Answer(event->completed >= event->recorded ? cudaSuccess : cudaErrorNotReady);
+}
+
+}  // extern "C"

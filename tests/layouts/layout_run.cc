@@ -1,0 +1,199 @@
+#include "tests/layouts/layout_run.h"
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "runtime/comm/transports.h"
+#include "runtime/core/philox.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+// Widens n elements.
+std::vector<double> Widen(const Tensor& tensor) {
+  std::vector<double> values;
+  DispatchFloat(tensor.dtype, [&]<typename T>() { values.assign(tensor.as<T>(), tensor.as<T>() + tensor.elements()); });
+  return values;
+}
+
+std::string Exact(double value) { return absl::StrFormat("%.17g", value); }
+
+bool SameBits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
+
+Tensors WeightsOf(Trainer& trainer) {
+  Tensors weights;
+  for (const int g : trainer.store().local_groups()) {
+    for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
+      weights[p.spec.name] = Widen(trainer.store().weight(p.spec.name));
+    }
+  }
+  return weights;
+}
+
+// After a step a rank's gradient buffers hold the sums over ranks in its own shards, and only there.
+Tensors OwnGradientsOf(Trainer& trainer) {
+  Tensors gradients;
+  for (const int g : trainer.store().local_groups()) {
+    const ParameterGroup& group = trainer.groups().groups[static_cast<std::size_t>(g)];
+    const std::vector<double> flat = Widen(trainer.store().flat_gradients(g));
+    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
+    for (const Segment& segment : SegmentsOf(group, shard.begin, shard.end)) {
+      const PlacedParameter& p = *segment.parameter;
+      auto [entry, fresh] =
+          gradients.try_emplace(p.spec.name, static_cast<std::size_t>(p.elements), std::numeric_limits<double>::quiet_NaN());
+      for (std::int64_t i = segment.begin; i < segment.end; ++i) {
+        entry->second[static_cast<std::size_t>(i)] = flat[static_cast<std::size_t>(p.offset + i)];
+      }
+    }
+  }
+  return gradients;
+}
+
+Status CompareWeights(const Tensors& a, const Tensors& b, const std::string& where) {
+  for (const auto& [name, values] : a) {
+    const auto other = b.find(name);
+    if (other == b.end()) continue;
+    if (other->second.size() != values.size()) return absl::InternalError(StrCat(where, ": ", name, " has two sizes"));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (SameBits(values[i], other->second[i])) continue;
+      return absl::InternalError(StrCat(where, ": ", name, "[", i, "] is ", Exact(values[i]), " and ",
+                                        Exact(other->second[i])));
+    }
+  }
+  return OkStatus();
+}
+
+// Adds another rank's record to `all`.
+Status Merge(Record& all, const Record& one, int rank) {
+  if (!SameBits(all.evaluation, one.evaluation)) {
+    return absl::InternalError(StrCat("evaluation is ", all.evaluation, " on rank 0 and ", one.evaluation, " on rank ", rank));
+  }
+  for (std::size_t s = 0; s < one.steps.size(); ++s) {
+    const std::string where = StrCat("step ", s, ", rank ", rank, " against lower ranks");
+    StepRecord& to = all.steps[s];
+    const StepRecord& from = one.steps[s];
+    if (!SameBits(to.loss, from.loss) || !SameBits(to.grad_norm, from.grad_norm)) {
+      return absl::InternalError(StrCat(where, ": loss ", to.loss, " and ", from.loss, ", norm ", to.grad_norm, " and ", from.grad_norm));
+    }
+    LYCIA_RETURN_IF_ERROR(CompareWeights(from.weights, to.weights, where));
+    to.weights.insert(from.weights.begin(), from.weights.end());
+    for (const auto& [name, values] : from.gradients) {
+      std::vector<double>& sums = to.gradients.try_emplace(name, values.size(), std::numeric_limits<double>::quiet_NaN()).first->second;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(values[i])) continue;
+        if (!std::isnan(sums[i])) return absl::InternalError(StrCat(where, ": the gradient of ", name, "[", i, "] has two owners"));
+        sums[i] = values[i];
+      }
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+std::string Layout::Name() const {
+  std::string name = StrCat(schedule, " D", stages, " W", data, " N", micro_batches, "x", samples);
+  if (pipes != 0) name += StrCat(" pipes ", pipes);
+  if (!partition.empty()) name += StrCat(" partition ", absl::StrJoin(partition, "+"));
+  if (recompute != Recompute::kNone) name += recompute == Recompute::kLayers ? " recompute layers" : " recompute stage";
+  if (credits != 2) name += StrCat(" credits ", credits);
+  if (!mesh_order.empty()) name += StrCat(" order ", mesh_order);
+  return StrCat(name, tied ? " tied " : " untied ", masked ? "masked " : "", lycia::Name(precision));
+}
+
+TrainerOptions OptionsOf(const Layout& layout) {
+  TrainerOptions options;
+  options.model = {.layers = kBlocks, .heads = kHeads, .hidden = kWidth, .context = kContext, .vocab = kVocabulary, .ffn = kFfn,
+                   .tied = layout.tied, .dropout = kDropout, .init_std = kInitialStd};
+  options.precision = layout.precision;
+  options.recompute = layout.recompute;
+  options.schedule = layout.schedule;
+  options.stages = layout.stages;
+  options.pipes = layout.pipes;
+  options.data = layout.data;
+  options.mesh_order = layout.mesh_order;
+  options.partition = layout.partition;
+  options.micro_batches = layout.micro_batches;
+  options.samples_per_micro_batch = layout.samples;
+  options.optimizer = {.beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kWeightDecay, .clip = kClip};
+  options.seed = kSeed;
+  options.credits = layout.credits;
+  return options;
+}
+
+double LearningRateOf(std::int64_t step) { return truth::LearningRate(TruthOptions(), static_cast<int>(step)); }
+
+void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const {
+  const RandomStream text(kSeed, "layouts/text", static_cast<std::uint64_t>(step)), mask(kSeed, "layouts/mask", static_cast<std::uint64_t>(step));
+  for (std::int64_t i = 0; i < count * kContext; ++i) {
+    const std::int64_t sample = first_sample + i / kContext, t = i % kContext;
+    auto token = [&](std::int64_t at) {
+      return static_cast<std::int32_t>(text.Bits(static_cast<std::uint64_t>(sample * (kContext + 1) + at)) % kVocabulary);
+    };
+    const bool hidden = masked_ && mask.Bits(static_cast<std::uint64_t>(sample * kContext + t)) % 5 == 0;
+    if (tokens != nullptr) tokens[i] = token(t);
+    if (labels != nullptr) labels[i] = hidden ? -1 : token(t + 1);
+  }
+}
+
+std::int64_t RandomBatches::LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const {
+  std::int64_t tokens = 0;
+  std::int32_t labels[kContext];
+  for (std::int64_t sample = first_sample; sample < first_sample + count; ++sample) {
+    Load(step, sample, 1, nullptr, labels);
+    for (const std::int32_t label : labels) tokens += label >= 0 ? 1 : 0;
+  }
+  return tokens;
+}
+
+StatusOr<Record> RunRank(const Layout& layout, Communicator& world) {
+  const RandomBatches source(layout.masked);
+  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+  Record record;
+  for (int step = 0; step < kSteps; ++step) {
+    LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, source, LearningRateOf(step), /*stop=*/false));
+    if (!trainer->decision().finite || trainer->decision().stop) return absl::InternalError("the step was not finite, or was told to stop");
+    LYCIA_RETURN_IF_ERROR(trainer->CompareReplicas());
+    record.steps.push_back({trainer->loss(), trainer->decision().gradient_norm, WeightsOf(*trainer), OwnGradientsOf(*trainer)});
+    if (step > 0) continue;
+    LYCIA_ASSIGN_OR_RETURN(record.evaluation, trainer->Evaluate(source, kEvaluationBatches));
+  }
+  return record;
+}
+
+StatusOr<Record> RunOnThreads(const Layout& layout) {
+  std::vector<Record> records(static_cast<std::size_t>(layout.ranks()));
+  LYCIA_RETURN_IF_ERROR(RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+    LYCIA_ASSIGN_OR_RETURN(records[static_cast<std::size_t>(world.rank())], RunRank(layout, world));
+    return OkStatus();
+  }));
+  Record all = std::move(records[0]);
+  for (int rank = 1; rank < layout.ranks(); ++rank) LYCIA_RETURN_IF_ERROR(Merge(all, records[static_cast<std::size_t>(rank)], rank));
+  for (const StepRecord& step : all.steps) {
+    for (const auto& [name, values] : step.gradients) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(values[i])) return absl::InternalError(StrCat("the gradient of ", name, "[", i, "] has no owner"));
+      }
+    }
+  }
+  return all;
+}
+
+Status CompareBitwise(const Record& a, const Record& b) {
+  for (std::size_t s = 0; s < a.steps.size(); ++s) {
+    const std::string where = StrCat("step ", s);
+    LYCIA_RETURN_IF_ERROR(CompareWeights(a.steps[s].weights, b.steps[s].weights, where));
+    if (SameBits(a.steps[s].loss, b.steps[s].loss) && SameBits(a.steps[s].grad_norm, b.steps[s].grad_norm)) continue;
+    return absl::InternalError(StrCat(where, ": loss or norm differ: ", a.steps[s].loss - b.steps[s].loss, " and ",
+                                      a.steps[s].grad_norm - b.steps[s].grad_norm));
+  }
+  if (SameBits(a.evaluation, b.evaluation)) return OkStatus();
+  return absl::InternalError(StrCat("evaluation differs by ", a.evaluation - b.evaluation));
+}
+
+}  // namespace lycia::layouts

@@ -1,0 +1,85 @@
+// One small GPT trained for a few steps on any layout, recorded so that layouts can be compared with each other and with the truth.
+#ifndef LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
+#define LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/trainer.h"
+#include "runtime/comm/communicator.h"
+
+namespace lycia::layouts {
+
+// How the ranks share the work, and the few properties of model and data that tests vary.
+struct Layout {
+  std::string schedule = "1f1b";
+  int stages = 1;           // D
+  int data = 1;             // W
+  int micro_batches = 1;    // N
+  int samples = 1;          // of a micro-batch
+  int pipes = 0;            // 0: the schedule's own
+  int credits = 2;
+  bool tied = true;
+  bool masked = false;      // every fifth label is -1
+  DType precision = DType::kF64;
+  Recompute recompute = Recompute::kNone;
+  std::vector<std::int64_t> partition;
+  std::string mesh_order;
+
+  int ranks() const { return stages * data; }
+  int global_batch() const { return data * micro_batches * samples; }
+  std::string Name() const;  // "chimera D4 W2 N3x2 tied f64"
+};
+
+// The model: 2 blocks, so that six stages have one layer each; all extents differ.
+inline constexpr int kBlocks = 2, kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;
+inline constexpr int kSteps = 3;
+inline constexpr int kEvaluationBatches = 2;
+inline constexpr std::uint64_t kSeed = 11;
+inline constexpr double kInitialStd = 0.3;  // large, so that every gradient stands well above rounding
+inline constexpr double kDropout = 0.2;
+inline constexpr double kClip = 0.25;       // below every gradient norm: clipping acts in all steps
+inline constexpr double kLearningRate = 1e-2, kMinLearningRate = 1e-3, kWeightDecay = 0.1, kBeta1 = 0.9, kBeta2 = 0.95, kEps = 1e-8;
+inline constexpr int kWarmup = 1;
+
+TrainerOptions OptionsOf(const Layout& layout);
+double LearningRateOf(std::int64_t step);  // step counts from 0
+
+// Random tokens by (step, sample, position).
+class RandomBatches final : public BatchSource {
+ public:
+  explicit RandomBatches(bool masked) : masked_(masked) {}
+  void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override;
+  std::int64_t LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const override;
+
+ private:
+  bool masked_;
+};
+
+using Tensors = std::map<std::string, std::vector<double>>;  // by parameter name; f32 values are widened, which is exact
+
+struct StepRecord {
+  double loss = 0, grad_norm = 0;
+  Tensors weights;    // after the step
+  Tensors gradients;  // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
+};
+struct Record {
+  std::vector<StepRecord> steps;
+  double evaluation = 0;  // summed loss of kEvaluationBatches after the first step
+};
+
+// This rank's part of a layout's training; collective.
+StatusOr<Record> RunRank(const Layout& layout, Communicator& world);
+
+// All ranks as threads, merged. Internal, with name, element, ranks and both values, where two holders of a parameter differ in a bit after
+// any step, where ranks disagree about loss or norm, or where a gradient element has not exactly one owner.
+StatusOr<Record> RunOnThreads(const Layout& layout);
+
+// Internal, naming the first difference, unless both records hold the same bits; names that only one of them has are ignored.
+Status CompareBitwise(const Record& a, const Record& b);
+
+}  // namespace lycia::layouts
+
+#endif  // LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_

@@ -1,0 +1,148 @@
+#include "tests/layouts/truth_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <map>
+#include <tuple>
+
+#include "absl/strings/str_format.h"
+#include "runtime/core/check.h"
+
+namespace lycia::layouts {
+namespace {
+
+truth::TokenBatch BatchOf(const RandomBatches& source, std::int64_t step, int samples) {
+  truth::TokenBatch batch{samples, kContext, {}, {}};
+  batch.tokens.resize(static_cast<std::size_t>(samples * kContext));
+  batch.labels.resize(batch.tokens.size());
+  source.Load(step, 0, samples, batch.tokens.data(), batch.labels.data());
+  return batch;
+}
+
+template <typename Number>
+Tensors Widened(const std::map<std::string, std::vector<Number>>& arrays) {
+  Tensors tensors;
+  for (const auto& [name, values] : arrays) tensors[name].assign(values.begin(), values.end());
+  return tensors;
+}
+
+template <typename Number>
+Record TrainTruth(const Layout& layout) {
+  const truth::GptSizes sizes{.blocks = kBlocks, .width = kWidth, .heads = kHeads, .ffn = kFfn, .context = kContext,
+                              .vocabulary = kVocabulary, .tied = layout.tied};
+  const RandomBatches source(layout.masked);
+  truth::SerialGpt<Number> gpt(sizes, TruthOptions());
+  Record record;
+  for (int step = 0; step < kSteps; ++step) {
+    const truth::StepResult result = gpt.Step(BatchOf(source, step, layout.global_batch()));
+    record.steps.push_back({result.loss, result.grad_norm, Widened(gpt.weights()), Widened(gpt.gradients())});
+    // A norm below the clip would leave clipping untested.
+    LYCIA_CHECK_GT(result.grad_norm, 1.1 * kClip);
+    if (step > 0) continue;
+    const int samples = kEvaluationBatches * layout.global_batch();
+    record.evaluation = static_cast<double>(gpt.Loss(BatchOf(source, 0, samples), /*dropout=*/false)) *
+                        static_cast<double>(source.LossTokens(0, 0, samples));
+  }
+  return record;
+}
+
+double Norm(const std::vector<double>& values) {
+  double squares = 0;
+  for (const double value : values) squares += value * value;
+  return std::sqrt(squares);
+}
+
+// 2-norm of all gradients of the layer that holds `name`: a block, or a tensor outside the blocks.
+double LayerGradientNorm(const Tensors& gradients, const std::string& name) {
+  if (!name.starts_with("h.")) return Norm(gradients.at(name));
+  double squares = 0;
+  for (const auto& [other, values] : gradients) {
+    if (other.starts_with(name.substr(0, name.find('.', 2) + 1))) squares += std::pow(Norm(values), 2);
+  }
+  return std::sqrt(squares);
+}
+
+// A key's bias moves all scores of a query alike, so its gradient is zero but for rounding; Adam makes lr noise / eps of it at each step.
+bool IsKeyBias(const std::string& name, std::size_t index) { return name.ends_with("c_attn.bias") && index / kWidth == 1; }
+
+// The element that is furthest beyond its limit.
+struct Worst {
+  double excess = 0;  // error / limit
+  std::string text;
+
+  void Add(const std::string& what, double actual, double expected, double limit) {
+    const double error = std::abs(actual - expected);
+    if (!(error / limit <= excess)) {  // a NaN is the worst of all
+      excess = std::isnan(error) ? 1e300 : error / limit;
+      text = absl::StrFormat("%s is %.17g, the truth %.17g, error %.3g, tolerance %.3g", what, actual, expected, error, limit);
+    }
+  }
+  Status status() const { return excess <= 1 ? OkStatus() : absl::InternalError(text); }
+};
+
+}  // namespace
+
+truth::TrainingOptions TruthOptions() {
+  return {.seed = kSeed, .std = kInitialStd, .dropout = kDropout, .clip = kClip, .lr = kLearningRate, .min_lr = kMinLearningRate,
+          .warmup = kWarmup, .steps = kSteps, .weight_decay = kWeightDecay, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps};
+}
+
+const Record& TruthOf(const Layout& layout, DType precision) {
+  static std::map<std::tuple<int, bool, bool, bool>, Record>* const runs = new std::map<std::tuple<int, bool, bool, bool>, Record>;
+  const bool f64 = precision == DType::kF64;
+  auto [entry, fresh] = runs->try_emplace({layout.global_batch(), layout.tied, layout.masked, f64});
+  if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
+  return entry->second;
+}
+
+Status CompareWithTruth(const Record& record, const Record& truth) {
+  Worst worst;
+  if (record.steps.size() != truth.steps.size()) return absl::InternalError("another number of steps");
+  for (std::size_t s = 0; s < record.steps.size(); ++s) {
+    const StepRecord &step = record.steps[s], &expected = truth.steps[s];
+    const std::string at = StrCat("step ", s, ": ");
+    worst.Add(at + "loss", step.loss, expected.loss, 1e-12 * expected.loss);
+    worst.Add(at + "gradient norm", step.grad_norm, expected.grad_norm, 1e-12 * expected.grad_norm);
+    const double reach = kLearningRate * static_cast<double>(s + 1);
+    for (const auto& [name, values] : step.weights) {
+      const auto found = expected.weights.find(name);
+      if (found == expected.weights.end() || found->second.size() != values.size()) return absl::InternalError(StrCat("unexpected ", name));
+      // The truth's own noise and the layout's, each some roundings of the layer's gradient.
+      const double noise = 20 * 0x1p-52 * LayerGradientNorm(expected.gradients, name);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const double limit = IsKeyBias(name, i) ? reach * noise / kEps : 1e-10 * reach;
+        worst.Add(StrCat(at, "weight ", name, "[", i, "]"), values[i], found->second[i], limit);
+      }
+    }
+    for (const auto& [name, values] : step.gradients) {
+      const double limit = 1e-12 * LayerGradientNorm(expected.gradients, name);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(values[i])) continue;  // of another owner; that there is one is checked where ranks are merged
+        worst.Add(StrCat(at, "gradient ", name, "[", i, "]"), values[i], expected.gradients.at(name)[i], limit);
+      }
+    }
+  }
+  worst.Add("evaluation", record.evaluation, truth.evaluation, 1e-12 * truth.evaluation);
+  return worst.status();
+}
+
+Status CompareF32WithTruth(const Record& record, const Record& serial, const Record& truth) {
+  Worst worst;
+  const Tensors& expected = truth.steps[0].gradients;
+  auto error_of = [&](const std::string& name, const Tensors& gradients) {
+    std::vector<double> error = gradients.at(name);
+    for (std::size_t i = 0; i < error.size(); ++i) error[i] -= expected.at(name)[i];
+    return Norm(error);
+  };
+  for (const auto& [name, values] : expected) {
+    const double layer = LayerGradientNorm(expected, name), error = error_of(name, record.steps[0].gradients);
+    const double of_serial = error_of(name, serial.steps[0].gradients);
+    worst.Add(StrCat("gradient error of ", name, " against its layer's norm"), error, 0, 1e-5 * layer);
+    // A serial error below one rounding of the layer's norm is luck.
+    worst.Add(StrCat("gradient error of ", name, " against the serial run's ", of_serial), error, 0, 4 * std::max(of_serial, 0x1p-24 * layer));
+  }
+  return worst.status();
+}
+
+}  // namespace lycia::layouts

@@ -1,0 +1,28 @@
+// The serial truth on the model and data of layout_run.h, and what it means to agree with it.
+#ifndef LYCIA_TESTS_LAYOUTS_TRUTH_RUN_H_
+#define LYCIA_TESTS_LAYOUTS_TRUTH_RUN_H_
+
+#include <string>
+
+#include "tests/layouts/layout_run.h"
+#include "tests/truth/serial_trainer.h"
+
+namespace lycia::layouts {
+
+truth::TrainingOptions TruthOptions();
+
+// The truth's run over a layout's global batch, in f64 or in f32. Layouts with the same batch, head and mask share it. Not thread-safe.
+const Record& TruthOf(const Layout& layout, DType precision = DType::kF64);
+
+// The f64 contract of docs/numerics.md. Every weight that the record has, after every step: within 1e-10 of lr * steps; key biases, whose
+// gradient is rounding noise, within what that noise can do. Loss, norm and evaluation: 1e-12 of their size; gradients: 1e-12 of their
+// layer's gradient norm. Internal, with the worst element, otherwise.
+Status CompareWithTruth(const Record& record, const Record& truth);
+
+// The f32 contract, on the gradients of the first step: each tensor's error (2-norm) against the f64 truth is at most 1e-5 of its layer's
+// gradient norm and at most 4 times the serial f32 run's.
+Status CompareF32WithTruth(const Record& record, const Record& serial, const Record& truth);
+
+}  // namespace lycia::layouts
+
+#endif  // LYCIA_TESTS_LAYOUTS_TRUTH_RUN_H_
