@@ -135,7 +135,8 @@ int RunCommand(std::span<const Command> commands, std::span<const std::string> w
     if (!status.ok() && !status.message().empty()) std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
     return ExitCode(status);
   }
-  std::fprintf(stderr, "lycia: unknown command '%s'%s; `lycia --help` lists all\n", words[0].c_str(), DidYouMean(words[0], names).c_str());
+  const std::string nearest = DidYouMean(words[0], names);
+  std::fprintf(stderr, "lycia: unknown command '%s'%s; `lycia --help` lists all\n", words[0].c_str(), nearest.c_str());
   return kExitBadInput;
 }
 

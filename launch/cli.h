@@ -34,8 +34,8 @@ struct CommandSpec {
   std::string name;     // "train"
   std::string summary;  // one line
   std::vector<FlagSpec> flags;
-  std::string positional;  // what words without dashes are ("FILE..."); "": none are accepted
-  std::string details;     // more text for --help
+  std::string positional = {};  // what words without dashes are ("FILE..."); "": none are accepted
+  std::string details = {};     // more text for --help
 };
 
 // What was given on the command line.

@@ -158,7 +158,9 @@ StatusOr<toml::table> ParseValue(const Key& key, const std::string& value, const
     toml::parse_result parsed = toml::parse(absl::StrCat("value = ", value));
     if (parsed && parsed.table().size() == 1) return std::move(parsed).table();
     const bool bare = !value.empty() && !quoted && value[0] != '[' && value[0] != '{' && value.find('\n') == std::string::npos;
-    if (!bare) return InvalidArgument(where, " has no valid TOML value after '='; e.g. ", key.name, "=", internal::ValueText(key, Config()));
+    if (!bare) {
+      return InvalidArgument(where, " has no valid TOML value after '='; e.g. ", key.name, "=", internal::ValueText(key, Config()));
+    }
   }
   return toml::table{{"value", value}};
 }

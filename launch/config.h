@@ -112,7 +112,7 @@ struct Config {
 // One line of the table, for help.
 struct ConfigKey {
   std::string name;           // "train.lr"
-  std::string type;           // "integer", "number", "boolean", "string", "list of strings", "list of integers"
+  std::string type;           // "an integer", "a list of strings", ..., as messages say it
   std::string default_value;  // as TOML
   std::string doc;
 };

@@ -189,7 +189,8 @@ std::vector<std::string> KeyNames() {
 }
 
 std::string TypeName(const Key& key) {
-  static constexpr const char* kNames[] = {"an integer", "a number", "true or false", "a string", "a list of strings", "a list of integers"};
+  static constexpr const char* kNames[] = {"an integer", "a number",          "true or false",
+                                           "a string",   "a list of strings", "a list of integers"};
   return kNames[key.place.index()];
 }
 

@@ -43,9 +43,10 @@ Status CheckModel(const ModelConfig& model) {
 Status CheckMesh(int ranks, ParallelConfig& parallel) {
   if (parallel.data == 0) {
     if (ranks % parallel.stages != 0) {
+      const std::int64_t whole = ranks / parallel.stages;
       return InvalidArgument(ranks, " ranks do not make whole replicas of parallel.stages = ", parallel.stages, "; start ",
-                             ranks / parallel.stages > 0 ? absl::StrCat(ranks / parallel.stages * parallel.stages, " or ") : "",
-                             (ranks / parallel.stages + 1) * parallel.stages, " ranks, or use stages = ", NearestDivisor(ranks, parallel.stages));
+                             whole > 0 ? absl::StrCat(whole * parallel.stages, " or ") : "", (whole + 1) * parallel.stages,
+                             " ranks, or use stages = ", NearestDivisor(ranks, parallel.stages));
     }
     parallel.data = ranks / parallel.stages;
   }
@@ -74,13 +75,14 @@ Status CheckBatch(const Config& config) {
   const std::int64_t unit = micro_batch * data;
   if (batch % unit == 0) return OkStatus();
   return InvalidArgument("train.batch = ", batch, " is not a multiple of train.micro_batch = ", micro_batch, " times ", data,
-                         data == 1 ? " replica" : " replicas", " = ", unit, "; use batch = ", batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "",
-                         (batch / unit + 1) * unit);
+                         data == 1 ? " replica" : " replicas", " = ", unit, "; use batch = ",
+                         batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "", (batch / unit + 1) * unit);
 }
 
 Status CheckTraining(const TrainConfig& train) {
   if (train.min_lr > train.lr) {
-    return InvalidArgument("train.min_lr = ", train.min_lr, " is above train.lr = ", train.lr, "; use min_lr = ", train.lr / 10, " or less");
+    return InvalidArgument("train.min_lr = ", train.min_lr, " is above train.lr = ", train.lr, "; use min_lr = ", train.lr / 10,
+                           " or less");
   }
   if (train.warmup_steps > train.steps && train.steps > 0) {
     return InvalidArgument("train.warmup_steps = ", train.warmup_steps, " is more than train.steps = ", train.steps, "; use at most ",

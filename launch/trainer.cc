@@ -94,9 +94,9 @@ Status Trainer::PlanSchedule() {
   for (std::size_t g = 0; g < groups_->groups.size(); ++g) LYCIA_CHECK(schedule_.sync_sets[g].stages == groups_->groups[g].stages);
   training_ = ProgramOf(schedule_, worker_);
 
-  const schedule::Schedule forward = schedule::Complete(schedule::ForwardOnly(compute, static_cast<int>(options_.micro_batches)));
-  LYCIA_RETURN_IF_ERROR(schedule::Verify(forward, {.training = false}));
-  evaluation_ = ProgramOf(forward, worker_);
+  forward_ = schedule::Complete(schedule::ForwardOnly(compute, static_cast<int>(options_.micro_batches)));
+  LYCIA_RETURN_IF_ERROR(schedule::Verify(forward_, {.training = false}));
+  evaluation_ = ProgramOf(forward_, worker_);
   return OkStatus();
 }
 
@@ -136,7 +136,7 @@ Status Trainer::PlanMemory() {
   }
   store_ = std::make_unique<ParameterStore>(*groups_, local_groups, uses, options_.precision, /*gradients=*/true, plan);
   optimizer_ = std::make_unique<ShardedAdamW>(*store_, options_.optimizer, members, samples_per_step(), options_.precision, plan);
-  Executor::Args executor{.schedule = &schedule_, .worker = worker_, .stages = stage_pointers, .pipeline = nullptr,
+  Executor::Args executor{.schedule = &schedule_, .evaluation = &forward_, .worker = worker_, .stages = stage_pointers, .pipeline = nullptr,
                           .credits = options_.credits, .observer = options_.observer};
   LYCIA_ASSIGN_OR_RETURN(pipeline_, world_->Split(mesh_->ColorsAlong({Axis::kPipeline})));
   executor.pipeline = pipeline_.get();
@@ -214,6 +214,7 @@ StatusOr<double> Trainer::Evaluate(const BatchSource& source, std::int64_t batch
 }
 
 Status Trainer::CompareReplicas() {
+  Status first_difference;  // returned after the last group, so that no rank waits for one that has left
   for (const int g : store_->local_groups()) {
     const Tensor weights = store_->flat_weights(g);
     Communicator& holders = *optimizer_->holders(g);
@@ -228,15 +229,15 @@ Status Trainer::CompareReplicas() {
                                               .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics},
                                              {});
     LYCIA_RETURN_IF_ERROR(gathered.Wait(options_.guard));
-    if (std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
+    if (first_difference.ok() && std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
       std::vector<std::string> texts;
       for (const std::int64_t h : all) texts.push_back(absl::StrCat(absl::Hex(h, absl::kZeroPad16)));
-      return absl::DataLossError(StrCat("after step ", step_, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
+      first_difference = absl::DataLossError(StrCat("after step ", step_, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
                                         "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
                                         "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
     }
   }
-  return OkStatus();
+  return first_difference;
 }
 
 void Trainer::LoadTokens(Stream& stream, const SampleRange& samples, void* to) {

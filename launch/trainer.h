@@ -102,7 +102,7 @@ class Trainer final : private StepActions {
   std::vector<int> cuts_;
   std::vector<std::vector<TensorSpec>> stage_inputs_;
   std::unique_ptr<ParameterGroups> groups_;
-  schedule::Schedule schedule_;
+  schedule::Schedule schedule_, forward_;
   Program training_, evaluation_;
   Arena arena_;
   std::string memory_report_;

@@ -1,4 +1,4 @@
-// The parts that the forward and the backward attention on the CPU are made of: which tiles there are, and small products on them.
+// Which tiles of queries and keys the attention on the CPU goes through.
 //
 // A tile is up to kQueryTile queries times kKeyTile keys, stored key by key with the queries side by side ("transposed"): queries are the
 // lanes of the vectors, so the softmax, a sum over keys, needs no sum across lanes. Lanes come in strips of one vector.
@@ -9,98 +9,10 @@
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/tile_product.h"
 #include "kernels/cpu/vector.h"
 
 namespace lycia::cpu {
-
-inline constexpr std::int64_t kQueryTile = 64;  // lanes: four AVX-512 registers of f32, eight of f64
-inline constexpr std::int64_t kKeyTile = 64;    // K, V and the scores of a tile, 3 * 16 KiB at D = 64, stay in the caches L1 and L2
-
-// Head sizes are padded in scratch, so that whole vectors may be loaded.
-template <typename T>
-constexpr std::int64_t PaddedHead(std::int64_t head_dim) {
-  return (head_dim + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-// c[i][j] (+)= sum over k of a(i, k) b[k][j], a(i, k) at a[i * a_row + k * a_col]. Rows of b are readable up to n rounded up to a vector.
-template <typename T>
-struct TileProduct {
-  std::int64_t m, n, k;
-  const T* a;
-  std::int64_t a_row, a_col;
-  const T* b;
-  std::int64_t b_row;
-  T* c;
-  std::int64_t c_row;
-  bool accumulate;
-};
-
-template <int kRows, int kVectors, typename T>
-LYCIA_INLINE inline void MultiplyBlock(const TileProduct<T>& p, std::int64_t i, std::int64_t j) {
-  constexpr int L = kLanes<T>;
-  Vector<T> sum[kRows][kVectors] = {};
-  const T* a = p.a + i * p.a_row;
-  const T* b = p.b + j;
-  for (std::int64_t k = 0; k < p.k; ++k, a += p.a_col, b += p.b_row) {
-    Vector<T> row[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) row[v] = Load(b + v * L);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const T factor = a[r * p.a_row];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[r][v] += factor * row[v];
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      T* c = p.c + (i + r) * p.c_row + j + v * L;
-      const std::int64_t valid = p.n - j - v * L;
-      if (valid >= L) {
-        Store<T>(c, p.accumulate ? Load(c) + sum[r][v] : sum[r][v]);
-      } else {
-        StorePart<T>(c, p.accumulate ? LoadPart(c, valid) + sum[r][v] : sum[r][v], valid);
-      }
-    }
-  }
-}
-
-template <int kRows, int kVectors, typename T>
-LYCIA_INLINE inline void MultiplyRows(const TileProduct<T>& p, std::int64_t j) {
-  std::int64_t i = 0;
-  for (; i + kRows <= p.m; i += kRows) MultiplyBlock<kRows, kVectors>(p, i, j);
-  for (; i < p.m; ++i) MultiplyBlock<1, kVectors>(p, i, j);
-}
-
-// Register blocks: sums + one row of b + a factor must fit 32 (AVX-512) or 16 registers, and hide the latency of 4 x 2 multiply-adds.
-template <Isa isa, typename T>
-LYCIA_INLINE inline void Multiply(const TileProduct<T>& p) {
-  constexpr int kVectors = isa == Isa::kAvx512 ? 2 : 1;
-  constexpr int kRows = isa == Isa::kAvx512 ? 8 : isa == Isa::kAvx2 ? 4 : 2;
-  std::int64_t j = 0;
-  for (; j + kVectors * kLanes<T> <= p.n; j += kVectors * kLanes<T>) MultiplyRows<kRows, kVectors>(p, j);
-  for (; j < p.n; j += kLanes<T>) MultiplyRows<kRows, 1>(p, j);
-}
-
-// rows x D from strided memory, times factor, into scratch rows of `padded` elements; the padding becomes 0.
-template <typename T>
-LYCIA_INLINE inline void PackRows(const T* from, std::int64_t row_stride, std::int64_t rows, std::int64_t head_dim, std::int64_t padded, T factor, T* to) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t d = 0; d < head_dim; ++d) to[r * padded + d] = from[r * row_stride + d] * factor;
-    for (std::int64_t d = head_dim; d < padded; ++d) to[r * padded + d] = T(0);
-  }
-}
-
-// [rows, D] packed -> [D, kQueryTile]; lanes beyond rows become 0.
-template <typename T>
-LYCIA_INLINE inline void TransposeRows(const T* from, std::int64_t rows, std::int64_t head_dim, std::int64_t padded, T* to) {
-  for (std::int64_t d = 0; d < head_dim; ++d) {
-    for (std::int64_t r = 0; r < rows; ++r) to[d * kQueryTile + r] = from[r * padded + d];
-    for (std::int64_t r = rows; r < kQueryTile; ++r) to[d * kQueryTile + r] = T(0);
-  }
-}
 
 // Queries [begin, end) of one sequence whose keys are [first_key, last_key), within one query block of the block mask.
 struct QueryTile {

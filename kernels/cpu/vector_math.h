@@ -1,4 +1,4 @@
-// exp and tanh on vectors. f32 by polynomials, element-wise and without branches; f64 by the C library, lane by lane.
+// exp on vectors: f32 by a polynomial, without branches; f64 by the C library, lane by lane.
 #ifndef LYCIA_KERNELS_CPU_VECTOR_MATH_H_
 #define LYCIA_KERNELS_CPU_VECTOR_MATH_H_
 
@@ -40,26 +40,6 @@ LYCIA_INLINE inline FloatVector Exp(const FloatVector& argument) {
 LYCIA_INLINE inline DoubleVector Exp(const DoubleVector& x) {
   DoubleVector y;
   for (int i = 0; i < kLanes<double>; ++i) y[i] = std::exp(x[i]);
-  return y;
-}
-
-// tanh(x) by 1 - 2 / (exp(2x) + 1) where |x| >= 0.625, and near 0, where that cancels, by the odd minimax polynomial of Cephes' tanhf.
-LYCIA_INLINE inline FloatVector Tanh(const FloatVector& x) {
-  const FloatVector magnitude = x < 0.0f ? -x : x;
-  const FloatVector far = 1.0f - 2.0f / (Exp(2.0f * magnitude) + 1.0f);
-  const FloatVector z = x * x;
-  FloatVector p = Broadcast(-5.70498872745e-3f);
-  p = p * z + 2.06390887954e-2f;
-  p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z - 3.33332819422e-1f;
-  const FloatVector near = p * z * x + x;
-  return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
-}
-
-LYCIA_INLINE inline DoubleVector Tanh(const DoubleVector& x) {
-  DoubleVector y;
-  for (int i = 0; i < kLanes<double>; ++i) y[i] = std::tanh(x[i]);
   return y;
 }
 

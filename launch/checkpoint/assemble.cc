@@ -11,7 +11,7 @@ Status CheckTiling(const LogicalTensor& tensor) {
   std::int64_t covered = 0;
   for (const LogicalTensor::Part& part : tensor.parts) {
     if (part.begin < 0 || part.end < part.begin || part.end > elements) {
-      return InvalidArgument("tensor ", tensor.name, ": range [", part.begin, ", ", part.end, ") is not within its ", elements, " elements");
+      return InvalidArgument("tensor ", tensor.name, ": range [", part.begin, ", ", part.end, ") leaves its ", elements, " elements");
     }
     if (part.begin != covered) {
       return InvalidArgument("tensor ", tensor.name, ": elements ", std::min(covered, part.begin), " to ", std::max(covered, part.begin),

@@ -113,7 +113,7 @@ Status Checkpoint::VerifyPiece(const LogicalTensor::Part& part) const {
   const StatusOr<std::string> checksum = ChecksumOfRange(files_[s].file(), view.offset, view.offset + view.bytes);
   if (!checksum.ok()) return absl::DataLossError(checksum.status().message());
   if (*checksum != record.checksum) {
-    return Damaged(files_[s].path(), absl::StrCat(RangeText(record), ": the checksum does not match; bytes changed after they were written"));
+    return Damaged(files_[s].path(), absl::StrCat(RangeText(record), ": its checksum does not match; bytes changed after the save"));
   }
   verified_[s][p].store(true, std::memory_order_relaxed);
   return OkStatus();
@@ -170,8 +170,8 @@ StatusOr<Checkpoint> OpenNewestCheckpoint(const std::string& directory, std::vec
     warnings->push_back(absl::StrCat("checkpoint of step ", *step, " is not used: ", problem));
     if (newest_problem.empty()) newest_problem = problem;
   }
-  return absl::DataLossError(absl::StrCat("none of the ", steps.size(), " checkpoints in ", directory, " is sound (newest: ", newest_problem,
-                                          "); restore one from a copy, or start anew in another folder"));
+  return absl::DataLossError(absl::StrCat("none of the ", steps.size(), " checkpoints in ", directory, " is sound (newest: ",
+                                          newest_problem, "); restore one from a copy, or start anew in another folder"));
 }
 
 }  // namespace lycia

@@ -59,8 +59,8 @@ class Checkpoint {
 // directory/step_00000020
 std::string CheckpointPath(const std::string& directory, std::int64_t step);
 
-// The newest sound checkpoint in `directory`. Each newer one that is not sound adds a line with file and reason to `warnings`. NotFound where
-// there is none at all; DataLoss where there are some and none is sound: nobody may then start from random numbers by accident.
+// The newest sound checkpoint in `directory`. Each newer one that is not sound adds a line with file and reason to `warnings`.
+// NotFound where there is none at all; DataLoss where there are some and none is sound: no run may then start from random numbers.
 // Of several ranks one calls this and tells the others the step; those call Checkpoint::Open(CheckpointPath(..), Verify::kSizes).
 StatusOr<Checkpoint> OpenNewestCheckpoint(const std::string& directory, std::vector<std::string>* warnings);
 

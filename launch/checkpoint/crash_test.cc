@@ -96,7 +96,7 @@ TEST(CrashTest, KillAtRandomMomentsNeverLosesACommittedCheckpoint) {
   std::int64_t committed = 0;
   int stale = 0;
   for (int kill = 0; kill < 30; ++kill) {
-    const Child child = Start("save", dir / "checkpoints", "run" + std::to_string(kill));
+    const Child child = Start("save", dir / "checkpoints", absl::StrCat("run", kill));
     char first = 0;
     ASSERT_EQ(::read(child.output, &first, 1), 1) << "child ended with " << Finish(child).second;  // it is up and has committed
     std::this_thread::sleep_for(std::chrono::microseconds(random.Bits(static_cast<std::uint64_t>(kill)) % 40'000));
@@ -181,9 +181,10 @@ bool WriteInPlace(const char* path, const std::string& text) {
 
 // A file system of 8 MiB, filled until a save finds room for 2, 1.9, ... 0 of itself. Exit code 77: this machine does not allow the mount.
 int SaveOnFullDisk(const std::string& directory, const std::string& run_name) {
-  const std::string identity = "0 " + std::to_string(::geteuid()) + " 1\n";
+  const std::string user = absl::StrCat("0 ", ::geteuid(), " 1\n"), group = absl::StrCat("0 ", ::getegid(), " 1\n");
   if (::unshare(CLONE_NEWNS) != 0) {  // not root: be it in a user namespace of our own
-    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || !WriteInPlace("/proc/self/uid_map", identity)) return 77;
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || !WriteInPlace("/proc/self/uid_map", user)) return 77;
+    if (!WriteInPlace("/proc/self/setgroups", "deny") || !WriteInPlace("/proc/self/gid_map", group)) return 77;
   }
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
   if (!CreateDirectories(directory).ok() || ::mount("tmpfs", directory.c_str(), "tmpfs", 0, "size=8m") != 0) return 77;
@@ -233,7 +234,8 @@ int main(int argc, char** argv) {
   using namespace lycia;
   if (const char* role = ::getenv(kRole); role != nullptr) {
     const std::string what = role, directory = ::getenv(kDirectory), run = ::getenv(kRunName);
-    return what == "save" ? SaveForever(directory, run) : what == "limits" ? SaveUnderLimits(directory, run) : SaveOnFullDisk(directory, run);
+    if (what == "save") return SaveForever(directory, run);
+    return what == "limits" ? SaveUnderLimits(directory, run) : SaveOnFullDisk(directory, run);
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

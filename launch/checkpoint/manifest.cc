@@ -163,7 +163,8 @@ StatusOr<double> CheckpointState::Real(std::string_view name) const { return Fin
 StatusOr<std::string> CheckpointState::Text(std::string_view name) const { return FindNamed(texts, name, "text"); }
 
 std::string ManifestText(const Manifest& manifest) {
-  std::string text = absl::StrCat("{\n \"format\": \"", kFormat, "\",\n \"version\": ", kManifestVersion, ",\n \"step\": ", manifest.state.step);
+  std::string text = absl::StrCat("{\n \"format\": \"", kFormat, "\",\n \"version\": ", kManifestVersion);
+  absl::StrAppend(&text, ",\n \"step\": ", manifest.state.step);
   AppendNamed("integers", manifest.state.integers, [](std::int64_t v) { return absl::StrCat(v); }, &text);
   AppendNamed("reals", manifest.state.reals, RealText, &text);
   AppendNamed("texts", manifest.state.texts, [](const std::string& v) { return JsonQuote(v); }, &text);

@@ -41,8 +41,8 @@ bool IsCheckpointFileName(std::string_view name);
 // Steps of the checkpoints in `directory`, rising, whether they are sound or not; empty where the folder is missing.
 StatusOr<std::vector<std::int64_t>> ListCheckpointSteps(const std::string& directory);
 
-// Removes what dead runs left under construction. One rank calls it at the start, before any rank saves. An error is no reason to stop: it may
-// be a dying process of the run before that still writes there.
+// Removes what dead runs left under construction. One rank calls it at the start, before any rank saves. An error is no reason to
+// stop: it may be a dying process of the run before that still writes there.
 Status RemoveStaleAttempts(const std::string& directory);
 // Removes this run's saves before `attempt`, which ended without a checkpoint.
 Status RemoveFailedAttempts(const std::string& directory, const Attempt& attempt);

@@ -9,8 +9,8 @@
 
 namespace lycia {
 
-// Elements [begin, end) of the tensor `name`, counted row-major in its logical (unsharded) shape. Over all ranks the pieces of a tensor must
-// hold each element exactly once: of replicas, one writes.
+// Elements [begin, end) of the tensor `name`, counted row-major in its logical (unsharded) shape. Over all ranks the pieces of a tensor
+// must hold each element exactly once: of replicas, one writes.
 struct Piece {
   std::string name;  // global and the same on every layout: "weight/h.0.attn.c_attn.weight", "adam_m/...", "adam_v/..."
   DType dtype = DType::kF32;

@@ -94,8 +94,8 @@ void TextData::Load(std::int64_t step, std::int64_t sample_begin, std::int64_t c
   for (std::int64_t row = 0; row < count; ++row) {
     const std::uint8_t* bytes = text_.data() + Start(step, sample_begin + row);
     for (std::int64_t t = 0; t < options_.context; ++t) {
-      *tokens++ = bytes[t];
-      *labels++ = bytes[t + 1];
+      if (tokens != nullptr) *tokens++ = bytes[t];
+      if (labels != nullptr) *labels++ = bytes[t + 1];
     }
   }
 }
@@ -110,8 +110,8 @@ void TextData::LoadHeldOut(std::int64_t window_begin, std::int64_t count, std::i
   const auto last = static_cast<std::int64_t>(bytes.size()) - 1;
   for (std::int64_t at = window_begin * options_.context; at < (window_begin + count) * options_.context; ++at) {
     const auto place = static_cast<std::size_t>(at);
-    *tokens++ = at < last ? bytes[place] : 0;
-    *labels++ = at < last ? bytes[place + 1] : kIgnoredLabel;
+    if (tokens != nullptr) *tokens++ = at < last ? bytes[place] : 0;
+    if (labels != nullptr) *labels++ = at < last ? bytes[place + 1] : kIgnoredLabel;
   }
 }
 

@@ -41,7 +41,8 @@ class TextData {
   // (2 * sample, 2 * sample + 1) of RandomStream(seed, "data.start", step) as floor(bits * starts / 2^64).
   std::int64_t Start(std::int64_t step, std::int64_t sample) const;
 
-  // Samples sample_begin .. + count - 1 of a step's global batch: tokens, labels [count, T]. All labels are loss tokens.
+  // Samples sample_begin .. + count - 1 of a step's global batch: tokens, labels [count, T], either may be nullptr. All
+  // labels are loss tokens.
   void Load(std::int64_t step, std::int64_t sample_begin, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const;
 
   // Evaluation: the held-out part as consecutive windows without overlap; window w predicts bytes w*T + 1 .. w*T + T. Together they predict

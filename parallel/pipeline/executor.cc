@@ -43,7 +43,9 @@ Executor::Executor(Args args, ArenaPlan& plan) : args_(std::move(args)) {
     node.stage = stage;
     // Both ends compute the same number of credits: what the receiver holds at once, and at least the usual.
     auto credits = [&](int receiver, int receiving_stage, Op receive) {
-      return std::max(args_.credits, MostHeld(*args_.schedule, receiver, pipe, receiving_stage, receive));
+      const int training = MostHeld(*args_.schedule, receiver, pipe, receiving_stage, receive);
+      const int evaluation = args_.evaluation == nullptr ? 0 : MostHeld(*args_.evaluation, receiver, pipe, receiving_stage, receive);
+      return std::max({args_.credits, training, evaluation});
     };
     if (s + 1 < stages) {
       const int peer = worker_of[static_cast<std::size_t>(s + 1)];

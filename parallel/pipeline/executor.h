@@ -50,6 +50,7 @@ class Executor {
  public:
   struct Args {
     const schedule::Schedule* schedule = nullptr;  // placement and channels; the programs given to Run must share its placement
+    const schedule::Schedule* evaluation = nullptr;  // its forward-only counterpart, or null: message buffers must do for both
     int worker = 0;
     std::map<std::pair<int, int>, Stage*> stages;  // (pipe, stage) of every stage this worker holds
     Communicator* pipeline = nullptr;              // rank = worker

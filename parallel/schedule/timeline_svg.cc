@@ -77,7 +77,8 @@ class Picture {
     }
     left_ = kMargin + static_cast<int>(name_length) * 7 + 8;
     const int frame = left_ + kMargin;
-    width_ = static_cast<int>(std::clamp<std::int64_t>(needed / 100 + 1 + frame, options.min_width, std::max(options.min_width, options.max_width)));
+    const int max_width = std::max(options.min_width, options.max_width);
+    width_ = static_cast<int>(std::clamp<std::int64_t>(needed / 100 + 1 + frame, options.min_width, max_width));
     time_width_ = std::int64_t{100} * (width_ - frame);
   }
 

@@ -1,10 +1,13 @@
 #include "runtime/comm/engine.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -16,11 +19,24 @@ namespace {
 
 // After something moved, the next message is often microseconds away: give the core away, but look again at once.
 constexpr std::int64_t kYieldNs = 20'000;
-// Then naps of a quarter of the time waited so far, so that a nap never costs much more than the wait it ends.
+// Then naps of a quarter of the time waited so far, so that a nap never costs much more than the wait it ends; the longest depends on who
+// waits: an operation that was asked for, receives posted ahead, or nobody (MPI may still have buffered messages to push out).
 constexpr std::int64_t kShortestNapNs = 20'000;
 constexpr std::int64_t kLongestNapNs = 50'000;
-// While nobody waits for the receives posted ahead, longer naps leave the core to the computation.
-constexpr std::int64_t kLongestIdleNapNs = 200'000;
+constexpr std::int64_t kLongestArrivalNapNs = 200'000;
+constexpr std::int64_t kLongestIdleNapNs = 10'000'000;
+constexpr std::int64_t kSleep = -1;  // until woken
+
+std::int64_t NapNs(Need need, bool external, std::int64_t idle_ns) {
+  const auto nap = [&](std::int64_t longest) { return std::clamp(idle_ns / 4, kShortestNapNs, longest); };
+  if (need == Need::kEvent) return nap(kLongestNapNs);
+  if (!external) return kSleep;
+  switch (need) {
+    case Need::kNothing: return nap(kLongestIdleNapNs);
+    case Need::kArrival: return nap(kLongestArrivalNapNs);
+    default: return nap(kLongestNapNs);
+  }
+}
 
 std::int64_t NowNs() {
   timespec now;
@@ -46,6 +62,8 @@ class BlockedSignals {
 
 StatusOr<std::shared_ptr<Engine>> Engine::Start(const OpenWire& open_wire) {
   std::shared_ptr<Engine> engine(new Engine);
+  engine->wake_fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (engine->wake_fd_ < 0) return absl::ResourceExhaustedError("no file descriptor left for the communication thread; raise `ulimit -n`");
   Status opened;
   {
     BlockedSignals blocked;
@@ -63,7 +81,8 @@ Engine::~Engine() {
     stop_ = true;
   }
   Wake();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  if (wake_fd_ >= 0) ::close(wake_fd_);
 }
 
 void Engine::Do(const std::function<void(Wire&)>& work) {
@@ -94,9 +113,10 @@ void Engine::Remove(Task* task) {
 // Either this thread sees sleeping_ or the communication thread sees the new count: both are sequentially consistent.
 void Engine::Wake() {
   wakeups_.fetch_add(1);
-  if (!sleeping_.load()) return;
-  { std::lock_guard<std::mutex> lock(mutex_); }
-  wake_.notify_one();
+  if (!sleeping_.exchange(false)) return;
+  const std::uint64_t one = 1;
+  const ssize_t written = ::write(wake_fd_, &one, sizeof(one));
+  LYCIA_CHECK_EQ(written, static_cast<ssize_t>(sizeof(one)));
 }
 
 void Engine::Abort(const Status& why) {
@@ -176,21 +196,21 @@ bool Engine::AdvanceTasks(Need* need) {
 }
 
 void Engine::Rest(Need need, std::uint64_t seen_wakeups, std::int64_t idle_ns) {
-  const bool poll = need == Need::kEvent || (need != Need::kNothing && wire_->external());
-  if (!poll || failed_) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    sleeping_.store(true);
-    wake_.wait(lock, [&] { return wakeups_.load() != seen_wakeups; });
-    sleeping_.store(false);
-    return;
-  }
-  const bool asked = need >= Need::kMessage;
-  if (asked && idle_ns < kYieldNs) {
+  const std::int64_t nap_ns = failed_ ? kSleep : NapNs(need, wire_->external(), idle_ns);
+  if (nap_ns != kSleep && need >= Need::kMessage && idle_ns < kYieldNs) {
     ::sched_yield();
     return;
   }
-  const timespec nap{0, std::clamp(idle_ns / 4, kShortestNapNs, asked ? kLongestNapNs : kLongestIdleNapNs)};
-  ::nanosleep(&nap, nullptr);
+  sleeping_.store(true);
+  if (wakeups_.load() == seen_wakeups) {
+    pollfd woken{wake_fd_, POLLIN, 0};
+    const timespec nap{0, nap_ns};
+    std::uint64_t writes = 0;
+    if (::ppoll(&woken, 1, nap_ns == kSleep ? nullptr : &nap, nullptr) > 0 && ::read(wake_fd_, &writes, sizeof(writes)) < 0) {
+      LYCIA_CHECK(false) << "the communication thread cannot read its eventfd ";
+    }
+  }
+  sleeping_.store(false);
 }
 
 }  // namespace lycia

@@ -2,7 +2,7 @@
 // channels, each a small state machine (Task).
 //
 // When nothing moves it sleeps until someone calls Wake(); only while messages of other processes or outside events are awaited does it
-// poll, with short naps between.
+// poll, with short naps between, which Wake() ends too.
 #ifndef LYCIA_RUNTIME_COMM_ENGINE_H_
 #define LYCIA_RUNTIME_COMM_ENGINE_H_
 
@@ -71,15 +71,16 @@ class Engine {
   void FailTasks(const Status& why);
   // True if any task moved; otherwise the strongest need is in *need.
   bool AdvanceTasks(Need* need);
+  // Until Wake(), or for a nap that suits what is waited for and for how long.
   void Rest(Need need, std::uint64_t seen_wakeups, std::int64_t idle_ns);
 
   std::thread thread_;
+  int wake_fd_ = -1;  // eventfd
   std::atomic<std::uint64_t> wakeups_{0};
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> abort_asked_{false};
 
   std::mutex mutex_;  // of what follows
-  std::condition_variable wake_;
   std::condition_variable answered_;
   std::vector<Command*> commands_;
   bool opened_ = false;

@@ -102,8 +102,12 @@ class MpiWire final : public Wire {
   void Abandon() override { abandoned_ = true; }
 
   bool Poll() override {
-    if (open_.empty() || !status().ok()) return false;
+    if (!status().ok()) return false;
     int completed = 0;
+    if (open_.empty()) {  // sends that are done for us may still have to be pushed out
+      Check(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &completed, MPI_STATUS_IGNORE), "MPI_Iprobe");
+      return false;
+    }
     const int code = MPI_Testsome(static_cast<int>(open_.size()), open_.data(), &completed, indices_.data(), statuses_.data());
     if (code == MPI_ERR_IN_STATUS) {
       for (int i = 0; i < completed; ++i) Check(statuses_[static_cast<std::size_t>(i)].MPI_ERROR, "message");

@@ -96,7 +96,8 @@ TEST(SafetensorsTest, AcceptsWhatTheFormatAllows) {
   TempDirectory dir;
   // Out of order in the header, rank 0, zero-size, a type we do not compute with, no __metadata__, trailing spaces.
   const std::string json =
-      "{\"z\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[8,11]},\"empty\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[8,8]},"
+      "{\"z\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[8,11]},"
+      "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[8,8]},"
       "\"a\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]},\"f4\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[11,12]}}   ";
   std::string bytes = FileBytes(json, 12);
   const double value = 0.1;

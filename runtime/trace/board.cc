@@ -35,7 +35,7 @@ StatusOr<void*> MapFile(const std::string& path, std::size_t bytes) {
   void* memory = MAP_FAILED;
   if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode) || about.st_uid != geteuid()) {
     status = absl::UnavailableError(absl::StrCat("board file ", path, " belongs to another user or is no file; remove it"));
-  } else if (const int error = posix_fallocate(file, 0, static_cast<off_t>(bytes)); error != 0) {  // a full /dev/shm is found here, not later
+  } else if (const int error = posix_fallocate(file, 0, static_cast<off_t>(bytes)); error != 0) {  // a full /dev/shm is found here
     status = SystemError(path, "given its size", error);
   } else if (memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0); memory == MAP_FAILED) {
     status = SystemError(path, "mapped", errno);
@@ -154,6 +154,7 @@ std::vector<BoardRow> Board::Snapshot() const {
     row.pid = copy.pid;
     row.step = copy.step;
     row.instruction = copy.instruction;
+    row.whole = copy.whole;
     row.instruction_age_ns = std::max<std::int64_t>(now - copy.instruction_since_ns, 0);
     // Judged by its own heartbeat: a stopped process stays in the state in which it was stopped.
     row.waiting = copy.wait_seen_ns != 0 && copy.heartbeat_ns - copy.wait_seen_ns < kWaitLeaseNs;

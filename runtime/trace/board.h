@@ -34,6 +34,7 @@ struct BoardRow {
   std::int64_t pid = 0;
   std::int64_t step = 0;
   std::string instruction;              // what was published last
+  bool whole = true;                    // false: the rank was stopped while it published; the instruction may be mixed of two
   std::int64_t instruction_age_ns = 0;  // since it was published
   bool waiting = false;                 // blocked in a wait, or computing
   std::int64_t wait_age_ns = 0;         // since this wait began
@@ -54,7 +55,7 @@ class Board {
  public:
   static constexpr std::size_t kInstructionBytes = 63;  // longer texts are cut
 
-  // InvalidArgument: options that make no board. Unavailable, with the system's reason: the memory cannot be had, or is another job's.
+  // InvalidArgument: options that make no board. Unavailable, with the reason: the memory cannot be had, or is another job's.
   static StatusOr<std::unique_ptr<Board>> Open(const BoardOptions& options);
   ~Board();
 
@@ -72,8 +73,8 @@ class Board {
   // All rows as of now. Any thread; not in a step (allocates).
   std::vector<BoardRow> Snapshot() const;
 
-  // Who prints the job's one report: the first to ask, on this host or (where linked) in the job; it then calls ReportDone. kOthers: another
-  // rank has printed it. kUndecided: not settled, or the other rank is still printing; ask again.
+  // Who prints the job's one report: the first to ask, on this host or (where linked) in the job; it then calls ReportDone. kOthers:
+  // another rank has printed it. kUndecided: not settled, or the other rank is still printing; ask again.
   enum class Claim { kMine, kOthers, kUndecided };
   Claim ClaimReport(int rank);
   void ReportDone();

@@ -54,8 +54,9 @@ class BoardLink {
     std::string address;
     int port = 0;
     LinkToken token{};
+    std::int64_t patience_ns = 10'000'000'000;  // of Connect
   };
-  // Connects within 10 s or returns Unavailable. `board` must outlive the link.
+  // Connects, or returns Unavailable when its patience is over. `board` must outlive the link.
   static StatusOr<std::unique_ptr<BoardLink>> Connect(Board* board, const Options& options);
   ~BoardLink();
 

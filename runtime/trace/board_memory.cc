@@ -1,5 +1,6 @@
 #include "runtime/trace/board_memory.h"
 
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -8,7 +9,8 @@
 namespace lycia {
 namespace {
 
-constexpr int kReadTries = 1000;  // a write takes well under a microsecond, unless its thread lost the processor
+// A write takes well under a microsecond, unless its thread loses the processor, or is stopped, in the middle.
+constexpr std::int64_t kReadNs = 20'000'000;
 
 void Begin(AtomicRow& row) { row.sequence.store(row.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
 void End(AtomicRow& row) { row.sequence.store(row.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
@@ -57,7 +59,7 @@ void StoreInstruction(AtomicRow& row, std::string_view instruction, std::int64_t
 
 RowCopy ReadRow(const AtomicRow& row) {
   RowCopy copy;
-  for (int tries = 0; tries < kReadTries; ++tries) {
+  for (const std::int64_t start = MonotonicNs();; sched_yield()) {
     const std::uint64_t before = row.sequence.load(std::memory_order_acquire);
     copy.instruction = row.instruction.Load();
     copy.step = row.step.load(std::memory_order_acquire);
@@ -65,7 +67,8 @@ RowCopy ReadRow(const AtomicRow& row) {
     copy.wait_seen_ns = row.wait_seen_ns.load(std::memory_order_acquire);
     copy.wait_since_ns = row.wait_since_ns.load(std::memory_order_acquire);
     copy.host = row.host.Load();
-    if (before % 2 == 0 && row.sequence.load(std::memory_order_acquire) == before) break;
+    copy.whole = before % 2 == 0 && row.sequence.load(std::memory_order_acquire) == before;
+    if (copy.whole || MonotonicNs() - start > kReadNs) break;
   }
   copy.heartbeat_ns = row.heartbeat_ns.load(std::memory_order_acquire);
   copy.pid = row.pid.load(std::memory_order_acquire);

@@ -64,12 +64,13 @@ struct BoardMemory {
   static std::size_t Bytes(int ranks) { return sizeof(BoardMemory) + static_cast<std::size_t>(ranks - 1) * sizeof(AtomicRow); }
 };
 
-// One row at one instant. A writer that was stopped while it wrote leaves a text that may be mixed of two.
+// One row at one instant.
 struct RowCopy {
   std::string instruction, host;
   std::int64_t step = 0, instruction_since_ns = 0, wait_since_ns = 0, wait_seen_ns = 0, heartbeat_ns = 0, pid = 0;
   RankState state = RankState::kAbsent;
   RowOrigin origin = RowOrigin::kNobody;
+  bool whole = true;  // false: its writer was stopped while it wrote; text, step and times may be of two instructions
 };
 RowCopy ReadRow(const AtomicRow& row);
 // By the row's one writer.

@@ -54,12 +54,14 @@ double Microseconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-3; }
 void AppendSpan(const RankSpans& rank, const Span& span, std::int64_t origin_ns, std::string& text) {
   const int lane = static_cast<int>(span.lane);
   const double start = Microseconds(span.start_ns + rank.clock_offset_ns - origin_ns), length = Microseconds(span.wall_ns());
-  absl::StrAppendFormat(&text, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":%s,\"args\":{\"step\":%d,\"cpu_us\":%.3f}}",
-                        rank.rank, lane, start, length, Quoted(NameOf(span)), span.step, Microseconds(span.cpu_ns()));
+  absl::StrAppendFormat(&text, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":%s,", rank.rank, lane, start,
+                        length, Quoted(NameOf(span)));
+  absl::StrAppendFormat(&text, "\"args\":{\"step\":%d,\"cpu_us\":%.3f}}", span.step, Microseconds(span.cpu_ns()));
   // An arrow leaves at the end of the sending span and lands at the end of the receiving one, which may have begun to wait long before.
   if (span.flow_out != 0) {
-    absl::StrAppendFormat(&text, ",\n{\"ph\":\"s\",\"cat\":\"message\",\"name\":\"message\",\"id\":\"%d.%d\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f}",
-                          span.step, span.flow_out, rank.rank, lane, start + length);
+    absl::StrAppendFormat(
+        &text, ",\n{\"ph\":\"s\",\"cat\":\"message\",\"name\":\"message\",\"id\":\"%d.%d\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f}", span.step,
+        span.flow_out, rank.rank, lane, start + length);
   }
   if (span.flow_in != 0) {
     absl::StrAppendFormat(
@@ -134,7 +136,9 @@ StatusOr<RankSpans> ParseSpans(std::string_view bytes) {
   }
   RankSpans spans{static_cast<int>(header.rank), std::string(bytes.substr(sizeof header, header.host_bytes)), header.clock_offset_ns,
                   header.dropped, std::vector<Span>(header.spans)};
-  std::memcpy(static_cast<void*>(spans.spans.data()), bytes.data() + sizeof header + header.host_bytes, header.spans * sizeof(Span));
+  if (header.spans > 0) {
+    std::memcpy(static_cast<void*>(spans.spans.data()), bytes.data() + sizeof header + header.host_bytes, header.spans * sizeof(Span));
+  }
   for (const Span& span : spans.spans) {
     if (span.lane >= Lane::kCount) return absl::DataLossError("spans: a span has no valid lane");
   }
@@ -150,7 +154,8 @@ std::string ChromeTrace(std::span<const RankSpans> ranks) {
   for (const RankSpans& rank : ranks) {
     absl::StrAppendFormat(&text, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":%s}}", rank.rank,
                           Quoted(absl::StrCat("rank ", rank.rank, " on ", rank.host)));
-    absl::StrAppendFormat(&text, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}}", rank.rank, rank.rank);
+    absl::StrAppendFormat(&text, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}}", rank.rank,
+                          rank.rank);
     bool used[static_cast<std::size_t>(Lane::kCount)] = {};
     for (const Span& span : rank.spans) {
       const auto lane = static_cast<std::size_t>(span.lane);

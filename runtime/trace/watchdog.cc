@@ -29,8 +29,8 @@ std::string What(const BoardRow& row) { return absl::StrCat(row.instruction, " o
 
 std::string Lost(const BoardRow& row) {
   if (row.state == RankState::kAbsent) return Who(row) + " never started";
-  return absl::StrCat(Who(row), " is stopped or dead: no heartbeat for ", Seconds(row.heartbeat_age_ns), ", its last instruction was ",
-                      What(row));
+  const std::string age = Seconds(row.heartbeat_age_ns);
+  return absl::StrCat(Who(row), " is stopped or dead: no heartbeat for ", age, ", its last instruction was ", What(row));
 }
 
 }  // namespace
@@ -61,8 +61,8 @@ Diagnosis Diagnose(std::span<const BoardRow> rows, std::int64_t deadline_ns) {
                                   " without a new instruction");
   } else if (slowest == nullptr && waiter != nullptr && newest_ns > deadline_ns) {
     diagnosis.culprits = {waiter->rank};
-    diagnosis.line = absl::StrCat("every rank waits for another one; longest ", Who(*waiter), ", for ", Seconds(waiter->wait_age_ns), " in ",
-                                  What(*waiter), " (a lost message, or operations in different orders)");
+    diagnosis.line = absl::StrCat("every rank waits for another one; longest ", Who(*waiter), ", for ", Seconds(waiter->wait_age_ns),
+                                  " in ", What(*waiter), " (a lost message, or operations in different orders)");
   }
   return diagnosis;
 }

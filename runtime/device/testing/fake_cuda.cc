@@ -88,10 +88,10 @@ bool RunOne(CUstream_st& stream) {
   return true;
 }
 
-// Some progress on every stream; under the lock.
+// Some progress on every stream, the youngest first: nobody may count on the order; under the lock.
 void Progress() {
-  for (CUstream_st* stream : Streams()) {
-    for (int i = 0; i < 16 && RunOne(*stream); ++i) {
+  for (std::size_t i = Streams().size(); i-- > 0;) {
+    for (int k = 0; k < 16 && RunOne(*Streams()[i]); ++k) {
     }
   }
 }

@@ -1,0 +1,47 @@
+#include "kernels/cpu/vector_math.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "gtest/gtest.h"
+#include "kernels/testing/every_isa.h"
+
+namespace lycia::cpu {
+namespace {
+
+float ExpOf(float x) {
+  float y = 0;
+  ForBestIsa([&]() LYCIA_INLINE { y = Exp(Broadcast(x))[5]; });
+  return y;
+}
+
+// Largest relative error against the C library in f64 over an even grid.
+double WorstError(double from, double to, double step) {
+  double worst = 0;
+  for (double x = from; x <= to; x += step) {
+    const float rounded = static_cast<float>(x);
+    const double truth = std::exp(static_cast<double>(rounded));
+    worst = std::max(worst, std::abs((ExpOf(rounded) - truth) / truth));
+  }
+  return worst;
+}
+
+TEST(VectorMath, ExpIsExactToFloatOverItsRange) {
+  testing::ForEveryIsa([] {
+    EXPECT_LT(WorstError(-87.3, 88.2, 0.00037), 2e-7);
+    EXPECT_EQ(ExpOf(0.0f), 1.0f);
+  });
+}
+
+TEST(VectorMath, ExpAtTheEdges) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(ExpOf(-kInfinity), 0.0f);
+  EXPECT_EQ(ExpOf(-100.0f), 0.0f);
+  EXPECT_TRUE(std::isfinite(ExpOf(1000.0f)));
+  EXPECT_GT(ExpOf(1000.0f), 1e38f);
+  EXPECT_TRUE(std::isnan(ExpOf(std::numeric_limits<float>::quiet_NaN())));
+}
+
+}  // namespace
+}  // namespace lycia::cpu

@@ -1,0 +1,92 @@
+// Layouts as processes: every layout that has this number of ranks equals the truth, and equals the run with threads bit for bit.
+//
+// One set of processes runs its layouts in a loop. Exit code 0, or 1 after the first failure, which names layout, rank and element.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "runtime/comm/transports.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+std::vector<Layout> LayoutsOf(int ranks) {
+  std::vector<Layout> layouts;
+  for (const int stages : {1, 2, 4, 6}) {
+    for (const int data : {1, 2}) {
+      if (stages * data != ranks) continue;
+      for (const char* schedule : {"gpipe", "1f1b", "chimera"}) {
+        if (stages == 1 && std::string(schedule) == "chimera") continue;
+        for (const int micro_batches : {1, 2, 3, 4, 6, 8, 12}) {
+          layouts.push_back({.schedule = schedule, .stages = stages, .data = data, .micro_batches = micro_batches,
+                             .samples = micro_batches <= 3 ? 2 : 1});
+        }
+      }
+      if (stages == 4) layouts.push_back({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = 6, .pipes = 4, .masked = true});
+      layouts.push_back({.schedule = "1f1b", .stages = stages, .data = data, .micro_batches = 4, .tied = false, .precision = DType::kF32});
+    }
+  }
+  return layouts;
+}
+
+// Every number of a record in one fixed order, but for the gradients.
+template <typename Use>
+void ForEachNumber(Record& record, const Use& use) {
+  use(record.evaluation);
+  for (StepRecord& step : record.steps) {
+    use(step.loss);
+    use(step.grad_norm);
+    for (auto& [name, values] : step.weights) {
+      for (double& value : values) use(value);
+    }
+  }
+}
+
+// Rank 0's run with threads, given to all. `like` has the same names and sizes.
+StatusOr<Record> ThreadsOnRankZero(const Layout& layout, const Record& like, Communicator& world) {
+  Record record = like;
+  if (world.rank() == 0) {
+    LYCIA_ASSIGN_OR_RETURN(record, RunOnThreads(layout));
+  }
+  std::vector<double> numbers;
+  ForEachNumber(record, [&](double& number) { numbers.push_back(number); });
+  const Tensor all{numbers.data(), DType::kF64, {static_cast<std::int64_t>(numbers.size())}};
+  LYCIA_RETURN_IF_ERROR(world.Broadcast(all, /*root=*/0, Tag::kTest, {}).Wait());
+  std::size_t next = 0;
+  ForEachNumber(record, [&](double& number) { number = numbers[next++]; });
+  return record;
+}
+
+Status Check(const Layout& layout, Communicator& world) {
+  LYCIA_ASSIGN_OR_RETURN(const Record mine, RunRank(layout, world));
+  const Record& truth = TruthOf(layout);
+  if (layout.precision == DType::kF64) LYCIA_RETURN_IF_ERROR(CompareWithTruth(mine, truth));
+  LYCIA_ASSIGN_OR_RETURN(const Record threads, ThreadsOnRankZero(layout, truth, world));
+  return Annotate(CompareBitwise(mine, threads), "MPI against threads");
+}
+
+}  // namespace
+}  // namespace lycia::layouts
+
+int main() {
+  lycia::StatusOr<std::unique_ptr<lycia::Communicator>> world = lycia::OpenMpiWorld();
+  if (!world.ok()) {
+    std::fprintf(stderr, "%s\n", world.status().ToString().c_str());
+    return 1;
+  }
+  const int rank = (*world)->rank(), ranks = (*world)->size();
+  const std::vector<lycia::layouts::Layout> layouts = lycia::layouts::LayoutsOf(ranks);
+  if (layouts.empty()) {
+    std::fprintf(stderr, "no layout has %d ranks\n", ranks);
+    lycia::MpiAbort(1);
+  }
+  for (const lycia::layouts::Layout& layout : layouts) {
+    const lycia::Status status = lycia::layouts::Check(layout, **world);
+    if (status.ok()) continue;
+    std::fprintf(stderr, "FAILED %s on rank %d of %d: %s\n", layout.Name().c_str(), rank, ranks, status.ToString().c_str());
+    lycia::MpiAbort(1);
+  }
+  if (rank == 0) std::printf("%zu layouts passed on %d ranks\n", layouts.size(), ranks);
+  return 0;
+}

@@ -1,0 +1,158 @@
+// What holds bit for bit between layouts, and what a step must not do. Small enough for the sanitizers: a dozen layouts of up to 8 ranks.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/comm/transports.h"
+#include "runtime/device/testing/count_allocations.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+Record RunOrFail(const Layout& layout) {
+  StatusOr<Record> record = RunOnThreads(layout);
+  EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
+  return record.ok() ? *std::move(record) : Record{std::vector<StepRecord>(kSteps), 0};
+}
+
+void ExpectSameBits(const Layout& a, const Layout& b) {
+  const Status same = CompareBitwise(RunOrFail(a), RunOrFail(b));
+  EXPECT_TRUE(same.ok()) << a.Name() << " against " << b.Name() << ": " << same;
+}
+
+// RunOnThreads also fails where two holders of a weight differ after any step: the two copies of every Chimera stage, and data replicas.
+TEST(LayoutInvariants, ARepeatedRunHasTheSameBits) {
+  for (const DType precision : {DType::kF64, DType::kF32}) {
+    for (const Layout& layout : {Layout{.schedule = "chimera", .stages = 4, .data = 2, .micro_batches = 3, .precision = precision},
+                                 Layout{.schedule = "chimera", .stages = 4, .micro_batches = 6, .pipes = 4, .precision = precision},
+                                 Layout{.schedule = "1f1b", .stages = 2, .data = 2, .micro_batches = 4, .precision = precision}}) {
+      ExpectSameBits(layout, layout);
+    }
+  }
+}
+
+// Different data must give different bits, or the comparisons here compare nothing.
+TEST(LayoutInvariants, OtherDataHaveOtherBits) {
+  const Layout layout{.schedule = "chimera", .stages = 2, .micro_batches = 2, .samples = 2};
+  Layout other = layout;
+  other.masked = true;
+  EXPECT_FALSE(CompareBitwise(RunOrFail(layout), RunOrFail(other)).ok());
+}
+
+TEST(LayoutInvariants, OnePipeLayoutsWithoutDataParallelismHaveTheSameBits) {
+  for (const DType precision : {DType::kF64, DType::kF32}) {
+    const Layout serial{.schedule = "gpipe", .micro_batches = 6, .samples = 2, .precision = precision};
+    const Record bits = RunOrFail(serial);
+    for (const char* schedule : {"gpipe", "1f1b"}) {
+      for (const int stages : {1, 2, 4}) {
+        Layout layout = serial;
+        layout.schedule = schedule;
+        layout.stages = stages;
+        const Status same = CompareBitwise(RunOrFail(layout), bits);
+        EXPECT_TRUE(same.ok()) << layout.Name() << " against " << serial.Name() << ": " << same;
+      }
+    }
+  }
+}
+
+TEST(LayoutInvariants, RecomputeCreditsAndMeshOrderChangeNoBit) {
+  const Layout plain{.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 4, .samples = 2, .masked = true};
+  for (const Recompute recompute : {Recompute::kLayers, Recompute::kStage}) {
+    Layout layout = plain;
+    layout.recompute = recompute;
+    ExpectSameBits(plain, layout);
+  }
+  for (const int credits : {1, 5}) {
+    Layout layout = plain;
+    layout.credits = credits;
+    ExpectSameBits(plain, layout);
+  }
+  Layout transposed = plain;  // without replicas the order of ranks is the order of workers either way
+  transposed.data = 1;
+  Layout straight = transposed;
+  transposed.mesh_order = "pipeline,data,context,expert,x,y,z";
+  ExpectSameBits(straight, transposed);
+}
+
+// The same thread count and message order as the large matrix, on few layouts, for the race checker.
+TEST(LayoutInvariants, AFewOfEachScheduleEqualTheTruth) {
+  for (const Layout& layout : {Layout{.schedule = "gpipe", .stages = 4, .micro_batches = 3, .samples = 2},
+                               Layout{.schedule = "1f1b", .stages = 4, .data = 2, .micro_batches = 2, .samples = 2},
+                               Layout{.schedule = "chimera", .stages = 4, .data = 2, .micro_batches = 3, .samples = 2},
+                               Layout{.schedule = "chimera", .stages = 6, .micro_batches = 12}}) {
+    const Status equal = CompareWithTruth(RunOrFail(layout), TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+}
+
+// One bit of one weight on one rank: every other holder hears of it, the ranks that hold no copy are not disturbed, nobody hangs.
+TEST(LayoutInvariants, AFlippedBitIsFoundByAllHolders) {
+  const Layout layout{.schedule = "chimera", .stages = 4, .data = 2, .micro_batches = 4};
+  constexpr int kDamaged = 5;  // replica 1, worker 1: stages 1 and 2
+  std::vector<Status> found(static_cast<std::size_t>(layout.ranks()));
+  std::vector<int> holds(found.size());
+  const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+    const RandomBatches source(false);
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+    LYCIA_RETURN_IF_ERROR(trainer->TrainStep(0, source, LearningRateOf(0), false));
+    LYCIA_RETURN_IF_ERROR(trainer->CompareReplicas());
+    constexpr int kGroup = 1;  // of stage 1
+    const auto rank = static_cast<std::size_t>(world.rank());
+    if (world.rank() == kDamaged) {
+      const Tensor weights = trainer->store().flat_weights(kGroup);
+      static_cast<std::uint8_t*>(weights.data)[weights.bytes() / 2] ^= 1;
+    }
+    found[rank] = trainer->CompareReplicas();
+    LYCIA_RETURN_IF_ERROR(world.Barrier());
+    holds[rank] = trainer->store().holds(kGroup) ? 1 : 0;
+    return OkStatus();
+  });
+  ASSERT_TRUE(ran.ok()) << ran;
+  for (std::size_t rank = 0; rank < found.size(); ++rank) {
+    EXPECT_EQ(holds[rank], rank % 4 == 1 || rank % 4 == 2 ? 1 : 0) << rank;
+    EXPECT_EQ(found[rank].code(), holds[rank] == 1 ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk) << "rank " << rank << ": " << found[rank];
+    const bool names_the_stage = found[rank].message().find("replicas of stages {1} differ") != absl::string_view::npos;
+    EXPECT_EQ(names_the_stage, holds[rank] == 1) << found[rank];
+  }
+}
+
+// A stop asked of one rank reaches all of them with the step's decision.
+TEST(LayoutInvariants, AStopIsAgreedByAllRanks) {
+  const Layout layout{.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2};
+  const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+    const RandomBatches source(false);
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+    for (const int asked : {-1, 3, -1}) {
+      LYCIA_RETURN_IF_ERROR(trainer->TrainStep(0, source, LearningRateOf(0), world.rank() == asked));
+      EXPECT_EQ(trainer->decision().stop, asked >= 0) << "rank " << world.rank();
+    }
+    return OkStatus();
+  });
+  EXPECT_TRUE(ran.ok()) << ran;
+}
+
+TEST(LayoutInvariants, NothingIsAllocatedAfterTheFirstStep) {
+  for (const char* schedule : {"gpipe", "1f1b", "chimera"}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kStage}) {
+      const Layout layout{.schedule = schedule, .stages = 2, .data = 2, .micro_batches = 4, .recompute = recompute};
+      const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+        const RandomBatches source(false);
+        LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+        EXPECT_GT(testing::AllocationsOfThisThread(), 0);  // the count counts
+        LYCIA_RETURN_IF_ERROR(trainer->TrainStep(0, source, LearningRateOf(0), false));
+        const std::int64_t before = testing::AllocationsOfThisThread();
+        for (int step = 1; step <= 3; ++step) LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, source, LearningRateOf(1), false));
+        LYCIA_RETURN_IF_ERROR(trainer->Evaluate(source, kEvaluationBatches).status());
+        EXPECT_EQ(testing::AllocationsOfThisThread() - before, 0) << layout.Name() << " rank " << world.rank();
+        return OkStatus();
+      });
+      EXPECT_TRUE(ran.ok()) << ran;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lycia::layouts
