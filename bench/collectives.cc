@@ -52,7 +52,9 @@ std::int64_t NowNs() {
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
 
-Tensor View(std::vector<float>& values, std::int64_t begin, std::int64_t elements) { return {values.data() + begin, DType::kF32, {elements}}; }
+Tensor View(std::vector<float>& values, std::int64_t begin, std::int64_t elements) {
+  return {values.data() + begin, DType::kF32, {elements}};
+}
 
 // One line of the table: what is called, on which operands, and what must come out.
 struct Measured {
@@ -102,13 +104,15 @@ StatusOr<Measured> Measure(Communicator& world, Operation operation, std::int64_
     LYCIA_RETURN_IF_ERROR(Call(world, operation, in, out, in_place).Wait());
     double ns = static_cast<double>(NowNs() - start);
     std::vector<double> all(static_cast<std::size_t>(world.size()));
-    LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&ns, DType::kF64, {1}), .out = {all.data(), DType::kF64, {world.size()}}}, {}).Wait());
+    LYCIA_RETURN_IF_ERROR(
+        world.AllGather({.in = ConstTensor(&ns, DType::kF64, {1}), .out = {all.data(), DType::kF64, {world.size()}}}, {}).Wait());
     times.push_back(*std::max_element(all.begin(), all.end()) / 1000);
   }
   std::nth_element(times.begin(), times.begin() + iterations / 2, times.end());
   measured.us = times[static_cast<std::size_t>(iterations / 2)];
   std::int64_t wrong = measured.wrong;
-  LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = ConstTensor(&wrong, DType::kI64, {1}), .out = {&measured.wrong, DType::kI64, {1}}}, {}).Wait());
+  LYCIA_RETURN_IF_ERROR(
+      world.AllReduce({.in = ConstTensor(&wrong, DType::kI64, {1}), .out = {&measured.wrong, DType::kI64, {1}}}, {}).Wait());
   return measured;
 }
 
@@ -125,7 +129,8 @@ Status Table(Communicator& world, Operation operation, const Options& options) {
     std::printf("\n");
   }
   for (std::int64_t bytes = options.min_bytes; bytes <= options.max_bytes; bytes *= 4) {
-    const std::int64_t elements = bytes / 4 / world.size() * world.size(), count = operation == Operation::kAllReduce ? elements : elements / world.size();
+    const std::int64_t elements = bytes / 4 / world.size() * world.size(),
+                       count = operation == Operation::kAllReduce ? elements : elements / world.size();
     if (elements == 0) continue;
     if (speaks) {
       std::printf("%12lld %13lld %8s %7s %7d", static_cast<long long>(elements * 4), static_cast<long long>(count), "float",

@@ -101,7 +101,7 @@ Status Trainer::PlanSchedule() {
 }
 
 Status Trainer::PlanMemory() {
-  device_ = NewCpuDevice();
+  device_ = options_.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice();
   ArenaPlan plan;
   std::vector<ParameterSpec> uses;
   std::map<std::pair<int, int>, std::vector<Region>> stash;
@@ -175,7 +175,7 @@ Status Trainer::OpenChannels() {
     }
     if (store_->holds(static_cast<int>(g))) holders[static_cast<int>(g)] = entry->second.get();
   }
-  optimizer_->Bind(arena_, world_, holders);
+  LYCIA_RETURN_IF_ERROR(optimizer_->Bind(*device_, arena_, world_, holders));
   return executor_->Open(arena_);
 }
 

@@ -30,6 +30,7 @@ class BatchSource {
 
 struct TrainerOptions {
   GptConfig model;
+  DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
   DType precision = DType::kF32;  // of weights, activations, gradients and optimizer states: f32 or f64
   Recompute recompute = Recompute::kNone;
   std::string schedule = "1f1b";
@@ -74,6 +75,7 @@ class Trainer final : private StepActions {
   const ParameterGroups& groups() const { return *groups_; }
   ParameterStore& store() { return *store_; }
   ShardedAdamW& optimizer() { return *optimizer_; }
+  const Communicator& pipeline() const { return *pipeline_; }
   const std::vector<int>& cuts() const { return cuts_; }  // first layer of each stage, and the number of layers
   const std::string& memory_report() const { return memory_report_; }
   std::int64_t memory_bytes() const { return arena_.bytes(); }

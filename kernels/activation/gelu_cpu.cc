@@ -11,8 +11,9 @@ constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
 constexpr double kCubic = 0.044715;
 
 // exp(-2u) of x.
-template <typename T>
-LYCIA_INLINE inline Vector<T> Decay(const Vector<T>& x) {
+template <typename V>
+LYCIA_INLINE inline V Decay(const V& x) {
+  using T = Element<V>;
   return Exp(static_cast<T>(-2 * kSqrtTwoOverPi) * (x + static_cast<T>(kCubic) * x * x * x));
 }
 
@@ -23,10 +24,11 @@ void GeluForward(Stream&, const GeluForwardArgs& args) {
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T* in = args.in.as<T>();
     T* out = args.out.as<T>();
-    ForBestIsa([&]() LYCIA_INLINE {
-      ForEachVector<T>(args.in.elements(), [&](auto lanes) LYCIA_INLINE {
-        const Vector<T> x = lanes.Get(in);
-        lanes.Put(out, x / (T(1) + Decay<T>(x)));
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(args.in.elements(), [&](auto lanes) LYCIA_INLINE {
+        const V x = lanes.Get(in);
+        lanes.Put(out, x / (T(1) + Decay(x)));
       });
     });
   });
@@ -38,10 +40,11 @@ void GeluBackward(Stream&, const GeluBackwardArgs& args) {
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T *in = args.in.as<T>(), *dout = args.dout.as<T>();
     T* din = args.din.as<T>();
-    ForBestIsa([&]() LYCIA_INLINE {
-      ForEachVector<T>(args.in.elements(), [&](auto lanes) LYCIA_INLINE {
-        const Vector<T> x = lanes.Get(in), e = Decay<T>(x), s = T(1) / (T(1) + e);
-        const Vector<T> twice_slope_of_u = static_cast<T>(2 * kSqrtTwoOverPi) * (T(1) + static_cast<T>(3 * kCubic) * x * x);
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(args.in.elements(), [&](auto lanes) LYCIA_INLINE {
+        const V x = lanes.Get(in), e = Decay(x), s = T(1) / (T(1) + e);
+        const V twice_slope_of_u = static_cast<T>(2 * kSqrtTwoOverPi) * (T(1) + static_cast<T>(3 * kCubic) * x * x);
         lanes.Put(din, lanes.Get(dout) * (s + x * twice_slope_of_u * ((e * s) * s)));
       });
     });

@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kKeyGroup = 16;
 
 // The query side of a tile: packed and transposed q (scaled) and dout, delta, log_sum_exp.
-template <typename T>
+template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const BackwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   const std::int64_t D = p.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin;
@@ -33,39 +33,39 @@ LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const Qu
     s.delta[r] = T(0);
     if (r >= rows) continue;
     const T *out = RowsOf<T>(args.out, b, q.begin + r, h), *dout = s.dout + r * padded;
-    s.delta[r] = SumVectors<T>(D, [&](auto lanes) LYCIA_INLINE { return lanes.Get(out) * lanes.Get(dout); });
+    s.delta[r] = SumVectors<V>(D, [&](auto lanes) LYCIA_INLINE { return lanes.Get(out) * lanes.Get(dout); });
   }
 }
 
 // One strip: scores and dout vᵀ -> probabilities (dropped) and dscores.
-template <typename T>
+template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTile& q, const KeyTile& keys, std::int64_t b, std::int64_t h,
                                         std::int64_t strip, std::int64_t limit, const BackwardScratch<T>& s) {
   T *probabilities = s.probabilities + strip, *dscores = s.dscores + strip;
-  const Vector<T> log_sum_exp = Load(s.log_sum_exp + strip), delta = Load(s.delta + strip);
+  const V log_sum_exp = Load<V>(s.log_sum_exp + strip), delta = Load<V>(s.delta + strip);
   for (std::int64_t k = 0; k < limit; ++k) {
-    Store<T>(probabilities + k * kQueryTile, Exp(Load(probabilities + k * kQueryTile) - log_sum_exp));
+    Store<V>(probabilities + k * kQueryTile, Exp(Load<V>(probabilities + k * kQueryTile) - log_sum_exp));
   }
   if (!keys.Full()) {
-    Hide(keys, strip, limit, T(0), probabilities);
+    Hide<V>(keys, strip, limit, T(0), probabilities);
     for (std::int64_t k = limit; k < keys.count(); ++k) {
-      Store<T>(probabilities + k * kQueryTile, Vector<T>{});
-      Store<T>(dscores + k * kQueryTile, Vector<T>{});
+      Store<V>(probabilities + k * kQueryTile, V{});
+      Store<V>(dscores + k * kQueryTile, V{});
     }
   }
   if (p.dropout.rate == 0) {
     for (std::int64_t k = 0; k < limit; ++k) {
       T* ds = dscores + k * kQueryTile;
-      Store<T>(ds, Load(probabilities + k * kQueryTile) * (Load(ds) - delta));
+      Store<V>(ds, Load<V>(probabilities + k * kQueryTile) * (Load<V>(ds) - delta));
     }
     return;
   }
-  DropoutFactors(p, b, h, q, keys, strip, limit, s.factors + strip);
+  DropoutFactors<V>(p, b, h, q, keys, strip, limit, s.factors + strip);
   for (std::int64_t k = 0; k < limit; ++k) {
     T *ds = dscores + k * kQueryTile, *probability = probabilities + k * kQueryTile;
-    const Vector<T> factor = Load(s.factors + strip + k * kQueryTile);
-    Store<T>(ds, Load(probability) * (Load(ds) * factor - delta));
-    Store<T>(probability, Load(probability) * factor);
+    const V factor = Load<V>(s.factors + strip + k * kQueryTile);
+    Store<V>(ds, Load<V>(probability) * (Load<V>(ds) * factor - delta));
+    Store<V>(probability, Load<V>(probability) * factor);
   }
 }
 
@@ -94,10 +94,11 @@ LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, cons
 template <Isa isa, typename T>
 LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const BackwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
-  constexpr std::int64_t L = kLanes<T>;
+  using V = Vector<T, isa>;
+  constexpr std::int64_t L = kLanes<V>;
   const std::int64_t D = p.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin, lanes = (rows + L - 1) / L * L;
   const std::int64_t g = h / (p.heads / p.kv_heads);
-  LoadQueries(args, q, b, h, s);
+  LoadQueries<V>(args, q, b, h, s);
   for (std::int64_t i = 0; i < D * kQueryTile; ++i) s.dq_t[i] = T(0);
 
   ForEachKeyTile(p, q, [&](const KeyTile& keys) LYCIA_INLINE {
@@ -106,12 +107,12 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
     const bool full = keys.Full();
     const std::int64_t width = full ? lanes : L;
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
-      const std::int64_t limit = full ? keys.count() : StripLimit<T>(keys, q, lane);
+      const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
       Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.k, .a_row = padded, .a_col = 1, .b = s.q_t + lane, .b_row = kQueryTile,
                         .c = s.probabilities + lane, .c_row = kQueryTile, .accumulate = false});
       Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.v, .a_row = padded, .a_col = 1, .b = s.dout_t + lane, .b_row = kQueryTile,
                         .c = s.dscores + lane, .c_row = kQueryTile, .accumulate = false});
-      for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients(p, q, keys, b, h, strip, limit, s);
+      for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients<V>(p, q, keys, b, h, strip, limit, s);
       Multiply<isa, T>({.m = D, .n = width, .k = limit, .a = s.k, .a_row = 1, .a_col = padded, .b = s.dscores + lane, .b_row = kQueryTile,
                         .c = s.dq_t + lane, .c_row = kQueryTile, .accumulate = true});
     }

@@ -27,7 +27,8 @@ LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const Query
 template <Isa isa, typename T>
 LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
-  constexpr std::int64_t L = kLanes<T>;
+  using V = Vector<T, isa>;
+  constexpr std::int64_t L = kLanes<V>;
   const std::int64_t D = p.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin, lanes = (rows + L - 1) / L * L;
   const std::int64_t g = h / (p.heads / p.kv_heads);
 
@@ -42,22 +43,22 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
     const bool full = keys.Full();
     const std::int64_t width = full ? lanes : L;
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
-      const std::int64_t limit = full ? keys.count() : StripLimit<T>(keys, q, lane);
+      const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
       if (limit == 0) continue;
       Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.k, .a_row = padded, .a_col = 1, .b = s.q_t + lane, .b_row = kQueryTile,
                         .c = s.scores + lane, .c_row = kQueryTile, .accumulate = false});
       for (std::int64_t strip = lane; strip < lane + width; strip += L) {
         T* scores = s.scores + strip;
-        if (!full) Hide(keys, strip, limit, kMinusInfinity<T>, scores);
-        const Vector<T> correction = OnlineSoftmax<T>({s.maximum, s.sum}, strip, limit, scores);
+        if (!full) Hide<V>(keys, strip, limit, kMinusInfinity<T>, scores);
+        const V correction = OnlineSoftmax<V>({s.maximum, s.sum}, strip, limit, scores);
         for (std::int64_t d = 0; d < D; ++d) {
           T* out = s.out_t + d * kQueryTile + strip;
-          Store<T>(out, Load(out) * correction);
+          Store<V>(out, Load<V>(out) * correction);
         }
         if (p.dropout.rate == 0) continue;
-        DropoutFactors(p, b, h, q, keys, strip, limit, s.factors + strip);
+        DropoutFactors<V>(p, b, h, q, keys, strip, limit, s.factors + strip);
         for (std::int64_t k = 0; k < limit; ++k) {
-          Store<T>(scores + k * kQueryTile, Load(scores + k * kQueryTile) * Load(s.factors + strip + k * kQueryTile));
+          Store<V>(scores + k * kQueryTile, Load<V>(scores + k * kQueryTile) * Load<V>(s.factors + strip + k * kQueryTile));
         }
       }
       Multiply<isa, T>({.m = D, .n = width, .k = limit, .a = s.v, .a_row = 1, .a_col = padded, .b = s.scores + lane, .b_row = kQueryTile,

@@ -16,7 +16,7 @@ struct ScratchCutter {
 
   T* Take(std::int64_t elements) {
     T* part = data == nullptr ? nullptr : reinterpret_cast<T*>(data + bytes);
-    bytes += (elements * static_cast<std::int64_t>(sizeof(T)) + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
+    bytes += (elements * static_cast<std::int64_t>(sizeof(T)) + kCacheLine - 1) / kCacheLine * kCacheLine;
     return part;
   }
 };
@@ -93,7 +93,7 @@ inline void CheckProblem(const AttentionProblem& p, const Tensor& scratch, std::
   LYCIA_CHECK(p.kv_heads > 0 && p.heads % p.kv_heads == 0) << p.kv_heads << " key heads do not divide " << p.heads << " heads ";
   LYCIA_CHECK(p.dropout.rate >= 0 && p.dropout.rate < 1) << "dropout rate " << p.dropout.rate << " ";
   LYCIA_CHECK(scratch.bytes() >= scratch_bytes) << "scratch of " << scratch.bytes() << " bytes, needed " << scratch_bytes << " ";
-  LYCIA_CHECK(reinterpret_cast<std::uintptr_t>(scratch.data) % kVectorBytes == 0) << "scratch is not aligned ";
+  LYCIA_CHECK(reinterpret_cast<std::uintptr_t>(scratch.data) % kCacheLine == 0) << "scratch is not aligned ";
   if (!p.sequence_offsets.empty()) {
     LYCIA_CHECK(p.samples == 1 && p.queries == p.keys && p.first_query == 0 && p.first_key == 0) << "packed sequences need one whole sample ";
     LYCIA_CHECK(p.sequence_offsets.front() == 0 && p.sequence_offsets.back() == p.queries) << "sequence offsets do not cover the sample ";

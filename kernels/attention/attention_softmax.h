@@ -15,21 +15,21 @@ template <typename T>
 inline constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
 
 // Lane i: lane + i.
-template <typename T>
-LYCIA_INLINE inline MaskVector<T> LaneIndices(std::int64_t lane) {
-  MaskVector<T> index;
-  for (int i = 0; i < kLanes<T>; ++i) index[i] = static_cast<typename VectorOf<T>::Int>(lane + i);
+template <typename V>
+LYCIA_INLINE inline MaskOf<V> LaneIndices(std::int64_t lane) {
+  MaskOf<V> index;
+  for (int i = 0; i < kLanes<V>; ++i) index[i] = static_cast<Element<MaskOf<V>>>(lane + i);
   return index;
 }
 
 // Writes `value` where the mask hides key k from the query of a lane; scores points at (key 0, lane).
-template <typename T>
+template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void Hide(const KeyTile& keys, std::int64_t lane, std::int64_t limit, T value, T* scores) {
-  const MaskVector<T> visible = LaneIndices<T>(lane + keys.visible_to_lane_0);  // how many keys each lane sees, not clamped
+  const MaskOf<V> visible = LaneIndices<V>(lane + keys.visible_to_lane_0);  // how many keys each lane sees, not clamped
   for (std::int64_t k = keys.Visible(lane); k < limit; ++k) {
-    const Vector<T> row = Load(scores + k * kQueryTile);
-    const MaskVector<T> hidden = visible <= static_cast<typename VectorOf<T>::Int>(k);
-    Store<T>(scores + k * kQueryTile, hidden ? Broadcast(value) : row);
+    const V row = Load<V>(scores + k * kQueryTile);
+    const MaskOf<V> hidden = visible <= static_cast<Element<MaskOf<V>>>(k);
+    Store<V>(scores + k * kQueryTile, hidden ? Broadcast<V>(value) : row);
   }
 }
 
@@ -41,34 +41,34 @@ struct SoftmaxState {
 };
 
 // scores -> exp(score - maximum); returns exp(old maximum - new maximum), by which everything summed so far must be multiplied.
-template <typename T>
-LYCIA_INLINE inline Vector<T> OnlineSoftmax(const SoftmaxState<T>& state, std::int64_t lane, std::int64_t limit, T* scores) {
-  const Vector<T> before = Load(state.maximum + lane);
-  Vector<T> maximum = before;
-  for (std::int64_t k = 0; k < limit; ++k) maximum = Max(maximum, Load(scores + k * kQueryTile));
+template <typename V, typename T = Element<V>>
+LYCIA_INLINE inline V OnlineSoftmax(const SoftmaxState<T>& state, std::int64_t lane, std::int64_t limit, T* scores) {
+  const V before = Load<V>(state.maximum + lane);
+  V maximum = before;
+  for (std::int64_t k = 0; k < limit; ++k) maximum = Max(maximum, Load<V>(scores + k * kQueryTile));
   // A query that has seen no key yet: exp(-infinity - 0) = 0 instead of NaN.
-  const Vector<T> reference = maximum == kMinusInfinity<T> ? Vector<T>{} : maximum;
-  const Vector<T> correction = Exp(before - reference);
-  Vector<T> sum{};
+  const V reference = maximum == kMinusInfinity<T> ? V{} : maximum;
+  const V correction = Exp(before - reference);
+  V sum{};
   for (std::int64_t k = 0; k < limit; ++k) {
-    const Vector<T> e = Exp(Load(scores + k * kQueryTile) - reference);
-    Store<T>(scores + k * kQueryTile, e);
+    const V e = Exp(Load<V>(scores + k * kQueryTile) - reference);
+    Store<V>(scores + k * kQueryTile, e);
     sum += e;
   }
-  Store<T>(state.sum + lane, Load(state.sum + lane) * correction + sum);
-  Store<T>(state.maximum + lane, maximum);
+  Store<V>(state.sum + lane, Load<V>(state.sum + lane) * correction + sum);
+  Store<V>(state.maximum + lane, maximum);
   return correction;
 }
 
 // 1 / (1 - rate) where the probability of (key, lane) is kept, else 0; factors points at (key 0, lane).
-template <typename T>
-void DropoutFactors(const AttentionProblem& p, std::int64_t sample, std::int64_t head, const QueryTile& queries, const KeyTile& keys,
+template <typename V, typename T = Element<V>>
+LYCIA_INLINE inline void DropoutFactors(const AttentionProblem& p, std::int64_t sample, std::int64_t head, const QueryTile& queries, const KeyTile& keys,
                     std::int64_t lane, std::int64_t limit, T* factors) {
   const AttentionDropout& d = p.dropout;
   const std::uint64_t threshold = DropoutThreshold(d.rate);
   const T keep = static_cast<T>(1 / (1 - d.rate));
   const std::int64_t row = (d.first_sample + sample) * d.total_heads + d.first_head + head;
-  for (std::int64_t i = 0; i < kLanes<T> && queries.begin + lane + i < queries.end; ++i) {
+  for (std::int64_t i = 0; i < kLanes<V> && queries.begin + lane + i < queries.end; ++i) {
     const std::int64_t query = p.first_query + queries.begin + lane + i;
     const std::uint64_t first = static_cast<std::uint64_t>((row * d.length + query) * d.length + p.first_key + keys.begin);
     for (std::int64_t k = 0; k < limit;) {

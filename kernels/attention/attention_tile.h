@@ -73,9 +73,9 @@ LYCIA_INLINE inline void ForEachKeyTile(const AttentionProblem& p, const QueryTi
 }
 
 // How many keys of the tile any lane of a strip sees.
-template <typename T>
+template <typename V>
 LYCIA_INLINE inline std::int64_t StripLimit(const KeyTile& keys, const QueryTile& q, std::int64_t lane) {
-  return keys.Visible(std::min(lane + kLanes<T>, q.end - q.begin) - 1);
+  return keys.Visible(std::min(lane + kLanes<V>, q.end - q.begin) - 1);
 }
 
 }  // namespace lycia::cpu

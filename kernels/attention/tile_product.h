@@ -14,7 +14,8 @@ inline constexpr std::int64_t kKeyTile = 64;    // K, V and the scores of a tile
 // Head sizes are padded in scratch, so that whole vectors may be loaded.
 template <typename T>
 constexpr std::int64_t PaddedHead(std::int64_t head_dim) {
-  return (head_dim + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  constexpr std::int64_t kWidest = kCacheLine / static_cast<std::int64_t>(sizeof(T));
+  return (head_dim + kWidest - 1) / kWidest * kWidest;
 }
 
 // c[i][j] (+)= sum over k of a(i, k) b[k][j], a(i, k) at a[i * a_row + k * a_col]. Rows of b are readable up to n rounded up to a vector.
@@ -30,16 +31,16 @@ struct TileProduct {
   bool accumulate;
 };
 
-template <int kRows, int kVectors, typename T>
+template <typename V, int kRows, int kVectors, typename T = Element<V>>
 LYCIA_INLINE inline void MultiplyBlock(const TileProduct<T>& p, std::int64_t i, std::int64_t j) {
-  constexpr int L = kLanes<T>;
-  Vector<T> sum[kRows][kVectors] = {};
+  constexpr int L = kLanes<V>;
+  V sum[kRows][kVectors] = {};
   const T* a = p.a + i * p.a_row;
   const T* b = p.b + j;
   for (std::int64_t k = 0; k < p.k; ++k, a += p.a_col, b += p.b_row) {
-    Vector<T> row[kVectors];
+    V row[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) row[v] = Load(b + v * L);
+    for (int v = 0; v < kVectors; ++v) row[v] = Load<V>(b + v * L);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const T factor = a[r * p.a_row];
@@ -54,29 +55,29 @@ LYCIA_INLINE inline void MultiplyBlock(const TileProduct<T>& p, std::int64_t i, 
       T* c = p.c + (i + r) * p.c_row + j + v * L;
       const std::int64_t valid = p.n - j - v * L;
       if (valid >= L) {
-        Store<T>(c, p.accumulate ? Load(c) + sum[r][v] : sum[r][v]);
+        Store<V>(c, p.accumulate ? Load<V>(c) + sum[r][v] : sum[r][v]);
       } else {
-        StorePart<T>(c, p.accumulate ? LoadPart(c, valid) + sum[r][v] : sum[r][v], valid);
+        StorePart<V>(c, p.accumulate ? LoadPart<V>(c, valid) + sum[r][v] : sum[r][v], valid);
       }
     }
   }
 }
 
-template <int kRows, int kVectors, typename T>
+template <typename V, int kRows, int kVectors, typename T = Element<V>>
 LYCIA_INLINE inline void MultiplyRows(const TileProduct<T>& p, std::int64_t j) {
   std::int64_t i = 0;
-  for (; i + kRows <= p.m; i += kRows) MultiplyBlock<kRows, kVectors>(p, i, j);
-  for (; i < p.m; ++i) MultiplyBlock<1, kVectors>(p, i, j);
+  for (; i + kRows <= p.m; i += kRows) MultiplyBlock<V, kRows, kVectors>(p, i, j);
+  for (; i < p.m; ++i) MultiplyBlock<V, 1, kVectors>(p, i, j);
 }
 
 // Register blocks: sums + one row of b + a factor must fit 32 (AVX-512) or 16 registers, and hide the latency of 4 x 2 multiply-adds.
 template <Isa isa, typename T>
 LYCIA_INLINE inline void Multiply(const TileProduct<T>& p) {
-  constexpr int kVectors = isa == Isa::kAvx512 ? 2 : 1;
-  constexpr int kRows = isa == Isa::kAvx512 ? 8 : isa == Isa::kAvx2 ? 4 : 2;
+  using V = Vector<T, isa>;
+  constexpr int kVectors = 2, kRows = isa == Isa::kAvx512 ? 8 : 4;
   std::int64_t j = 0;
-  for (; j + kVectors * kLanes<T> <= p.n; j += kVectors * kLanes<T>) MultiplyRows<kRows, kVectors>(p, j);
-  for (; j < p.n; j += kLanes<T>) MultiplyRows<kRows, 1>(p, j);
+  for (; j + kVectors * kLanes<V> <= p.n; j += kVectors * kLanes<V>) MultiplyRows<V, kRows, kVectors>(p, j);
+  for (; j < p.n; j += kLanes<V>) MultiplyRows<V, kRows, 1>(p, j);
 }
 
 // rows x D from strided memory, times factor, into scratch rows of `padded` elements; the padding becomes 0.

@@ -1,7 +1,6 @@
 // Runs a loop compiled for the best instruction set of this machine; the program itself needs only the x86-64 baseline.
 //
-//   ForBestIsa([&]() LYCIA_INLINE { for (...) ... });
-//   ForBestIsa([&](auto isa) LYCIA_INLINE { Product<decltype(isa)::value>(...); });
+//   ForBestIsa([&](auto isa) LYCIA_INLINE { using V = Vector<float, decltype(isa)::value>; for (...) ... });
 //
 // The body is compiled three times, inside functions with target attributes; everything hot that it calls must be LYCIA_INLINE too.
 // No ifuncs (target_clones): their resolvers run before the sanitizers are ready.
@@ -9,7 +8,6 @@
 #define LYCIA_KERNELS_CPU_ISA_H_
 
 #include <cstdint>
-#include <type_traits>
 
 // After a lambda's parameter list, or before a function's return type (there with `inline`).
 #define LYCIA_INLINE __attribute__((always_inline))
@@ -37,32 +35,24 @@ inline Isa& SelectedIsa() {
 
 inline Isa BestIsa() { return internal::SelectedIsa(); }
 
-// What a body gets that wants to choose its register blocking.
+// What a body gets: decltype(isa)::value.
 template <Isa isa>
 struct IsaConstant {
   static constexpr Isa value = isa;
 };
 
 namespace internal {
-template <Isa isa, typename Body>
-LYCIA_INLINE inline void Call(const Body& body) {
-  if constexpr (std::is_invocable_v<const Body&, IsaConstant<isa>>) {
-    body(IsaConstant<isa>{});
-  } else {
-    body();
-  }
-}
 template <typename Body>
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512"), noinline)) void RunAvx512(const Body& body) {
-  Call<Isa::kAvx512>(body);
+  body(IsaConstant<Isa::kAvx512>{});
 }
 template <typename Body>
 __attribute__((target("avx2,fma"), noinline)) void RunAvx2(const Body& body) {
-  Call<Isa::kAvx2>(body);
+  body(IsaConstant<Isa::kAvx2>{});
 }
 template <typename Body>
 __attribute__((noinline)) void RunBaseline(const Body& body) {
-  Call<Isa::kBaseline>(body);
+  body(IsaConstant<Isa::kBaseline>{});
 }
 }  // namespace internal
 

@@ -8,28 +8,28 @@
 
 namespace lycia::cpu {
 
-// Which lanes of a row a step of the loop handles; Get and Put do not touch memory beyond it.
-template <typename T, bool kWhole>
+// The lanes of a row that one step of the loop handles. Get and Put do not touch memory beyond them.
+template <typename V, bool kWhole>
 struct Lanes {
   std::int64_t first;  // element
-  std::int64_t count;  // valid lanes; kLanes<T> when kWhole
+  std::int64_t count;  // valid lanes; kLanes<V> when kWhole
 
-  LYCIA_INLINE Vector<T> Get(const T* row, T fill = T(0)) const {
-    if constexpr (kWhole) return Load(row + first);
-    return LoadPart(row + first, count, fill);
+  LYCIA_INLINE V Get(const Element<V>* row, Element<V> fill = 0) const {
+    if constexpr (kWhole) return Load<V>(row + first);
+    return LoadPart<V>(row + first, count, fill);
   }
-  LYCIA_INLINE void Put(T* row, const Vector<T>& v) const {
+  LYCIA_INLINE void Put(Element<V>* row, const V& v) const {
     if constexpr (kWhole) {
-      Store<T>(row + first, v);
+      Store<V>(row + first, v);
     } else {
-      StorePart<T>(row + first, v, count);
+      StorePart<V>(row + first, v, count);
     }
   }
   // v in the valid lanes, 0 in the others.
-  LYCIA_INLINE Vector<T> Valid(const Vector<T>& v) const {
+  LYCIA_INLINE V Valid(const V& v) const {
     if constexpr (kWhole) return v;
-    Vector<T> kept{};
-    for (int i = 0; i < kLanes<T>; ++i) {
+    V kept{};
+    for (int i = 0; i < kLanes<V>; ++i) {
       if (i < count) kept[i] = v[i];
     }
     return kept;
@@ -38,31 +38,31 @@ struct Lanes {
 
 // body(Lanes) for elements 0 .. count - 1. Element-wise results do not depend on where a row is cut: both instances of the body are the
 // same arithmetic.
-template <typename T, typename Body>
+template <typename V, typename Body>
 LYCIA_INLINE inline void ForEachVector(std::int64_t count, const Body& body) {
   std::int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) body(Lanes<T, true>{i, kLanes<T>});
-  if (i < count) body(Lanes<T, false>{i, count - i});
+  for (; i + kLanes<V> <= count; i += kLanes<V>) body(Lanes<V, true>{i, kLanes<V>});
+  if (i < count) body(Lanes<V, false>{i, count - i});
 }
 
 // Sum over elements 0 .. count - 1 of term(Lanes), a vector whose invalid lanes are ignored; 4 * kLanes partial sums, fixed order.
-template <typename T, typename Term>
-LYCIA_INLINE inline T SumVectors(std::int64_t count, const Term& term) {
-  constexpr int L = kLanes<T>;
-  Vector<T> s0{}, s1{}, s2{}, s3{};
+template <typename V, typename Term>
+LYCIA_INLINE inline Element<V> SumVectors(std::int64_t count, const Term& term) {
+  constexpr int L = kLanes<V>;
+  V s0{}, s1{}, s2{}, s3{};
   std::int64_t i = 0;
   for (; i + 4 * L <= count; i += 4 * L) {
-    s0 += term(Lanes<T, true>{i, L});
-    s1 += term(Lanes<T, true>{i + L, L});
-    s2 += term(Lanes<T, true>{i + 2 * L, L});
-    s3 += term(Lanes<T, true>{i + 3 * L, L});
+    s0 += term(Lanes<V, true>{i, L});
+    s1 += term(Lanes<V, true>{i + L, L});
+    s2 += term(Lanes<V, true>{i + 2 * L, L});
+    s3 += term(Lanes<V, true>{i + 3 * L, L});
   }
-  for (; i + L <= count; i += L) s0 += term(Lanes<T, true>{i, L});
+  for (; i + L <= count; i += L) s0 += term(Lanes<V, true>{i, L});
   if (i < count) {
-    const Lanes<T, false> rest{i, count - i};
+    const Lanes<V, false> rest{i, count - i};
     s1 += rest.Valid(term(rest));
   }
-  return Sum<T>((s0 + s1) + (s2 + s3));
+  return SumOf<V>((s0 + s1) + (s2 + s3));
 }
 
 }  // namespace lycia::cpu

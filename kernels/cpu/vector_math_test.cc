@@ -12,7 +12,7 @@ namespace {
 
 float ExpOf(float x) {
   float y = 0;
-  ForBestIsa([&]() LYCIA_INLINE { y = Exp(Broadcast(x))[5]; });
+  ForBestIsa([&](auto isa) LYCIA_INLINE { y = Exp(Broadcast<Vector<float, decltype(isa)::value>>(x))[3]; });
   return y;
 }
 

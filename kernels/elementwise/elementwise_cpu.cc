@@ -9,7 +9,9 @@ void Add(Stream&, const AddArgs& args) {
   DispatchFloat(args.out.dtype, [&]<typename T>() {
     const T *a = args.a.as<T>(), *b = args.b.as<T>();
     T* out = args.out.as<T>();
-    ForBestIsa([&]() LYCIA_INLINE { ForEachVector<T>(n, [&](auto lanes) LYCIA_INLINE { lanes.Put(out, lanes.Get(a) + lanes.Get(b)); }); });
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForEachVector<Vector<T, decltype(isa)::value>>(n, [&](auto lanes) LYCIA_INLINE { lanes.Put(out, lanes.Get(a) + lanes.Get(b)); });
+    });
   });
 }
 
@@ -19,8 +21,9 @@ void Scale(Stream&, const ScaleArgs& args) {
   DispatchFloat(args.values.dtype, [&]<typename T>() {
     T* values = args.values.as<T>();
     const T factor = static_cast<T>(args.factor);
-    ForBestIsa([&]() LYCIA_INLINE {
-      ForEachVector<T>(args.values.elements(), [&](auto lanes) LYCIA_INLINE { lanes.Put(values, lanes.Get(values) * factor); });
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(args.values.elements(), [&](auto lanes) LYCIA_INLINE { lanes.Put(values, lanes.Get(values) * factor); });
     });
   });
 }

@@ -41,12 +41,13 @@ void Prepare(const GemmArgs& args) {
   const T* bias = args.bias.data == nullptr ? nullptr : args.bias.as<T>();
   const T* residual = args.residual.data == nullptr ? nullptr : DataOf<T>(args.residual);
   T* c = DataOf<T>(args.c);
-  ForBestIsa([&]() LYCIA_INLINE {
+  ForBestIsa([&](auto isa) LYCIA_INLINE {
+    using V = Vector<T, decltype(isa)::value>;
     for (std::int64_t i = 0; i < args.c.rows; ++i) {
       T* row = c + i * args.c.ld;
       const T* added = residual == nullptr ? nullptr : residual + i * args.residual.ld;
-      ForEachVector<T>(args.c.cols, [&](auto lanes) LYCIA_INLINE {
-        Vector<T> sum = args.accumulate ? lanes.Get(row) : Vector<T>{};
+      ForEachVector<V>(args.c.cols, [&](auto lanes) LYCIA_INLINE {
+        V sum = args.accumulate ? lanes.Get(row) : V{};
         if (bias != nullptr) sum += lanes.Get(bias);
         if (added != nullptr) sum += lanes.Get(added);
         lanes.Put(row, sum);
@@ -58,11 +59,11 @@ void Prepare(const GemmArgs& args) {
 // Column sums of one vector of features: short sums first, as in the layer norm's weight gradient.
 constexpr std::int64_t kRowsAtOnce = 64;
 
-template <typename T, bool kWhole>
-LYCIA_INLINE inline void AddColumnSums(const Lanes<T, kWhole>& lanes, const T* dout, std::int64_t rows, std::int64_t ld, T* dbias) {
-  Vector<T> total{};
+template <typename V, bool kWhole, typename T = Element<V>>
+LYCIA_INLINE inline void AddColumnSums(const Lanes<V, kWhole>& lanes, const T* dout, std::int64_t rows, std::int64_t ld, T* dbias) {
+  V total{};
   for (std::int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
-    Vector<T> sum{};
+    V sum{};
     for (std::int64_t r = begin; r < std::min(begin + kRowsAtOnce, rows); ++r) sum += lanes.Get(dout + r * ld);
     total += sum;
   }
@@ -98,8 +99,9 @@ void BiasGradient(Stream&, const BiasGradientArgs& args) {
   DispatchFloat(args.dbias.dtype, [&]<typename T>() {
     const T* dout = DataOf<T>(args.dout);
     T* dbias = args.dbias.as<T>();
-    ForBestIsa([&]() LYCIA_INLINE {
-      ForEachVector<T>(args.dout.cols, [&](auto lanes) LYCIA_INLINE { AddColumnSums(lanes, dout, args.dout.rows, args.dout.ld, dbias); });
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(args.dout.cols, [&](auto lanes) LYCIA_INLINE { AddColumnSums(lanes, dout, args.dout.rows, args.dout.ld, dbias); });
     });
   });
 }

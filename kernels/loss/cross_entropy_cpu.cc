@@ -10,25 +10,25 @@
 namespace lycia::cpu {
 namespace {
 
-template <typename T>
-LYCIA_INLINE inline T RowMaximum(const T* row, std::int64_t V) {
-  Vector<T> maximum = Broadcast(-std::numeric_limits<T>::infinity());
-  ForEachVector<T>(V, [&](auto lanes) LYCIA_INLINE { maximum = Max(maximum, lanes.Get(row, -std::numeric_limits<T>::infinity())); });
-  return Max<T>(maximum);
+template <typename V, typename T = Element<V>>
+LYCIA_INLINE inline T RowMaximum(const T* row, std::int64_t size) {
+  V maximum = Broadcast<V>(-std::numeric_limits<T>::infinity());
+  ForEachVector<V>(size, [&](auto lanes) LYCIA_INLINE { maximum = Max(maximum, lanes.Get(row, -std::numeric_limits<T>::infinity())); });
+  return LargestOf(maximum);
 }
 
 // The loss of one token; dlogits may be null, and may be logits.
-template <typename T>
-LYCIA_INLINE inline double TokenLoss(const T* logits, T* dlogits, std::int64_t V, std::int64_t label, double scale) {
-  const T maximum = RowMaximum(logits, V), at_label = logits[label];
-  const T sum = SumVectors<T>(V, [&](auto lanes) LYCIA_INLINE {
-    const Vector<T> e = Exp(lanes.Get(logits) - maximum);
+template <typename V, typename T = Element<V>>
+LYCIA_INLINE inline double TokenLoss(const T* logits, T* dlogits, std::int64_t size, std::int64_t label, double scale) {
+  const T maximum = RowMaximum<V>(logits, size), at_label = logits[label];
+  const T sum = SumVectors<V>(size, [&](auto lanes) LYCIA_INLINE {
+    const V e = Exp(lanes.Get(logits) - maximum);
     if (dlogits != nullptr) lanes.Put(dlogits, e);
     return e;
   });
   if (dlogits != nullptr) {
     const T factor = static_cast<T>(scale / static_cast<double>(sum));
-    ForEachVector<T>(V, [&](auto lanes) LYCIA_INLINE { lanes.Put(dlogits, lanes.Get(dlogits) * factor); });
+    ForEachVector<V>(size, [&](auto lanes) LYCIA_INLINE { lanes.Put(dlogits, lanes.Get(dlogits) * factor); });
     dlogits[label] -= static_cast<T>(scale);
   }
   return std::log(static_cast<double>(sum)) + static_cast<double>(maximum) - static_cast<double>(at_label);
@@ -50,13 +50,14 @@ void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   DispatchFloat(args.logits.dtype, [&]<typename N>() {
     const N* logits = args.logits.as<N>();
     N* dlogits = args.dlogits.data == nullptr ? nullptr : args.dlogits.as<N>();
-    ForBestIsa([&]() LYCIA_INLINE {
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using Lane = Vector<N, decltype(isa)::value>;
       for (std::int64_t b = 0; b < B; ++b) {
         double loss = 0;
         for (std::int64_t i = b * T; i < (b + 1) * T; ++i) {
           N* gradient = dlogits == nullptr ? nullptr : dlogits + i * V;
           if (labels[i] >= 0) {
-            loss += TokenLoss(logits + i * V, gradient, V, labels[i], args.scale);
+            loss += TokenLoss<Lane>(logits + i * V, gradient, V, labels[i], args.scale);
           } else if (gradient != nullptr) {
             for (std::int64_t v = 0; v < V; ++v) gradient[v] = N(0);
           }

@@ -11,15 +11,15 @@ namespace {
 // Rows summed in registers before they join the total: short sums first keep the rounding error of f32 near sqrt(rows), not rows.
 constexpr std::int64_t kRowsAtOnce = 64;
 
-template <typename T>
+template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void ForwardRow(const T* in, const T* gamma, const T* beta, T* out, T* mean_out, T* rstd_out, std::int64_t C, double eps) {
-  const T mean = SumVectors<T>(C, [&](auto lanes) LYCIA_INLINE { return lanes.Get(in); }) / static_cast<T>(C);
-  const T variance = SumVectors<T>(C, [&](auto lanes) LYCIA_INLINE {
-    const Vector<T> centred = lanes.Get(in) - mean;
+  const T mean = SumVectors<V>(C, [&](auto lanes) LYCIA_INLINE { return lanes.Get(in); }) / static_cast<T>(C);
+  const T variance = SumVectors<V>(C, [&](auto lanes) LYCIA_INLINE {
+    const V centred = lanes.Get(in) - mean;
     return centred * centred;
   }) / static_cast<T>(C);
   const T rstd = T(1) / std::sqrt(variance + static_cast<T>(eps));
-  ForEachVector<T>(C, [&](auto lanes) LYCIA_INLINE {
+  ForEachVector<V>(C, [&](auto lanes) LYCIA_INLINE {
     lanes.Put(out, (lanes.Get(in) - mean) * rstd * lanes.Get(gamma) + lanes.Get(beta));
   });
   *mean_out = mean;
@@ -27,28 +27,28 @@ LYCIA_INLINE inline void ForwardRow(const T* in, const T* gamma, const T* beta, 
 }
 
 // With n = (in - mean) rstd and dn = dout gamma: din = rstd (dn - mean(dn) - n mean(dn n)).
-template <typename T>
+template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void BackwardRow(const T* dout, const T* in, const T* gamma, T mean, T rstd, T* din, bool accumulate, std::int64_t C) {
-  const T mean_dn = SumVectors<T>(C, [&](auto lanes) LYCIA_INLINE { return lanes.Get(dout) * lanes.Get(gamma); }) / static_cast<T>(C);
-  const T mean_dn_n = SumVectors<T>(C, [&](auto lanes) LYCIA_INLINE {
+  const T mean_dn = SumVectors<V>(C, [&](auto lanes) LYCIA_INLINE { return lanes.Get(dout) * lanes.Get(gamma); }) / static_cast<T>(C);
+  const T mean_dn_n = SumVectors<V>(C, [&](auto lanes) LYCIA_INLINE {
     return lanes.Get(dout) * lanes.Get(gamma) * ((lanes.Get(in) - mean) * rstd);
   }) / static_cast<T>(C);
-  ForEachVector<T>(C, [&](auto lanes) LYCIA_INLINE {
-    const Vector<T> n = (lanes.Get(in) - mean) * rstd;
-    const Vector<T> gradient = rstd * (lanes.Get(dout) * lanes.Get(gamma) - mean_dn - n * mean_dn_n);
+  ForEachVector<V>(C, [&](auto lanes) LYCIA_INLINE {
+    const V n = (lanes.Get(in) - mean) * rstd;
+    const V gradient = rstd * (lanes.Get(dout) * lanes.Get(gamma) - mean_dn - n * mean_dn_n);
     lanes.Put(din, accumulate ? lanes.Get(din) + gradient : gradient);
   });
 }
 
 // Adds the column sums of dout * n and of dout for one vector of features.
-template <typename T, bool kWhole>
-LYCIA_INLINE inline void WeightColumns(const Lanes<T, kWhole>& lanes, const T* dout, const T* in, const T* mean, const T* rstd, std::int64_t rows,
+template <typename V, bool kWhole, typename T = Element<V>>
+LYCIA_INLINE inline void WeightColumns(const Lanes<V, kWhole>& lanes, const T* dout, const T* in, const T* mean, const T* rstd, std::int64_t rows,
                                        std::int64_t C, T* dgamma, T* dbeta) {
-  Vector<T> gamma_total{}, beta_total{};
+  V gamma_total{}, beta_total{};
   for (std::int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
-    Vector<T> gamma_sum{}, beta_sum{};
+    V gamma_sum{}, beta_sum{};
     for (std::int64_t r = begin; r < std::min(begin + kRowsAtOnce, rows); ++r) {
-      const Vector<T> d = lanes.Get(dout + r * C);
+      const V d = lanes.Get(dout + r * C);
       gamma_sum += d * ((lanes.Get(in + r * C) - mean[r]) * rstd[r]);
       beta_sum += d;
     }
@@ -78,8 +78,9 @@ void LayerNormForward(Stream&, const LayerNormForwardArgs& args) {
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T *in = args.in.as<T>(), *gamma = args.gamma.as<T>(), *beta = args.beta.as<T>();
     T *out = args.out.as<T>(), *mean = args.mean.as<T>(), *rstd = args.rstd.as<T>();
-    ForBestIsa([&, rows = rows, C = C]() LYCIA_INLINE {
-      for (std::int64_t r = 0; r < rows; ++r) ForwardRow(in + r * C, gamma, beta, out + r * C, mean + r, rstd + r, C, args.eps);
+    ForBestIsa([&, rows = rows, C = C](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      for (std::int64_t r = 0; r < rows; ++r) ForwardRow<V>(in + r * C, gamma, beta, out + r * C, mean + r, rstd + r, C, args.eps);
     });
   });
 }
@@ -90,8 +91,9 @@ void LayerNormBackwardInput(Stream&, const LayerNormBackwardInputArgs& args) {
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T *dout = args.dout.as<T>(), *in = args.in.as<T>(), *gamma = args.gamma.as<T>(), *mean = args.mean.as<T>(), *rstd = args.rstd.as<T>();
     T* din = args.din.as<T>();
-    ForBestIsa([&, rows = rows, C = C]() LYCIA_INLINE {
-      for (std::int64_t r = 0; r < rows; ++r) BackwardRow(dout + r * C, in + r * C, gamma, mean[r], rstd[r], din + r * C, args.accumulate, C);
+    ForBestIsa([&, rows = rows, C = C](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      for (std::int64_t r = 0; r < rows; ++r) BackwardRow<V>(dout + r * C, in + r * C, gamma, mean[r], rstd[r], din + r * C, args.accumulate, C);
     });
   });
 }
@@ -102,8 +104,9 @@ void LayerNormBackwardWeight(Stream&, const LayerNormBackwardWeightArgs& args) {
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T *dout = args.dout.as<T>(), *in = args.in.as<T>(), *mean = args.mean.as<T>(), *rstd = args.rstd.as<T>();
     T *dgamma = args.dgamma.as<T>(), *dbeta = args.dbeta.as<T>();
-    ForBestIsa([&, rows = rows, C = C]() LYCIA_INLINE {
-      ForEachVector<T>(C, [&](auto lanes) LYCIA_INLINE { WeightColumns(lanes, dout, in, mean, rstd, rows, C, dgamma, dbeta); });
+    ForBestIsa([&, rows = rows, C = C](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(C, [&](auto lanes) LYCIA_INLINE { WeightColumns(lanes, dout, in, mean, rstd, rows, C, dgamma, dbeta); });
     });
   });
 }

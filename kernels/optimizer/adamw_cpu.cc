@@ -6,10 +6,10 @@
 namespace lycia::cpu {
 namespace {
 
-template <typename T>
-LYCIA_INLINE inline Vector<T> Sqrt(const Vector<T>& x) {
-  Vector<T> y;
-  for (int i = 0; i < kLanes<T>; ++i) y[i] = std::sqrt(x[i]);
+template <typename V>
+LYCIA_INLINE inline V Sqrt(const V& x) {
+  V y;
+  for (int i = 0; i < kLanes<V>; ++i) y[i] = std::sqrt(x[i]);
   return y;
 }
 
@@ -27,15 +27,16 @@ void AdamW(Stream&, const AdamWArgs& args) {
     const T rate = static_cast<T>(step.lr / step.bias_correction1), inverse2 = static_cast<T>(1 / step.bias_correction2);
     T *weight = args.weight.as<T>(), *m = args.m.as<T>(), *v = args.v.as<T>();
     const T* gradient = args.gradient.as<T>();
-    ForBestIsa([&]() LYCIA_INLINE {
-      ForEachVector<T>(n, [&](auto lanes) LYCIA_INLINE {
-        const Vector<T> g = lanes.Get(gradient) * clip;
-        const Vector<T> w = lanes.Get(weight);
-        const Vector<T> first = beta1 * lanes.Get(m) + rest1 * g;
-        const Vector<T> second = beta2 * lanes.Get(v) + rest2 * (g * g);
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      ForEachVector<V>(n, [&](auto lanes) LYCIA_INLINE {
+        const V g = lanes.Get(gradient) * clip;
+        const V w = lanes.Get(weight);
+        const V first = beta1 * lanes.Get(m) + rest1 * g;
+        const V second = beta2 * lanes.Get(v) + rest2 * (g * g);
         lanes.Put(m, first);
         lanes.Put(v, second);
-        lanes.Put(weight, (w - decay * w) - rate * first / (Sqrt<T>(second * inverse2) + eps));
+        lanes.Put(weight, (w - decay * w) - rate * first / (Sqrt<V>(second * inverse2) + eps));
       });
     });
   });

@@ -6,24 +6,28 @@
 namespace lycia::cpu {
 namespace {
 
-typedef float HalfVector __attribute__((vector_size(kVectorBytes / 2)));  // as many f32 as a DoubleVector has lanes
+// As many f32 as a vector of f64 has lanes.
+template <typename V>
+struct Halves {
+  typedef float type __attribute__((vector_size(sizeof(V) / 2)));
+};
 
-// Eight elements as f64.
-template <bool kWhole>
-LYCIA_INLINE inline DoubleVector Widen(const Lanes<double, kWhole>& lanes, const double* x) {
+// Elements as f64.
+template <typename V, bool kWhole>
+LYCIA_INLINE inline V Widen(const Lanes<V, kWhole>& lanes, const double* x) {
   return lanes.Get(x);
 }
-template <bool kWhole>
-LYCIA_INLINE inline DoubleVector Widen(const Lanes<double, kWhole>& lanes, const float* x) {
-  HalfVector half{};
+template <typename V, bool kWhole>
+LYCIA_INLINE inline V Widen(const Lanes<V, kWhole>& lanes, const float* x) {
+  typename Halves<V>::type half{};
   if constexpr (kWhole) {
     std::memcpy(&half, x + lanes.first, sizeof half);
   } else {
-    for (int i = 0; i < kLanes<double>; ++i) {
+    for (int i = 0; i < kLanes<V>; ++i) {
       if (i < lanes.count) half[i] = x[lanes.first + i];
     }
   }
-  return __builtin_convertvector(half, DoubleVector);
+  return __builtin_convertvector(half, V);
 }
 
 }  // namespace
@@ -32,12 +36,13 @@ void SquaredNormBlocks(Stream&, const SquaredNormArgs& args) {
   DispatchFloat(args.x.dtype, [&]<typename T>() {
     const T* x = args.x.as<T>();
     const std::int64_t n = args.x.elements();
-    ForBestIsa([&]() LYCIA_INLINE {
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<double, decltype(isa)::value>;
       for (std::int64_t block = 0; block < NumSquaredNormBlocks(n); ++block) {
         const T* values = x + block * kSquaredNormBlock;
         const std::int64_t count = std::min(kSquaredNormBlock, n - block * kSquaredNormBlock);
-        args.block_sums[block] = SumVectors<double>(count, [&](auto lanes) LYCIA_INLINE {
-          const DoubleVector wide = Widen(lanes, values);
+        args.block_sums[block] = SumVectors<V>(count, [&](auto lanes) LYCIA_INLINE {
+          const V wide = Widen(lanes, values);
           return wide * wide;
         });
       }

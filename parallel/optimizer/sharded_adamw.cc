@@ -38,7 +38,7 @@ ShardedAdamW::ShardedAdamW(ParameterStore& store, const AdamWOptions& options, c
   scalars_region_ = plan.Add("decide", static_cast<std::int64_t>(sizeof(StepScalars)));
 }
 
-void ShardedAdamW::Bind(const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders) {
+Status ShardedAdamW::Bind(Device& device, const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders) {
   world_ = world;
   decide_ = arena.At(decide_region_, {DType::kF64, {kNumFlags + samples_ + store_.groups().num_norm_blocks}});
   scalars_ = static_cast<StepScalars*>(arena.At(scalars_region_));
@@ -51,6 +51,10 @@ void ShardedAdamW::Bind(const Arena& arena, Communicator* world, const std::map<
     group.m = arena.At(group.m_region, spec);
     group.v = arena.At(group.v_region, spec);
   }
+  LYCIA_ASSIGN_OR_RETURN(host_buffer_, device.Allocate(static_cast<std::int64_t>(sizeof(HostSide)) + decide_.bytes(), MemoryKind::kPinned));
+  host_ = static_cast<HostSide*>(host_buffer_.data());
+  decided_ = reinterpret_cast<double*>(host_ + 1);
+  return OkStatus();
 }
 
 ShardedAdamW::Shard ShardedAdamW::shard(int g) const {
@@ -81,7 +85,8 @@ void ShardedAdamW::Update(Stream& stream, std::int64_t step, double learning_rat
   Decide(stream, stop);
   if (!stream.ok() || !decision_.finite) return;
   const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0;
-  if (scalars_ != nullptr) *scalars_ = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
+  host_->scalars = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
+  stream.Copy(scalars_, &host_->scalars, sizeof(StepScalars));
   for (auto& [g, group] : groups_) UpdateGroup(stream, g, group);
 }
 
@@ -99,15 +104,18 @@ void ShardedAdamW::Decide(Stream& stream, bool stop) {
     }
   }
   if (!stream.ok()) return;
-  if (values != nullptr) values[kStopFlag] = stop ? 1 : 0;
+  host_->stop = stop ? 1 : 0;
+  stream.Copy(decide_.data, &host_->stop, sizeof(double));  // kStopFlag is entry 0
   stream.Wait(world_->AllReduce({.in = decide_, .out = decide_, .tag = Tag::kDecide}, stream.Record()));
-  if (!stream.ok() || values == nullptr) return;
+  stream.Copy(decided_, decide_.data, decide_.bytes());
+  stream.Fail(stream.Synchronize());
+  if (!stream.ok()) return;
 
   decision_ = {};
-  decision_.stop = values[kStopFlag] > 0;
-  for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += values[kNumFlags + s];
+  decision_.stop = decided_[kStopFlag] > 0;
+  for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += decided_[kNumFlags + s];
   double squares = 0;
-  for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += values[kNumFlags + samples_ + b];
+  for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
   decision_.gradient_norm = std::sqrt(squares);
   decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
 }

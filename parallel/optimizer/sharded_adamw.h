@@ -31,7 +31,7 @@ class ShardedAdamW final : public Optimizer {
   ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples, DType dtype,
                ArenaPlan& plan);
   // holders: the communicator of each local group, of the size told above.
-  void Bind(const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders);
+  Status Bind(Device& device, const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders);
 
   void BeginStep(Stream& stream) override;
   double* sample_losses() override { return decide_.data == nullptr ? nullptr : decide_.as<double>() + kNumFlags; }
@@ -72,7 +72,15 @@ class ShardedAdamW final : public Optimizer {
   std::map<int, Group> groups_;
   Region decide_region_, scalars_region_;
   Tensor decide_;
-  StepScalars* scalars_ = nullptr;
+  StepScalars* scalars_ = nullptr;  // device memory
+  // What the host writes and reads of the two above: copied by the stream, because the device's memory may not be the host's.
+  struct HostSide {
+    StepScalars scalars;
+    double stop = 0;
+  };
+  Buffer host_buffer_;
+  HostSide* host_ = nullptr;
+  double* decided_ = nullptr;  // as long as decide_
   Communicator* world_ = nullptr;
   Decision decision_;
 };

@@ -33,12 +33,13 @@ struct Operands {
 // What a step does: sums of both kinds, gathers, a broadcast, an exchange, and messages both ways.
 Status Step(Communicator& world, Channel& out, Channel& in, Operands& o, std::span<const std::int64_t> one_each) {
   const Event sent = out.Send(Of(o.whole), {}, {});
-  const Event events[] = {world.AllReduce({.in = Of(o.small), .out = Of(o.small)}, {}),
-                          world.AllReduce({.in = Of(o.whole), .out = Of(o.whole)}, sent),
-                          world.ReduceScatter({.in = Of(o.from_all), .out = Of(o.shard), .accumulate = true}, {}),
-                          world.AllGather({.in = Of(o.shard), .out = Of(o.from_all)}, {}),
-                          world.Broadcast(Of(o.small), 1, Tag::kTest, {}),
-                          world.AllToAllV({.in = Of(o.whole), .out = Of(o.from_all), .send_offsets = one_each, .receive_offsets = one_each}, {})};
+  const Event events[] = {
+      world.AllReduce({.in = Of(o.small), .out = Of(o.small)}, {}),
+      world.AllReduce({.in = Of(o.whole), .out = Of(o.whole)}, sent),
+      world.ReduceScatter({.in = Of(o.from_all), .out = Of(o.shard), .accumulate = true}, {}),
+      world.AllGather({.in = Of(o.shard), .out = Of(o.from_all)}, {}),
+      world.Broadcast(Of(o.small), 1, Tag::kTest, {}),
+      world.AllToAllV({.in = Of(o.whole), .out = Of(o.from_all), .send_offsets = one_each, .receive_offsets = one_each}, {})};
   const Channel::Received received = in.Receive();
   LYCIA_RETURN_IF_ERROR(received.event.Wait());
   in.Release(received.slot);

@@ -1,8 +1,8 @@
 // CollectiveTask: the collectives of one rank in one communicator, one at a time, as messages between pairs of ranks.
 //
-// All-gather, all-to-all: each rank sends its part straight to every other. Reduce-scatter: each rank sends part j straight to rank j, which
-// folds what arrives in rank order, segment by segment. All-reduce: reduce-scatter of balanced chunks, then all-gather; a small one is sent
-// whole to everybody and folded by everybody, one round instead of two. Broadcast: a binomial tree, piece by piece.
+// All-gather, all-to-all: each rank sends its part straight to every other. Reduce-scatter: each rank sends part j straight to rank j,
+// which folds what arrives in rank order, segment by segment. All-reduce: reduce-scatter of balanced chunks, then all-gather; a small one
+// is sent whole to everybody and folded by everybody, one round instead of two. Broadcast: a binomial tree, piece by piece.
 #ifndef LYCIA_RUNTIME_COMM_COLLECTIVE_H_
 #define LYCIA_RUNTIME_COMM_COLLECTIVE_H_
 

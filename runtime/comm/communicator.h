@@ -15,7 +15,6 @@
 #include <memory>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "runtime/core/status.h"
 #include "runtime/core/tensor.h"
@@ -30,10 +29,9 @@ std::string_view Name(Operation operation);
 enum class Tag : std::uint8_t { kSetup, kActivation, kGradient, kWeight, kOptimizer, kDecide, kMetrics, kCheckpoint, kTest, kCount };
 std::string_view Name(Tag tag);
 
-// Logical traffic of this rank, exact and independent of the wire (tensor-grid.md, 2.5): all-gather (q-1) * shard, reduce-scatter
-// (q-1) * own chunk, all-reduce 2 (q-1)/q * buffer (chunks differ by at most one element), broadcast the buffer once per non-root rank
-// (counted where it is received), all-to-all what goes to other ranks, send its payload. Uneven shards: bytes received from others for an
-// all-gather, own chunk times (q-1) for a reduce-scatter.
+// Logical traffic of this rank, exact and independent of the wire (tensor-grid.md, 2.5), for q ranks: all-gather what others' shards hold,
+// reduce-scatter (q-1) * own shard, all-reduce 2 (q-1)/q * buffer (parts differ by at most one element), broadcast the buffer once per
+// non-root rank (counted where it is received), all-to-all what goes to other ranks, send its payload.
 struct Counter {
   std::int64_t calls = 0;
   std::int64_t bytes = 0;
@@ -41,7 +39,6 @@ struct Counter {
 };
 struct Counters {
   std::array<std::array<Counter, static_cast<std::size_t>(Tag::kCount)>, static_cast<std::size_t>(Operation::kCount)> of{};
-
   const Counter& at(Operation operation, Tag tag) const { return of[static_cast<std::size_t>(operation)][static_cast<std::size_t>(tag)]; }
   Counter total() const;
 };
@@ -67,7 +64,7 @@ class Channel {
   virtual ~Channel() = default;
   // Sending side. At most ChannelOptions::send_window sends may be open (their events not done); one more is a broken promise (CHECK).
   virtual Event Send(const ConstTensor& tensor, const Event& after, const MessageHeader& header) = 0;
-  // Receiving side: the next message in sequence.
+  // Receiving side: the next message in sequence. At most `credits` received slots are held at a time: CHECK. Release in any order.
   virtual Received Receive() = 0;
   virtual const MessageHeader& header(int slot) const = 0;  // valid once the event is done
   virtual void* data(int slot) const = 0;
@@ -77,7 +74,7 @@ class Channel {
 struct ChannelOptions {
   int peer = 0;                 // rank in this communicator
   bool sender = false;          // this side sends, or receives
-  int lane = 0;                 // >= 0; with (sender rank, receiver rank) names the channel; the same on both sides
+  int lane = 0;                 // 0 to 2046; with (sender, receiver) names the channel; opened again, the k-th opening meets the k-th
   std::int64_t bytes = 0;       // of the largest message
   int credits = 2;              // receives posted ahead; the same on both sides
   int send_window = 4;          // sends open at once
@@ -142,7 +139,6 @@ class Communicator {
 
   // Blocks until all ranks have arrived (set-up, checkpoints).
   virtual Status Barrier() = 0;
-
   // Ends every open and later operation of every rank that shares this transport with `why`. Any thread, once is enough.
   virtual void Abort(const Status& why) = 0;
 

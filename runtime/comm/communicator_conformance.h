@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "runtime/comm/communicator.h"
 
@@ -15,8 +16,12 @@ struct ConformanceCase {
   bool large = false;  // moves tens of megabytes
 };
 
-std::span<const ConformanceCase> CollectiveCases();
+std::vector<ConformanceCase> AllConformanceCases();
+
+namespace internal {  // the parts that have files of their own
+std::span<const ConformanceCase> SumCases();
 std::span<const ConformanceCase> ChannelCases();
+}  // namespace internal
 
 }  // namespace lycia
 

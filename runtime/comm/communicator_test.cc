@@ -27,10 +27,8 @@ struct Run {
 std::vector<Run> AllRuns() {
   std::vector<Run> runs;
   for (const int size : {1, 2, 3, 4, 5, 8}) {
-    for (const auto& cases : {CollectiveCases(), ChannelCases()}) {
-      for (const ConformanceCase& test : cases) {
-        if (size <= 3 || !test.large) runs.push_back({test, size});  // minutes under a sanitizer, and nothing new
-      }
+    for (const ConformanceCase& test : AllConformanceCases()) {
+      if (size <= 3 || !test.large) runs.push_back({test, size});  // minutes under a sanitizer, and nothing new
     }
   }
   return runs;

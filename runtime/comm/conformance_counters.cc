@@ -12,21 +12,25 @@ Status DoCountedWork(Communicator& communicator) {
     offsets.push_back(offsets.back() + r + 1);
     one_each.push_back(r + 1);
   }
-  std::vector<float> whole(static_cast<std::size_t>(total)), shard(static_cast<std::size_t>(rank) + 1), equal(static_cast<std::size_t>(3 * q));
+  std::vector<float> whole(static_cast<std::size_t>(total)), shard(static_cast<std::size_t>(rank) + 1),
+      equal(static_cast<std::size_t>(3 * q));
   std::vector<float> own(3);
   std::vector<double> ten(10), given(static_cast<std::size_t>(q)), got(static_cast<std::size_t>(q));
   LYCIA_RETURN_IF_ERROR(communicator.AllGather({.in = Of(own), .out = Of(equal), .tag = Tag::kWeight}, {}).Wait());
-  LYCIA_RETURN_IF_ERROR(communicator.AllGather({.in = Of(shard), .out = Of(whole), .offsets = offsets, .tag = Tag::kActivation}, {}).Wait());
+  LYCIA_RETURN_IF_ERROR(
+      communicator.AllGather({.in = Of(shard), .out = Of(whole), .offsets = offsets, .tag = Tag::kActivation}, {}).Wait());
   LYCIA_RETURN_IF_ERROR(communicator.ReduceScatter({.in = Of(equal), .out = Of(own), .tag = Tag::kGradient}, {}).Wait());
   LYCIA_RETURN_IF_ERROR(communicator.ReduceScatter({.in = Of(whole), .out = Of(shard), .offsets = offsets, .tag = Tag::kTest}, {}).Wait());
   LYCIA_RETURN_IF_ERROR(communicator.AllReduce({.in = Of(equal), .out = Of(equal), .tag = Tag::kGradient}, {}).Wait());
   LYCIA_RETURN_IF_ERROR(communicator.AllReduce({.in = Of(ten), .out = Of(ten), .tag = Tag::kDecide}, {}).Wait());
   for (int i = 0; i < 2; ++i) LYCIA_RETURN_IF_ERROR(communicator.Broadcast(Of(ten), static_cast<int>(q) - 1, Tag::kSetup, {}).Wait());
   LYCIA_RETURN_IF_ERROR(
-      communicator.AllToAllV({.in = Of(given), .out = Of(got), .send_offsets = one_each, .receive_offsets = one_each, .tag = Tag::kMetrics}, {})
+      communicator
+          .AllToAllV({.in = Of(given), .out = Of(got), .send_offsets = one_each, .receive_offsets = one_each, .tag = Tag::kMetrics}, {})
           .Wait());
   // Payload only, also to oneself; the receiving side counts nothing.
-  LYCIA_ASSIGN_OR_RETURN(const auto out, communicator.OpenChannel({.peer = static_cast<int>((rank + 1) % q), .sender = true, .bytes = 100}));
+  LYCIA_ASSIGN_OR_RETURN(const auto out,
+                         communicator.OpenChannel({.peer = static_cast<int>((rank + 1) % q), .sender = true, .bytes = 100}));
   LYCIA_ASSIGN_OR_RETURN(const auto in, communicator.OpenChannel({.peer = static_cast<int>((rank + q - 1) % q), .bytes = 100}));
   const Event sent = out->Send(Of(own), {}, {});
   const Channel::Received received = in->Receive();
@@ -59,9 +63,9 @@ Status CheckCountedWork(const Communicator& communicator) {
   for (const Row& row : rows) {
     want.of[static_cast<std::size_t>(row.operation)][static_cast<std::size_t>(row.tag)] = row.want;
     const Counter& got = communicator.counters().at(row.operation, row.tag);
-    LYCIA_RETURN_IF_ERROR(Expect(got == row.want, absl::StrCat(std::string(Name(row.operation)), " (", std::string(Name(row.tag)), ") on rank ",
-                                                               rank, " of ", q, " counted ", got.calls, " calls, ", got.bytes, " bytes; want ",
-                                                               row.want.calls, ", ", row.want.bytes)));
+    LYCIA_RETURN_IF_ERROR(Expect(got == row.want, absl::StrCat(std::string(Name(row.operation)), " (", std::string(Name(row.tag)),
+                                                               ") on rank ", rank, " of ", q, " counted ", got.calls, " calls, ", got.bytes,
+                                                               " bytes; want ", row.want.calls, ", ", row.want.bytes)));
   }
   return Expect(communicator.counters().of == want.of, "something else was counted too");
 }

@@ -12,8 +12,8 @@ namespace lycia {
 // f32, f64, i64.
 bool CanFold(DType dtype);
 
-// out[i] (+)= ((sources[0][i] + sources[1][i]) + sources[2][i]) + ..., each addition rounded to dtype; with `accumulate` the sum is added to
-// out[i] last. A source may be `out` itself.
+// out[i] (+)= ((sources[0][i] + sources[1][i]) + sources[2][i]) + ..., each addition rounded to dtype; with `accumulate` the sum is added
+// to out[i] last. A source may be `out` itself.
 void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, bool accumulate, void* out);
 
 }  // namespace lycia

@@ -134,7 +134,8 @@ class MpiWire final : public Wire {
   void Start(Port* port, const void* data, std::int64_t bytes, bool is_send, Request* request) {
     LYCIA_CHECK_LE(bytes, max_message_bytes());
     LYCIA_CHECK_LT(open_.size(), room_) << "more requests than were announced ";
-    *request = Request{.done = false, .bytes = bytes, .data = data, .port = port, .index = static_cast<int>(open_.size()), .is_send = is_send};
+    *request =
+        Request{.done = false, .bytes = bytes, .data = data, .port = port, .index = static_cast<int>(open_.size()), .is_send = is_send};
     open_.push_back(MPI_REQUEST_NULL);
     owners_.push_back(request);
   }

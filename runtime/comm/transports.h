@@ -14,7 +14,8 @@ namespace lycia {
 // thread, which ends with the last of them.
 std::vector<std::unique_ptr<Communicator>> OpenThreadWorld(int size);
 
-// Runs body(communicator) on `size` threads, one a rank; returns the first failure in rank order. A rank that fails aborts the others.
+// Runs body(communicator) on `size` threads, one a rank. A rank that fails aborts the others; returned is the failure that came first in
+// time, which is the cause, not one of those that followed from the abort.
 Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body);
 
 // True when this process was started by mpirun or srun (PMIx, PMI) and so must not start ranks of its own. Reads no configuration.

@@ -1,7 +1,7 @@
 // Wire: messages between pairs of ranks, the only thing a transport has to bring. Collectives and channels are built on it once.
 //
 // All calls are made by one thread, the communication thread of the process; nothing blocks and nothing is locked. Messages of one port
-// arrive in the order of their sends. Ports and their bookkeeping are allocated when they are opened; sending and receiving allocate nothing.
+// arrive in the order of their sends. Ports and their bookkeeping are allocated when they are opened; messages allocate nothing.
 #ifndef LYCIA_RUNTIME_COMM_WIRE_H_
 #define LYCIA_RUNTIME_COMM_WIRE_H_
 

@@ -1,7 +1,9 @@
 #include "runtime/comm/wire_communicator.h"
 
 #include <array>
+#include <map>
 #include <numeric>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,9 +14,11 @@
 namespace lycia {
 namespace {
 
-// Tags of one context: 0 for its collectives, then a header and a payload tag for each lane.
-constexpr std::int64_t kTagsPerContext = 4096;
-constexpr int kLanes = (kTagsPerContext - 1) / 2;
+// Tags of one context: 0 for its collectives, then a header and a payload tag for each lane and generation. A channel opened where one of
+// the same name was before is the next generation: its messages cannot end in receives of the old one that its peer still has posted.
+constexpr std::int64_t kTagsPerContext = 16384;
+constexpr int kGenerations = 4;  // then they come round again
+constexpr int kLanes = (kTagsPerContext - 1) / (2 * kGenerations);
 
 // What all communicators of one rank share.
 struct RankState {
@@ -47,12 +51,14 @@ class WireCommunicator final : public CountedCommunicator {
 
   StatusOr<std::unique_ptr<Channel>> OpenChannel(const ChannelOptions& options) override {
     LYCIA_RETURN_IF_ERROR(ValidateChannel(options, size()));
-    if (options.lane >= kLanes) return InvalidArgument("channel lane ", options.lane, ": there are ", kLanes, " lanes (0 to ", kLanes - 1, ")");
+    if (options.lane >= kLanes)
+      return InvalidArgument("channel lane ", options.lane, ": there are ", kLanes, " lanes (0 to ", kLanes - 1, ")");
     if (options.bytes > state_->max_message_bytes) {
       return InvalidArgument("channel messages of ", options.bytes, " bytes: ", std::string(transport()), " carries at most ",
                              state_->max_message_bytes, "; use smaller micro-batches");
     }
-    const std::int64_t tag = context_ * kTagsPerContext + 1 + 2 * options.lane;
+    const int generation = opened_[{options.peer, options.sender, options.lane}]++ % kGenerations;
+    const std::int64_t tag = context_ * kTagsPerContext + 1 + 2 * (options.lane * kGenerations + generation);
     const WireChannelArgs args{.engine = state_->engine,
                                .counters = shared_counters(),
                                .self = world_ranks_[static_cast<std::size_t>(rank())],
@@ -73,7 +79,8 @@ class WireCommunicator final : public CountedCommunicator {
     std::int64_t context = 0;
     for (std::size_t r = 0; r < said.size() / 2; ++r) {
       if (said[2 * r] != said[0]) {
-        return InvalidArgument("Split: rank ", r, " of ", size(), " was given another table of colors than rank 0; all must be given the same");
+        return InvalidArgument("Split: rank ", r, " of ", size(),
+                               " was given another table of colors than rank 0; all must be given the same");
       }
       context = std::max(context, said[2 * r + 1]);
     }
@@ -112,6 +119,7 @@ class WireCommunicator final : public CountedCommunicator {
   const std::shared_ptr<RankState> state_;
   const std::vector<int> world_ranks_;
   const std::int64_t context_;
+  std::map<std::tuple<int, bool, int>, int> opened_;  // channels by (peer, sender, lane)
   CollectiveTask task_;
 };
 

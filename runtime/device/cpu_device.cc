@@ -73,7 +73,7 @@ class ShapeDevice final : public Device {
   std::string name() const override { return "shape"; }
   StatusOr<Buffer> Allocate(std::int64_t bytes, MemoryKind kind) override {
     // Host memory is real: token batches, scalars and file staging exist in a dry run too.
-    if (kind == MemoryKind::kHost) return MapPages(bytes);
+    if (kind != MemoryKind::kDevice) return MapPages(bytes);
     return Buffer(nullptr, bytes, nullptr);
   }
   StatusOr<std::unique_ptr<Stream>> NewStream() override { return std::make_unique<ShapeStream>(); }

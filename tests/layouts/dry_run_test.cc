@@ -1,0 +1,92 @@
+// The real step of the real code at rank counts that no machine here has: on the dry-run transport and a device without data, its counters
+// must equal the formulas.
+#include <gtest/gtest.h>
+
+#include "launch/trainer.h"
+#include "runtime/comm/transports.h"
+
+namespace lycia {
+namespace {
+
+class NoBatches final : public BatchSource {
+ public:
+  void Load(std::int64_t, std::int64_t, std::int64_t, std::int32_t*, std::int32_t*) const override {}
+  std::int64_t LossTokens(std::int64_t, std::int64_t, std::int64_t count) const override { return count; }
+};
+
+constexpr std::int64_t kC = 32, kF = 96, kV = 48, kT = 16, kBlocks = 7, kSamples = 2, kMicroBatches = 8;
+
+// Parameters of layers [begin, end) of the 2 L + 2 layers, untied: sizes by hand.
+std::int64_t Parameters(int begin, int end) {
+  std::int64_t n = 0;
+  for (int i = begin; i < end; ++i) {
+    if (i == 0) n += kV * kC + kT * kC;
+    else if (i == 2 * kBlocks + 1) n += 2 * kC + kV * kC;
+    else if (i % 2 == 1) n += 2 * kC + 3 * kC * kC + 3 * kC + kC * kC + kC;
+    else n += 2 * kC + kC * kF + kF + kF * kC + kC;
+  }
+  return n;
+}
+
+// Sums the counters of all ranks for one step.
+void CheckStep(const std::string& schedule, int stages, int replicas, int pipes) {
+  SCOPED_TRACE(schedule + " D " + std::to_string(stages) + " W " + std::to_string(replicas));
+  TrainerOptions options;
+  options.device = DeviceKind::kShape;
+  options.model = {.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
+  options.schedule = schedule;
+  options.stages = stages;
+  options.data = replicas;
+  options.micro_batches = kMicroBatches;
+  options.samples_per_micro_batch = kSamples;
+  options.optimizer.clip = 1;
+  const int ranks = stages * replicas;
+  std::int64_t reduce_scatter = 0, all_gather = 0;
+  std::vector<int> cuts;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::unique_ptr<Communicator> world = OpenDryRunWorld(rank, ranks);
+    StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *world);
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    ASSERT_TRUE((*trainer)->TrainStep(0, NoBatches(), 1e-3, false).ok());
+    cuts = (*trainer)->cuts();
+    const Counters& own = world->counters();
+    // One Decide a step over the world: flags, a loss a sample, a sum a norm block; 2 (q-1)/q of the buffer, chunks differ by one element.
+    const Counter decide = own.at(Operation::kAllReduce, Tag::kDecide);
+    EXPECT_EQ(decide.calls, 1);
+    // All groups of a rank have the same workers here, and so one communicator.
+    const Counters& holders = (*trainer)->optimizer().holders((*trainer)->store().local_groups().front())->counters();
+    reduce_scatter += holders.at(Operation::kReduceScatter, Tag::kGradient).bytes;
+    all_gather += holders.at(Operation::kAllGather, Tag::kWeight).bytes;
+    const Counters& pipeline = (*trainer)->pipeline().counters();
+    const std::int64_t boundary = kSamples * kT * kC * 4;
+    const int worker = rank % stages;
+    std::int64_t sends = 0;
+    if (pipes == 1) {
+      sends = worker + 1 < stages ? kMicroBatches : 0;
+    } else {
+      // Down pipe: stage w, unless the last; up pipe: stage D-1-w, unless the last. Half of the micro-batches each.
+      sends = (worker + 1 < stages ? kMicroBatches / 2 : 0) + (worker > 0 ? kMicroBatches / 2 : 0);
+    }
+    EXPECT_EQ(pipeline.at(Operation::kSend, Tag::kActivation), (Counter{sends, sends * boundary}));
+    const std::int64_t back = pipes == 1 ? (worker > 0 ? kMicroBatches : 0) : sends;
+    EXPECT_EQ(pipeline.at(Operation::kSend, Tag::kGradient), (Counter{back, back * boundary}));
+  }
+  // Every stage's gradients are reduce-scattered over its pipes * W holders: (q - 1) * n elements over all ranks; weights gathered likewise.
+  std::int64_t expected = 0;
+  for (int stage = 0; stage < stages; ++stage) {
+    const std::int64_t n = Parameters(cuts[static_cast<std::size_t>(stage)], cuts[static_cast<std::size_t>(stage) + 1]);
+    expected += (pipes * replicas - 1) * n * 4;
+  }
+  EXPECT_EQ(reduce_scatter, expected);
+  EXPECT_EQ(all_gather, expected);
+}
+
+TEST(DryRun, CountersOfAStepEqualTheFormulas) {
+  CheckStep("1f1b", 4, 4, 1);
+  CheckStep("gpipe", 1, 8, 1);
+  CheckStep("chimera", 4, 4, 2);
+  CheckStep("chimera", 8, 8, 2);
+}
+
+}  // namespace
+}  // namespace lycia
