@@ -132,7 +132,9 @@ int RunCommand(std::span<const Command> commands, std::span<const std::string> w
       return kExitOk;
     }
     if (status.ok()) status = command.run(*arguments);
-    if (!status.ok() && !status.message().empty()) std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
+    if (!status.ok() && !status.message().empty()) {
+      std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
+    }
     return ExitCode(status);
   }
   const std::string nearest = DidYouMean(words[0], names);

@@ -162,13 +162,30 @@ Status AgreeOnInput(Communicator& world, const Status& mine) {
   return absl::InvalidArgumentError(message);
 }
 
+namespace {
+
+// The message that an instruction sends or receives has one id on both sides: replica, pipe, boundary and direction, micro-batch.
+// Boundary s lies between stages s and s + 1.
+std::uint64_t MessageId(const schedule::Instruction& instruction, int replica) {
+  using schedule::Op;
+  const bool gradient = instruction.op == Op::kSendGradient || instruction.op == Op::kReceiveGradient;
+  const bool after = instruction.op == Op::kSendActivation || instruction.op == Op::kReceiveGradient;  // the boundary after its stage
+  const int boundary = after ? instruction.stage : instruction.stage - 1;
+  return FlowId(replica, 2 * boundary + (gradient ? 1 : 0), instruction.pipe, static_cast<std::uint64_t>(instruction.micro_batch));
+}
+
+}  // namespace
+
 void SessionObserver::Begin(const schedule::Instruction& instruction, const std::string& text) {
   session_->board->Publish(session_->rank(), text, step_);
   using schedule::Op;
   const Lane lane = instruction.op == Op::kGradientSync || instruction.op == Op::kUpdate ? Lane::kSync
                     : schedule::IsCompute(instruction.op)                                 ? Lane::kCompute
                                                                                           : Lane::kMessages;
-  open_ = recorder_.Begin({.name = text, .lane = lane, .instruction = next_++, .step = static_cast<std::int32_t>(step_)});
+  SpanRecorder::Start span{.name = text, .lane = lane, .instruction = next_++, .step = static_cast<std::int32_t>(step_)};
+  if (instruction.op == Op::kSendActivation || instruction.op == Op::kSendGradient) span.flow_out = MessageId(instruction, replica_);
+  if (instruction.op == Op::kReceiveActivation || instruction.op == Op::kReceiveGradient) span.flow_in = MessageId(instruction, replica_);
+  open_ = recorder_.Begin(span);
 }
 
 void SessionObserver::End(const schedule::Instruction&) { recorder_.End(open_); }

@@ -45,7 +45,8 @@ Status AgreeOnInput(Communicator& world, const Status& mine);
 class SessionObserver final : public StepObserver {
  public:
   SessionObserver(Session& session, std::int64_t span_capacity) : session_(&session), recorder_(session.world->rank(), span_capacity) {}
-  void StartStep(std::int64_t step) {  // from 1
+  void set_replica(int replica) { replica_ = replica; }  // of the pipeline: messages of different replicas are different
+  void StartStep(std::int64_t step) {                    // from 1
     step_ = step;
     next_ = 0;
   }
@@ -59,6 +60,7 @@ class SessionObserver final : public StepObserver {
   std::int64_t step_ = 0;
   std::int32_t next_ = 0;
   std::int64_t open_ = -1;
+  int replica_ = 0;
 };
 
 // Collective: every rank's spans at rank 0 (elsewhere empty).

@@ -232,7 +232,7 @@ Status Trainer::CompareReplicas() {
     if (first_difference.ok() && std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
       std::vector<std::string> texts;
       for (const std::int64_t h : all) texts.push_back(absl::StrCat(absl::Hex(h, absl::kZeroPad16)));
-      first_difference = absl::DataLossError(StrCat("after step ", step_, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
+      first_difference = absl::DataLossError(StrCat("after step ", step_ + 1, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
                                         "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
                                         "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
     }

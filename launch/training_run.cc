@@ -67,7 +67,12 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.pipes = static_cast<int>(config.parallel.pipes);
   options.data = static_cast<int>(config.parallel.data);
   options.mesh_order = config.parallel.order;
-  options.partition = config.parallel.partition;
+  // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
+  for (const std::int64_t blocks : config.parallel.partition) options.partition.push_back(2 * blocks);
+  if (!options.partition.empty()) {
+    ++options.partition.front();
+    ++options.partition.back();
+  }
   options.micro_batches = MicroBatchesPerReplica(config);
   options.samples_per_micro_batch = config.train.micro_batch;
   options.optimizer = {.beta1 = config.train.beta1, .beta2 = config.train.beta2, .eps = config.train.eps,
@@ -113,6 +118,7 @@ class Run {
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
     trainer_ = *std::move(trainer);
+    observer_.set_replica(trainer_->mesh().coordinate(session_.rank(), Axis::kData));
     return OkStatus();
   }
 

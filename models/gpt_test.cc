@@ -205,7 +205,8 @@ TEST(Gpt, ParametersAreThoseOfTheContract) {
       EXPECT_EQ(spec.decay, matrix) << spec.name;
       EXPECT_EQ(spec.initial, matrix ? Initial::kNormal : spec.name.ends_with(".bias") ? Initial::kZero : Initial::kOne) << spec.name;
       const bool residual = spec.name.ends_with("c_proj.weight");
-      if (matrix) EXPECT_DOUBLE_EQ(spec.std, residual ? 0.3 / std::sqrt(2.0 * static_cast<double>(L)) : 0.3) << spec.name;
+      const double std = residual ? 0.3 / std::sqrt(2.0 * static_cast<double>(L)) : 0.3;
+      EXPECT_DOUBLE_EQ(spec.std, matrix ? std : 0.0) << spec.name;
       if (names.insert(spec.name).second) elements += spec.shape.elements();
     }
     EXPECT_EQ(names.size(), 4u + 12 * static_cast<std::size_t>(L) + (tied ? 0 : 1));

@@ -57,6 +57,7 @@ class LayerPlan {
   const std::vector<TensorSpec>& handoffs() const { return handoffs_; }
   const std::vector<TensorSpec>& scratch() const { return scratch_; }
   bool keeps_input() const { return keeps_input_; }
+  KeepUntil keeps_input_until() const { return keeps_input_until_; }
   bool reads_labels() const { return reads_labels_; }
   const TensorSpec& labels() const { return labels_; }
   double forward_flops() const { return forward_flops_; }
@@ -68,6 +69,7 @@ class LayerPlan {
   std::vector<TensorSpec> handoffs_;
   std::vector<TensorSpec> scratch_;
   bool keeps_input_ = false;
+  KeepUntil keeps_input_until_ = KeepUntil::kInput;
   bool reads_labels_ = false;
   TensorSpec labels_;
   double forward_flops_ = 0;

@@ -14,7 +14,10 @@ KeptHandle LayerPlan::Keep(const TensorSpec& spec, KeepUntil until) {
   return {static_cast<int>(kept_.size()) - 1};
 }
 
-void LayerPlan::KeepInput(KeepUntil) { keeps_input_ = true; }
+void LayerPlan::KeepInput(KeepUntil until) {
+  keeps_input_ = true;
+  keeps_input_until_ = until;
+}
 
 HandoffHandle LayerPlan::Handoff(const TensorSpec& spec) {
   handoffs_.push_back(spec);

@@ -76,7 +76,7 @@ struct Rank {
     adamw = std::make_unique<ShardedAdamW>(*store, options, members, kSamples, dtype, plan);
     LYCIA_ASSIGN_OR_RETURN(arena, Arena::Allocate(*device, plan));
     store->Bind(arena);
-    adamw->Bind(arena, &world, communicators);
+    LYCIA_RETURN_IF_ERROR(adamw->Bind(*device, arena, &world, communicators));
     store->Initialise(3);
     return OkStatus();
   }

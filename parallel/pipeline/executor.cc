@@ -120,7 +120,7 @@ Status Executor::Run(const Program& program, StageContext context, std::int64_t 
     Status status = Execute(instruction, context, actions);
     if (status.ok()) status = context.stream->status();
     if (args_.observer != nullptr) args_.observer->End(instruction);
-    if (!status.ok()) return Annotate(status, StrCat("step ", context.step, ", ", program.texts[i]));
+    if (!status.ok()) return Annotate(status, StrCat("step ", context.step + 1, ", ", program.texts[i]));
   }
   return OkStatus();
 }
@@ -216,7 +216,7 @@ const void* Executor::Oldest(const Receiver* receiver) {
 
 void Executor::Release(Stream& stream, Receiver* receiver) {
   if (receiver == nullptr || !stream.ok()) return;
-  receiver->channel->Release(receiver->held[receiver->first]);
+  receiver->channel->Release(receiver->held[receiver->first], stream.Record());
   receiver->first = (receiver->first + 1) % receiver->held.size();
   --receiver->count;
 }

@@ -72,7 +72,7 @@ class Wave final : public Layer {
  private:
   double Input(const LayerContext& context, std::int64_t i) const {
     const double kept = context.keep(input_).as<double>()[i];
-    if (keeps_input_) EXPECT_EQ(context.in[0].as<double>()[i], kept) << name_;
+    EXPECT_TRUE(!keeps_input_ || context.in[0].as<double>()[i] == kept) << name_ << "[" << i << "]";
     return kept;
   }
   std::string name_;

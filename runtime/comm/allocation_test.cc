@@ -42,7 +42,7 @@ Status Step(Communicator& world, Channel& out, Channel& in, Operands& o, std::sp
       world.AllToAllV({.in = Of(o.whole), .out = Of(o.from_all), .send_offsets = one_each, .receive_offsets = one_each}, {})};
   const Channel::Received received = in.Receive();
   LYCIA_RETURN_IF_ERROR(received.event.Wait());
-  in.Release(received.slot);
+  in.Release(received.slot, {});
   for (const Event& event : events) LYCIA_RETURN_IF_ERROR(event.Wait());
   return sent.Wait();
 }

@@ -59,10 +59,10 @@ Status RingBothWays(Communicator& world, std::int64_t largest, int credits, int 
     const Channel::Received below = from_below->Receive(), above = from_above->Receive();
     LYCIA_RETURN_IF_ERROR(below.event.Wait());
     LYCIA_RETURN_IF_ERROR(CheckMessage(*from_below, below.slot, Message(before, rank, 0, k, largest), k, absl::StrCat("upward to ", rank)));
-    from_below->Release(below.slot);
+    from_below->Release(below.slot, {});
     LYCIA_RETURN_IF_ERROR(above.event.Wait());
     LYCIA_RETURN_IF_ERROR(CheckMessage(*from_above, above.slot, Message(next, rank, 1, k, largest), k, absl::StrCat("downward to ", rank)));
-    from_above->Release(above.slot);
+    from_above->Release(above.slot, {});
     LYCIA_RETURN_IF_ERROR(summed.Wait());
     if (collectives_too) LYCIA_RETURN_IF_ERROR(Expect(sum[0] == size * (size - 1) / 2, absl::StrCat("sum ", sum[0], " beside channels")));
   }
@@ -93,12 +93,12 @@ Status ASendWaitsForAPostedReceive(Communicator& world) {
   LYCIA_RETURN_IF_ERROR(Expect(!second_sent.Done(), "a second send was done under one credit, its predecessor not released"));
   LYCIA_RETURN_IF_ERROR(world.Barrier());
   LYCIA_RETURN_IF_ERROR(Expect(*static_cast<double*>(in->data(first.slot)) == before, "the held message changed"));
-  in->Release(first.slot);
+  in->Release(first.slot, {});
   LYCIA_RETURN_IF_ERROR(second_sent.Wait());
   const Channel::Received last = in->Receive();
   LYCIA_RETURN_IF_ERROR(last.event.Wait());
   LYCIA_RETURN_IF_ERROR(Expect(*static_cast<double*>(in->data(last.slot)) == 100.0 + before, "the second message"));
-  in->Release(last.slot);
+  in->Release(last.slot, {});
   return world.Barrier();
 }
 
@@ -143,7 +143,7 @@ Status SlotsComeBackInAnyOrder(Communicator& world) {
     LYCIA_RETURN_IF_ERROR(Expect(*reinterpret_cast<const double*>(data) == before * 1000 + k, absl::StrCat("message ", k)));
     held.push_back(got.slot);
     if (k == 0) continue;  // the first slot is held to the end
-    in->Release(held.back());
+    in->Release(held.back(), {});
     held.pop_back();
   }
   LYCIA_RETURN_IF_ERROR(Expect(*static_cast<double*>(in->data(held[0])) == before * 1000, "the held message was overwritten"));

@@ -68,7 +68,8 @@ class Channel {
   virtual Received Receive() = 0;
   virtual const MessageHeader& header(int slot) const = 0;  // valid once the event is done
   virtual void* data(int slot) const = 0;
-  virtual void Release(int slot) = 0;  // the slot's data have been read: its receive is posted again
+  // The slot's data have been read once `after` is done: then its receive is posted again. Slots are reposted in the order of their releases.
+  virtual void Release(int slot, const Event& after) = 0;
 };
 
 struct ChannelOptions {

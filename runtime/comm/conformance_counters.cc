@@ -35,7 +35,7 @@ Status DoCountedWork(Communicator& communicator) {
   const Event sent = out->Send(Of(own), {}, {});
   const Channel::Received received = in->Receive();
   LYCIA_RETURN_IF_ERROR(received.event.Wait());
-  in->Release(received.slot);
+  in->Release(received.slot, {});
   LYCIA_RETURN_IF_ERROR(sent.Wait());
   return communicator.Barrier();
 }

@@ -17,7 +17,7 @@ class DryRunChannel final : public Channel {
   Received Receive() override { return {Event{}, static_cast<int>(received_++ % options_.credits)}; }
   const MessageHeader& header(int) const override { return header_; }
   void* data(int) const override { return nullptr; }
-  void Release(int) override {}
+  void Release(int, const Event&) override {}
 
  private:
   const std::shared_ptr<Counters> counters_;

@@ -59,7 +59,7 @@ class SendingChannel final : public Channel, private Task {
     return open_[0].header.header;
   }
   void* data(int) const override { return nullptr; }
-  void Release(int) override { LYCIA_CHECK(false) << Describe(args_) << ": Release on the sending side "; }
+  void Release(int, const Event&) override { LYCIA_CHECK(false) << Describe(args_) << ": Release on the sending side "; }
 
  private:
   struct OpenSend {
@@ -158,11 +158,11 @@ class ReceivingChannel final : public Channel, private Task {
   const MessageHeader& header(int slot) const override { return slots_[static_cast<std::size_t>(slot)].header.header; }
   void* data(int slot) const override { return memory_ + slot * slot_bytes_; }
 
-  void Release(int slot) override {
+  void Release(int slot, const Event& after) override {
     LYCIA_CHECK(slot >= 0 && slot < args_.options.credits) << Describe(args_) << ": no slot " << slot << " ";
     LYCIA_CHECK_LT(released_count_, asked_.load(std::memory_order_relaxed)) << Describe(args_) << ": nothing to release ";
     free_[released_count_ % slots_.size()] = slot;
-    released_slots_[released_count_ % slots_.size()] = slot;
+    released_slots_[released_count_ % slots_.size()] = {slot, after};
     released_.store(++released_count_, std::memory_order_release);
     args_.engine->Wake();
   }
@@ -171,6 +171,10 @@ class ReceivingChannel final : public Channel, private Task {
   struct Slot {
     WireHeader header;
     Wire::Request payload_request, header_request;
+  };
+  struct Released {
+    int slot = 0;
+    Event after;
   };
   struct FreeMemory {
     void operator()(char* memory) const { std::free(memory); }
@@ -193,7 +197,12 @@ class ReceivingChannel final : public Channel, private Task {
   bool Advance(Wire& wire) override {
     const std::uint64_t released = released_.load(std::memory_order_acquire);
     bool moved = false;
-    for (; reposted_ < released; ++reposted_, moved = true) Post(wire, released_slots_[reposted_ % slots_.size()]);
+    for (; reposted_ < released; ++reposted_, moved = true) {
+      const Released& next = released_slots_[reposted_ % slots_.size()];
+      if (!next.after.Done()) break;
+      Post(wire, next.slot);
+    }
+    still_read_ = reposted_ < released;
     const std::uint64_t before = done_;
     while (done_ < posted_) {
       const Slot& slot = slots_[static_cast<std::size_t>(posted_slots_[done_ % slots_.size()])];
@@ -220,7 +229,10 @@ class ReceivingChannel final : public Channel, private Task {
   }
 
   // A wait for a message only polls often when the message has been asked for.
-  Need need() const override { return asked_.load(std::memory_order_relaxed) > done_ ? Need::kMessage : Need::kArrival; }
+  Need need() const override {
+    if (still_read_) return Need::kEvent;
+    return asked_.load(std::memory_order_relaxed) > done_ ? Need::kMessage : Need::kArrival;
+  }
 
   void Fail(const Status& status) override { source_.Fail(status); }
 
@@ -244,7 +256,7 @@ class ReceivingChannel final : public Channel, private Task {
   std::vector<int> free_;
   std::uint64_t released_count_ = 0;
   // From the calling thread to the communication thread.
-  std::vector<int> released_slots_;
+  std::vector<Released> released_slots_;
   std::atomic<std::uint64_t> released_{0};
   std::atomic<std::uint64_t> asked_{0};
   HostEventSource source_;
@@ -253,6 +265,7 @@ class ReceivingChannel final : public Channel, private Task {
   Wire::Port* header_port_ = nullptr;
   std::vector<int> posted_slots_;
   std::uint64_t posted_ = 0, reposted_ = 0, done_ = 0;
+  bool still_read_ = false;  // a released slot waits for its event
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "runtime/core/check.h"
 #include "runtime/trace/board_memory.h"
@@ -78,6 +79,7 @@ StatusOr<std::unique_ptr<Board>> Board::Open(const BoardOptions& options) {
   const bool same = Agree(shared.magic, BoardMemory::kMagic) && Agree(shared.ranks, std::int64_t{options.ranks});
   const std::int64_t attached = shared.attached.fetch_add(1) + 1;
   if (!same || attached > options.processes) {
+    shared.attached.fetch_sub(1);
     const std::string path = std::exchange(board->path_, "");  // not ours: leave it
     return absl::UnavailableError(absl::StrCat("board file ", path, " is of another job (process ", attached, " of ", options.processes,
                                                ", ", shared.ranks.load(), " ranks); use a job name of its own"));

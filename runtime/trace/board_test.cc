@@ -161,11 +161,14 @@ TEST(Board, AStoppedProcessIsNamedWithItsLastInstructionWithinTheDeadline) {
 
 TEST(Board, StrangersAreRefused) {
   const std::string job = JobName("strangers");
-  const auto first = OpenBoard({.ranks = 2, .job = job, .processes = 2});
+  auto first = OpenBoard({.ranks = 2, .job = job, .processes = 2});
   EXPECT_EQ(Board::Open({.ranks = 3, .job = job, .processes = 2}).status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Board::Open({.ranks = 1, .job = "a/b"}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Board::Open({.ranks = 0}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Board::Open({.ranks = 1, .job = job, .directory = "/nowhere"}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Exists(job));  // a stranger neither removes the file nor takes the place of a process of the job
+  first.reset();
+  EXPECT_FALSE(Exists(job));
 }
 
 TEST(Board, AFailedStartLeavesNoFile) {
