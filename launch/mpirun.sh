@@ -92,6 +92,12 @@ if [[ -n $dry_run ]]; then
   exit 0
 fi
 
+# Killed ranks leave Open MPI's shared memory behind: on one host it lies in a folder of this run.
+shared=''
+if [[ -z $hosts$hostfile ]] && shared=$(mktemp -d /dev/shm/lycia_mpi.XXXXXX 2>/dev/null); then
+  command+=(--mca btl_vader_backing_directory "$shared")
+fi
+
 child='' stopping=''
 signal_child() { [[ -z $child ]] || kill "-$1" "$child" 2>/dev/null || true; }
 checkpoint_and_stop() {
@@ -107,7 +113,7 @@ checkpoint_and_stop() {
 trap 'checkpoint_and_stop TERM' TERM
 trap 'checkpoint_and_stop USR1' USR1
 trap 'stopping=yes; signal_child INT' INT
-trap 'signal_child TERM' EXIT
+trap 'signal_child TERM; [[ -z $shared ]] || rm -rf "$shared"' EXIT
 
 # run: one life of the program; its exit code in $code. (A trapped signal ends `wait` early: wait again until mpirun is gone.)
 run() {
@@ -120,6 +126,9 @@ run() {
     wait "$child" || code=$?
   done
   child=''
+  if [[ -z $stopping && $code -gt 128 ]] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
+    say "a rank was ended by SIG$signal (exit code $code)"
+  fi
 }
 
 for ((attempt = 0; ; attempt++)); do

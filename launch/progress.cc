@@ -34,8 +34,9 @@ std::int64_t StepOfLine(const std::string& line) {
 
 std::string SystemReason() { return std::strerror(errno); }
 
-// Rewrites the file without the lines of steps after `step`, by way of a temporary name, so that a kill here loses nothing.
-Status DropLaterLines(const std::string& path, std::int64_t step) {
+// Rewrites the file without the lines of steps after `step` (and, if asked, the evaluation of `step`), by way of a temporary name, so that
+// a kill here loses nothing.
+Status DropLaterLines(const std::string& path, std::int64_t step, bool drop_evaluation) {
   std::ifstream in(path);
   if (!in) return OkStatus();  // nothing was written yet
   const std::string temporary = path + ".tmp";
@@ -43,7 +44,8 @@ Status DropLaterLines(const std::string& path, std::int64_t step) {
   std::string line;
   while (std::getline(in, line)) {
     const std::int64_t of = line.empty() ? -1 : StepOfLine(line);
-    if (of >= 0 && of <= step) out << line << '\n';
+    const bool dropped = drop_evaluation && of == step && line.find("\"held_out_loss\"") != std::string::npos;
+    if (of >= 0 && of <= step && !dropped) out << line << '\n';
   }
   out.close();
   if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
@@ -54,8 +56,8 @@ Status DropLaterLines(const std::string& path, std::int64_t step) {
 
 }  // namespace
 
-StatusOr<MetricsWriter> MetricsWriter::Open(const std::string& path, std::int64_t resumed_step) {
-  if (resumed_step > 0) LYCIA_RETURN_IF_ERROR(DropLaterLines(path, resumed_step));
+StatusOr<MetricsWriter> MetricsWriter::Open(const std::string& path, std::int64_t resumed_step, bool evaluates_again) {
+  if (resumed_step > 0) LYCIA_RETURN_IF_ERROR(DropLaterLines(path, resumed_step, evaluates_again));
   MetricsWriter writer;
   writer.file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (resumed_step > 0 ? 0 : O_TRUNC), 0644);
   if (writer.file_ < 0) return InvalidArgument("metrics file ", path, " cannot be opened: ", SystemReason());

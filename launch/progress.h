@@ -27,8 +27,8 @@ class MetricsWriter {
  public:
   MetricsWriter() = default;  // writes nowhere
   // Opens for append. A run that continues after `resumed_step` drops the lines of later steps and a torn last line; resumed_step = 0
-  // starts an empty file.
-  static StatusOr<MetricsWriter> Open(const std::string& path, std::int64_t resumed_step);
+  // starts an empty file. evaluates_again: the evaluation after that step will be written once more, so its line is dropped too.
+  static StatusOr<MetricsWriter> Open(const std::string& path, std::int64_t resumed_step, bool evaluates_again = false);
   MetricsWriter(MetricsWriter&& other) noexcept;
   MetricsWriter& operator=(MetricsWriter&& other) noexcept;
   ~MetricsWriter();

@@ -72,7 +72,10 @@ Status WriteReport(const ReportArgs& args) {
   LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, model_path));
   LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
 
-  std::printf("\ntraining loss %.4f nats/byte at step %d\n", args.training_loss, static_cast<int>(args.step));
+  std::printf("\n");
+  if (!std::isnan(args.training_loss)) {  // a resumed run that had no step left has none
+    std::printf("training loss %.4f nats/byte at step %d\n", args.training_loss, static_cast<int>(args.step));
+  }
   if (!std::isnan(args.held_out_loss)) {
     const Baselines baselines = MeasureBaselines(args.data.training(), args.data.held_out());
     std::printf("held-out loss, nats/byte:  unigram %.4f   bigram %.4f   this model %.4f  (%s the bigram model)\n", baselines.unigram,

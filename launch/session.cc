@@ -2,13 +2,19 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -106,6 +112,53 @@ class MpiBoard {
   std::unique_ptr<BoardLink> link_;
 };
 
+// Names a rank of this host whose process has died. The launcher says at most that one has, and ends the others before their watchdog's
+// deadline; so this looks every kDeathPoll. The first rank to see it prints.
+class DeathWatch {
+ public:
+  DeathWatch(Board* board, int rank) : board_(board), rank_(rank), thread_([this] { Watch(); }) {}
+  ~DeathWatch() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kDeathPoll{200};
+
+  void Watch() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!wake_.wait_for(lock, kDeathPoll, [this] { return stop_; })) {
+      for (const BoardRow& row : board_->Snapshot()) {
+        if (Died(row) && Told(row)) return;
+      }
+    }
+  }
+  static bool Died(const BoardRow& row) {
+    if (row.state != RankState::kRunning || row.host != HostName() || row.heartbeat_age_ns < 3 * kHeartbeatNs) return false;
+    return ::kill(static_cast<pid_t>(row.pid), 0) != 0 && errno == ESRCH;
+  }
+  bool Told(const BoardRow& row) {
+    const Board::Claim claim = board_->ClaimReport(rank_);
+    if (claim == Board::Claim::kMine) {
+      std::fprintf(stderr, "lycia: rank %d (host %s, pid %d) has died; its last instruction was %s of step %d\n", row.rank, row.host.c_str(),
+                   static_cast<int>(row.pid), row.instruction.c_str(), static_cast<int>(row.step));
+      board_->ReportDone();
+    }
+    return claim != Board::Claim::kUndecided;
+  }
+
+  Board* board_;
+  int rank_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stop_ = false;  // guarded by mutex_
+  std::thread thread_;
+};
+
 Status RunOneRank(Session session, const SessionOptions& options, const std::function<Status(Session&)>& body) {
   Watchdog watchdog(session.board, session.rank(), {.deadline_ns = static_cast<std::int64_t>(options.deadline_seconds * 1e9)});
   session.watchdog = &watchdog;
@@ -120,7 +173,10 @@ Status RunMpiRank(const SessionOptions& options, const std::function<Status(Sess
   LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, OpenMpiWorld());
   MpiBoard board;
   Status status = AgreeOnInput(*world, board.Open(*world, options));
-  if (status.ok()) status = RunOneRank({.world = world.get(), .board = board.board()}, options, body);
+  if (status.ok()) {
+    const DeathWatch deaths(board.board(), world->rank());
+    status = RunOneRank({.world = world.get(), .board = board.board()}, options, body);
+  }
   if (status.ok()) return status;
   const int code = ExitCode(status);
   if (code == kExitFailure) {
@@ -129,7 +185,9 @@ Status RunMpiRank(const SessionOptions& options, const std::function<Status(Sess
     std::fflush(nullptr);
     MpiAbort(code);
   }
-  return world->rank() == 0 ? status : Status(status.code(), "");
+  // Before any rank ends: the launcher throws away what ranks say after one of them has ended with an exit code.
+  if (world->rank() == 0) std::fprintf(stderr, "%s: %s\n", options.command.c_str(), std::string(status.message()).c_str());
+  return Status(status.code(), "");
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 namespace lycia {
 
 struct SessionOptions {
+  std::string command = "lycia";  // stands before messages
   int thread_ranks = 0;           // > 0: so many ranks as threads of this process; 0: MPI where it started us, else one thread
   double deadline_seconds = 60;   // of the watchdog; 0: off
   std::string board_address;      // between hosts; "": the address of this host's name
@@ -34,7 +35,7 @@ struct Session {
 // Number of ranks before the world is open: thread_ranks, or what the launcher started. Used to check a configuration first.
 // Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
 // (AgreeOnInput) by rank 0, any other failure by the rank it happened on, which then ends the whole job. The status returned has an empty
-// message where another rank prints.
+// message where it has been printed, by this rank or another.
 Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
 
 // Collective. OK when every rank's status is; otherwise InvalidArgument everywhere, carrying the message of the first rank that failed.

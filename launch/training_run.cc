@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
+#include "launch/batches.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/names.h"
 #include "launch/checkpoint/writer.h"
@@ -32,30 +33,6 @@ volatile std::sig_atomic_t stop_requested = 0;
 
 // A save that fails is told and tried again at the next one; so many in a row end the run.
 constexpr int kMaxFailedSaves = 3;
-
-class TrainingBatches final : public BatchSource {
- public:
-  explicit TrainingBatches(const TextData& data) : data_(data) {}
-  void Load(std::int64_t step, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
-    data_.Load(step, first, count, tokens, labels);
-  }
-  std::int64_t LossTokens(std::int64_t, std::int64_t, std::int64_t count) const override { return count * data_.context(); }
-
- private:
-  const TextData& data_;
-};
-
-class HeldOutBatches final : public BatchSource {
- public:
-  explicit HeldOutBatches(const TextData& data) : data_(data) {}
-  void Load(std::int64_t, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
-    data_.LoadHeldOut(first, count, tokens, labels);
-  }
-  std::int64_t LossTokens(std::int64_t, std::int64_t first, std::int64_t count) const override { return data_.HeldOutTokens(first, count); }
-
- private:
-  const TextData& data_;
-};
 
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
   TrainerOptions options;
@@ -188,7 +165,7 @@ class Run {
     if (!first()) return OkStatus();
     LYCIA_RETURN_IF_ERROR(WriteFileAtomically(Path("config.toml"), ToToml(config_)));
     if (!config_.output.metrics.empty()) {
-      LYCIA_ASSIGN_OR_RETURN(metrics_, MetricsWriter::Open(Path(config_.output.metrics), step_));
+      LYCIA_ASSIGN_OR_RETURN(metrics_, MetricsWriter::Open(Path(config_.output.metrics), step_, step_ == config_.train.steps));
     }
     PrintRunHeader(config_, *trainer_, session_.ranks(), staging_.bytes(), step_);
     // The peak is of one core; ranks beyond the cores share them.

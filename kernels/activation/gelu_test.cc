@@ -45,8 +45,9 @@ TEST(Gelu, EqualsTheReference) {
     for (const DType dtype : {DType::kF32, DType::kF64}) {
       for (const std::int64_t n : testing::kLengths) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << n);
-        const testing::Tolerance tolerance = dtype == DType::kF32 ? testing::Tolerance{.absolute = 3e-7, .relative = 1e-6}
-                                                                  : testing::Tolerance{.absolute = 1e-15, .relative = 1e-14};
+        // In f64 it is the reference that loses digits, where 1 + tanh cancels.
+        const testing::Tolerance tolerance = dtype == DType::kF32 ? testing::Tolerance{.absolute = 1e-7, .relative = 1e-6}
+                                                                  : testing::Tolerance{.absolute = 2e-14, .relative = 1e-14};
         const auto x = RoundTo(dtype, RandomValues(n, "x", 3)), g = RoundTo(dtype, RandomValues(n, "g"));
         std::vector<double> expected(x.size()), expected_din(x.size());
         reference::GeluForward(n, x.data(), expected.data());

@@ -38,9 +38,10 @@ LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const Qu
 }
 
 // One strip: scores and dout vᵀ -> probabilities (dropped) and dscores.
-template <typename V, typename T = Element<V>>
+template <Isa isa, typename T>
 LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTile& q, const KeyTile& keys, std::int64_t b, std::int64_t h,
                                         std::int64_t strip, std::int64_t limit, const BackwardScratch<T>& s) {
+  using V = Vector<T, isa>;
   T *probabilities = s.probabilities + strip, *dscores = s.dscores + strip;
   const V log_sum_exp = Load<V>(s.log_sum_exp + strip), delta = Load<V>(s.delta + strip);
   for (std::int64_t k = 0; k < limit; ++k) {
@@ -60,7 +61,7 @@ LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTi
     }
     return;
   }
-  DropoutFactors<V>(p, b, h, q, keys, strip, limit, s.factors + strip);
+  DropoutFactors<isa>(p, b, h, q, keys, strip, limit, s.factors + strip);
   for (std::int64_t k = 0; k < limit; ++k) {
     T *ds = dscores + k * kQueryTile, *probability = probabilities + k * kQueryTile;
     const V factor = Load<V>(s.factors + strip + k * kQueryTile);
@@ -112,7 +113,7 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
                         .c = s.probabilities + lane, .c_row = kQueryTile, .accumulate = false});
       Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.v, .a_row = padded, .a_col = 1, .b = s.dout_t + lane, .b_row = kQueryTile,
                         .c = s.dscores + lane, .c_row = kQueryTile, .accumulate = false});
-      for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients<V>(p, q, keys, b, h, strip, limit, s);
+      for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients<isa>(p, q, keys, b, h, strip, limit, s);
       Multiply<isa, T>({.m = D, .n = width, .k = limit, .a = s.k, .a_row = 1, .a_col = padded, .b = s.dscores + lane, .b_row = kQueryTile,
                         .c = s.dq_t + lane, .c_row = kQueryTile, .accumulate = true});
     }

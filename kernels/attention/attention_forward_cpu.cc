@@ -56,7 +56,7 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
           Store<V>(out, Load<V>(out) * correction);
         }
         if (p.dropout.rate == 0) continue;
-        DropoutFactors<V>(p, b, h, q, keys, strip, limit, s.factors + strip);
+        DropoutFactors<isa>(p, b, h, q, keys, strip, limit, s.factors + strip);
         for (std::int64_t k = 0; k < limit; ++k) {
           Store<V>(scores + k * kQueryTile, Load<V>(scores + k * kQueryTile) * Load<V>(s.factors + strip + k * kQueryTile));
         }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/attention/attention_tile.h"
+#include "kernels/cpu/random_bits.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/elementwise/dropout.h"
 
@@ -61,22 +62,18 @@ LYCIA_INLINE inline V OnlineSoftmax(const SoftmaxState<T>& state, std::int64_t l
 }
 
 // 1 / (1 - rate) where the probability of (key, lane) is kept, else 0; factors points at (key 0, lane).
-template <typename V, typename T = Element<V>>
-LYCIA_INLINE inline void DropoutFactors(const AttentionProblem& p, std::int64_t sample, std::int64_t head, const QueryTile& queries, const KeyTile& keys,
-                    std::int64_t lane, std::int64_t limit, T* factors) {
+template <Isa isa, typename T>
+LYCIA_INLINE inline void DropoutFactors(const AttentionProblem& p, std::int64_t sample, std::int64_t head, const QueryTile& queries,
+                                        const KeyTile& keys, std::int64_t lane, std::int64_t limit, T* factors) {
   const AttentionDropout& d = p.dropout;
   const std::uint64_t threshold = DropoutThreshold(d.rate);
   const T keep = static_cast<T>(1 / (1 - d.rate));
   const std::int64_t row = (d.first_sample + sample) * d.total_heads + d.first_head + head;
-  for (std::int64_t i = 0; i < kLanes<V> && queries.begin + lane + i < queries.end; ++i) {
+  RandomRun<kKeyTile> run;
+  for (std::int64_t i = 0; i < kLanes<Vector<T, isa>> && queries.begin + lane + i < queries.end; ++i) {
     const std::int64_t query = p.first_query + queries.begin + lane + i;
-    const std::uint64_t first = static_cast<std::uint64_t>((row * d.length + query) * d.length + p.first_key + keys.begin);
-    for (std::int64_t k = 0; k < limit;) {
-      const std::uint64_t index = first + static_cast<std::uint64_t>(k);
-      const Philox4 block = Philox(d.random.key, index >> 2, d.random.step);
-      const std::uint32_t bits[4] = {block.x0, block.x1, block.x2, block.x3};
-      for (std::uint64_t j = index & 3; j < 4 && k < limit; ++j, ++k) factors[k * kQueryTile + i] = bits[j] >= threshold ? keep : T(0);
-    }
+    run.template Make<isa>(d.random, static_cast<std::uint64_t>((row * d.length + query) * d.length + p.first_key + keys.begin), limit);
+    for (std::int64_t k = 0; k < limit; ++k) factors[k * kQueryTile + i] = run.bits()[k] >= threshold ? keep : T(0);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
+#include "kernels/cpu/random_bits.h"
 #include "kernels/testing/every_isa.h"
 
 namespace lycia::cpu {
@@ -41,6 +42,22 @@ TEST(VectorMath, ExpAtTheEdges) {
   EXPECT_TRUE(std::isfinite(ExpOf(1000.0f)));
   EXPECT_GT(ExpOf(1000.0f), 1e38f);
   EXPECT_TRUE(std::isnan(ExpOf(std::numeric_limits<float>::quiet_NaN())));
+}
+
+// The counter's carry from its low into its high half included.
+TEST(RandomBits, EqualPhiloxElementByElement) {
+  const RandomStream random(99, "dropout/embedding", (std::uint64_t{3} << 32) + 5);
+  testing::ForEveryIsa([&] {
+    for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{7}, (std::uint64_t{1} << 34) - 9}) {
+      for (const std::int64_t count : {1, 29, 30, 64, 70}) {
+        RandomRun<70> run;
+        ForBestIsa([&](auto isa) LYCIA_INLINE { run.Make<decltype(isa)::value>(random, first, count); });
+        for (std::int64_t i = 0; i < count; ++i) {
+          ASSERT_EQ(run.bits()[i], random.Bits(first + static_cast<std::uint64_t>(i))) << "first " << first << " element " << i;
+        }
+      }
+    }
+  });
 }
 
 }  // namespace

@@ -68,30 +68,32 @@ TEST(Dropout, ThresholdIsTheComparisonOfTheContract) {
 
 TEST(Dropout, EqualsTheReference) {
   CpuStream stream;
-  for (const DType dtype : {DType::kF32, DType::kF64}) {
-    for (const auto& [R, C] : testing::kRowSizes) {
-      for (const std::int64_t first : {0, 5}) {
-        for (const std::int64_t extra : {0, 3}) {
-          SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << R << ", " << C << "] first " << first << " stride + " << extra);
-          const auto x = RoundTo(dtype, RandomValues(R * C, "x")), y = RoundTo(dtype, RandomValues(R * C, "y"));
-          const DropoutMask mask{.rate = 0.3, .random = RandomStream(3, "dropout/embedding", 11), .first_index = first,
-                                 .row_stride = extra == 0 ? 0 : C + extra};
-          std::vector<double> expected(x.size()), added(x.size());
-          reference::Dropout<double>(R, C, x.data(), nullptr, mask.random, mask.rate, first, C + extra, expected.data());
-          reference::Dropout(R, C, x.data(), y.data(), mask.random, mask.rate, first, C + extra, added.data());
-          const TestTensor in(dtype, {R, C}, x), residual(dtype, {R, C}, y);
-          TestTensor out(dtype, {R, C}), sum(dtype, {R, C}), din(dtype, {R, C}, x);
-          DropoutForward(*stream, {.in = in, .out = out, .mask = mask});
-          DropoutForward(*stream, {.in = in, .residual = residual, .out = sum, .mask = mask});
-          DropoutBackward(*stream, {.dout = din, .din = din, .mask = mask});  // linear: the same map
-          const testing::Tolerance tolerance{.of_largest = dtype == DType::kF32 ? 2e-7 : 1e-15};
-          EXPECT_TRUE(AllNear(out.values(), expected, tolerance, {R, C}));
-          EXPECT_TRUE(AllNear(sum.values(), added, tolerance, {R, C}));
-          EXPECT_EQ(din.values(), out.values());
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : {DType::kF32, DType::kF64}) {
+      for (const auto& [R, C] : testing::kRowSizes) {
+        for (const std::int64_t first : {0, 5}) {
+          for (const std::int64_t extra : {0, 3}) {
+            SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << R << ", " << C << "] first " << first << " stride + " << extra);
+            const auto x = RoundTo(dtype, RandomValues(R * C, "x")), y = RoundTo(dtype, RandomValues(R * C, "y"));
+            const DropoutMask mask{.rate = 0.3, .random = RandomStream(3, "dropout/embedding", 11), .first_index = first,
+                                   .row_stride = extra == 0 ? 0 : C + extra};
+            std::vector<double> expected(x.size()), added(x.size());
+            reference::Dropout<double>(R, C, x.data(), nullptr, mask.random, mask.rate, first, C + extra, expected.data());
+            reference::Dropout(R, C, x.data(), y.data(), mask.random, mask.rate, first, C + extra, added.data());
+            const TestTensor in(dtype, {R, C}, x), residual(dtype, {R, C}, y);
+            TestTensor out(dtype, {R, C}), sum(dtype, {R, C}), din(dtype, {R, C}, x);
+            DropoutForward(*stream, {.in = in, .out = out, .mask = mask});
+            DropoutForward(*stream, {.in = in, .residual = residual, .out = sum, .mask = mask});
+            DropoutBackward(*stream, {.dout = din, .din = din, .mask = mask});  // linear: the same map
+            const testing::Tolerance tolerance{.of_largest = dtype == DType::kF32 ? 2e-7 : 1e-15};
+            EXPECT_TRUE(AllNear(out.values(), expected, tolerance, {R, C}));
+            EXPECT_TRUE(AllNear(sum.values(), added, tolerance, {R, C}));
+            EXPECT_EQ(din.values(), out.values());
+          }
         }
       }
     }
-  }
+  });
 }
 
 TEST(Dropout, RateZeroKeepsAll) {

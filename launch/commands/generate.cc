@@ -1,4 +1,6 @@
 // lycia generate --run=DIR [--prompt=TEXT] [--tokens=N] [--temperature=X] [--top-k=K] [--seed=N]
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -22,7 +24,11 @@ StatusOr<double> Number(const Arguments& arguments, const std::string& flag, dou
 
 Status Generate(const Arguments& arguments) {
   const std::string run = arguments.Get("run");
-  LYCIA_ASSIGN_OR_RETURN(Config config, LoadConfig(JoinPath(run, "config.toml"), {}));
+  const std::string config_path = JoinPath(run, "config.toml");
+  if (::access(config_path.c_str(), R_OK) != 0) {
+    return InvalidArgument("--run=", run, " is no run: there is no ", config_path, " to read; name the output.dir of a finished run");
+  }
+  LYCIA_ASSIGN_OR_RETURN(Config config, LoadConfig(config_path, {}));
   const std::string weights = arguments.Get("weights", JoinPath(run, "model.safetensors"));
   StatusOr<std::unique_ptr<Generator>> generator = Generator::Load(weights, GptConfigOf(config.model));
   if (!generator.ok()) return InvalidArgument(std::string(generator.status().message()), "; is the run finished? Its last step writes model.safetensors");

@@ -62,6 +62,7 @@ Status Train(const Arguments& arguments) {
   InstallStopSignals();
   const StatusOr<Config> read = ReadConfig(arguments);
   SessionOptions options;
+  options.command = "lycia train";
   if (read.ok()) {
     options.deadline_seconds = read->watchdog.deadline_seconds;
     options.board_address = read->watchdog.address;

@@ -56,7 +56,8 @@ struct Rank {
     std::map<int, Communicator*> communicators;
     for (int stage = 0; stage < 2; ++stage) {
       if (!Holds(placement, world.rank(), stage)) continue;
-      for (const ParameterSpec& spec : Stages()[static_cast<std::size_t>(stage)]) uses.push_back(spec);
+      const std::vector<ParameterSpec> of_stage = Stages()[static_cast<std::size_t>(stage)];
+      uses.insert(uses.end(), of_stage.begin(), of_stage.end());
     }
     for (int g = 0; g < static_cast<int>(groups.groups.size()); ++g) {
       std::vector<int> colors(kRanks, -1);
@@ -125,7 +126,8 @@ struct Truth {
     double squares = 0;
     for (auto& [name, t] : tensors) std::fill(t.g.begin(), t.g.end(), 0.0);
     for (int stage = 0; stage < 2; ++stage) {
-      for (const ParameterSpec& spec : Stages()[static_cast<std::size_t>(stage)]) {
+      const std::vector<ParameterSpec> of_stage = Stages()[static_cast<std::size_t>(stage)];
+      for (const ParameterSpec& spec : of_stage) {
         for (int r = 0; r < kRanks; ++r) {
           std::vector<double>& g = tensors[spec.name].g;
           for (std::size_t i = 0; Holds(placement, r, stage) && i < g.size(); ++i) {
@@ -175,7 +177,7 @@ void ExpectEqual(const Rank& rank, const Truth& truth, double tolerance, int r) 
 class ShardedAdamWTest : public ::testing::TestWithParam<Placement> {};
 
 TEST_P(ShardedAdamWTest, EqualsTheFormulas) {
-  for (const double clip : {0.0, 10.0, 1e6}) {  // off, active (the norm is in the hundreds), inactive
+  for (const double clip : {0.0, 10.0, 1e6}) {  // off, active (the norm is 18 or more), inactive
     const AdamWOptions options{.clip = clip};
     const Status ran = RunThreadRanks(kRanks, [&](Communicator& world) -> Status {
       Rank rank;
@@ -185,7 +187,7 @@ TEST_P(ShardedAdamWTest, EqualsTheFormulas) {
         const double lr = 0.01 / static_cast<double>(step + 1);
         LYCIA_RETURN_IF_ERROR(rank.Step(world.rank(), step, lr));
         truth.Step(GetParam(), options, step, lr);
-        EXPECT_GT(truth.norm, 20);
+        EXPECT_GT(truth.norm, 15);
         EXPECT_NEAR(rank.adamw->decision().gradient_norm, truth.norm, 1e-12 * truth.norm);
         EXPECT_EQ(rank.adamw->decision().loss_sum, LossOf(0) + LossOf(1) + LossOf(2) + LossOf(3));
         EXPECT_TRUE(rank.adamw->decision().finite);

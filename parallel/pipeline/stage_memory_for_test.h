@@ -3,6 +3,7 @@
 #define LYCIA_PARALLEL_PIPELINE_STAGE_MEMORY_FOR_TEST_H_
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -39,27 +40,36 @@ class StageMemoryForTest {
   void PoisonTransient() { Fill(blocks_.back()); }
   // Nothing was written before or behind a block.
   bool BordersAreIntact() const {
-    for (const std::vector<std::uint64_t>& block : blocks_) {
-      const auto is_border = [](std::uint64_t word) { return word == kBorder; };
-      if (!std::all_of(block.begin(), block.begin() + kBorderWords, is_border)) return false;
-      if (!std::all_of(block.end() - kBorderWords, block.end(), is_border)) return false;
+    for (const std::vector<Line>& block : blocks_) {
+      if (!(block[0] == LineOf(kBorder)) || !(block[1] == LineOf(kBorder))) return false;
+      if (!(block[block.size() - 1] == LineOf(kBorder)) || !(block[block.size() - 2] == LineOf(kBorder))) return false;
     }
     return true;
   }
 
  private:
+  // Kernels expect tensors to start at cache lines.
+  struct alignas(64) Line {
+    std::array<std::uint64_t, 8> words{};
+    bool operator==(const Line&) const = default;
+  };
   static constexpr std::uint64_t kBorder = 0x7FF8ABCDABCDABCD, kNan = 0x7FF8000000000001;  // both are NaN as f64
-  static constexpr int kBorderWords = 16;
+  static constexpr int kBorderLines = 2;
 
+  static Line LineOf(std::uint64_t word) {
+    Line line;
+    line.words.fill(word);
+    return line;
+  }
   static std::string NameOf(const std::string& name, int use) { return use == 0 ? name : name + "#" + std::to_string(use); }
-  static void Fill(std::vector<std::uint64_t>& block) { std::fill(block.begin() + kBorderWords, block.end() - kBorderWords, kNan); }
+  static void Fill(std::vector<Line>& block) { std::fill(block.begin() + kBorderLines, block.end() - kBorderLines, LineOf(kNan)); }
   void* NewBlock(std::int64_t bytes) {
-    blocks_.emplace_back(static_cast<std::size_t>(bytes) / 8 + 2 * kBorderWords, kBorder);
+    blocks_.emplace_back(static_cast<std::size_t>(bytes) / sizeof(Line) + 2 * kBorderLines, LineOf(kBorder));
     Fill(blocks_.back());
-    return blocks_.back().data() + kBorderWords;
+    return blocks_.back().data() + kBorderLines;
   }
 
-  std::vector<std::vector<std::uint64_t>> blocks_;
+  std::vector<std::vector<Line>> blocks_;
   std::map<std::string, std::vector<double>> weights_, gradients_;
   std::map<std::string, Shape> shapes_;
 };

@@ -102,6 +102,27 @@ Status ASendWaitsForAPostedReceive(Communicator& world) {
   return world.Barrier();
 }
 
+// A slot given back while its message is still being read takes the next message only when the reader is done.
+Status AReleaseWaitsForItsReader(Communicator& world) {
+  const int size = world.size(), rank = world.rank(), next = (rank + 1) % size, before = (rank + size - 1) % size;
+  LYCIA_ASSIGN_OR_RETURN(const auto out, OpenEnd(world, next, true, 12, 8, 1));
+  LYCIA_ASSIGN_OR_RETURN(const auto in, OpenEnd(world, before, false, 12, 8, 1));
+  std::vector<double> value = {1.0 * rank}, second = {100.0 + rank};
+  const Event sent[] = {out->Send(Of(value), {}, {}), out->Send(Of(second), {}, {})};
+  HostEventSource read;
+  const Channel::Received first = in->Receive();
+  LYCIA_RETURN_IF_ERROR(first.event.Wait());
+  in->Release(first.slot, {&read, 1});
+  const Channel::Received last = in->Receive();
+  Pause(10);
+  LYCIA_RETURN_IF_ERROR(Expect(!last.event.Done() && !sent[1].Done(), "a slot was used again before its reader was done"));
+  LYCIA_RETURN_IF_ERROR(Expect(*static_cast<double*>(in->data(first.slot)) == before, "a message changed under its reader"));
+  LYCIA_RETURN_IF_ERROR(world.Barrier());
+  read.Complete(1);
+  for (const Event& event : {sent[0], sent[1], last.event}) LYCIA_RETURN_IF_ERROR(event.Wait());
+  return Expect(*static_cast<double*>(in->data(last.slot)) == 100.0 + before, "the message after a release");
+}
+
 // A message starts only after its event, and messages behind it keep their order.
 Status ASendWaitsForItsEvent(Communicator& world) {
   const int size = world.size(), rank = world.rank(), next = (rank + 1) % size, before = (rank + size - 1) % size;
@@ -218,6 +239,7 @@ constexpr ConformanceCase kCases[] = {
     {"MediumMessages", MediumMessages},
     {"LargeMessages", LargeMessages, /*large=*/true},
     {"ASendWaitsForAPostedReceive", ASendWaitsForAPostedReceive},
+    {"AReleaseWaitsForItsReader", AReleaseWaitsForItsReader},
     {"ASendWaitsForItsEvent", ASendWaitsForItsEvent},
     {"SlotsComeBackInAnyOrder", SlotsComeBackInAnyOrder},
     {"EverybodyToEverybody", EverybodyToEverybody},

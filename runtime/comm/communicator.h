@@ -68,7 +68,7 @@ class Channel {
   virtual Received Receive() = 0;
   virtual const MessageHeader& header(int slot) const = 0;  // valid once the event is done
   virtual void* data(int slot) const = 0;
-  // The slot's data have been read once `after` is done: then its receive is posted again. Slots are reposted in the order of their releases.
+  // The slot's data have been read once `after` is done: then its receive is posted again, in the order of the releases.
   virtual void Release(int slot, const Event& after) = 0;
 };
 
@@ -118,7 +118,6 @@ class Communicator {
     Tag tag = Tag::kTest;
   };
   virtual Event AllReduce(const AllReduceArgs& args, const Event& after) = 0;
-
   virtual Event Broadcast(const Tensor& tensor, int root, Tag tag, const Event& after) = 0;
 
   // Elements [send_offsets[r], send_offsets[r+1]) of `in` go to rank r; what rank r sent arrives at [receive_offsets[r], ...) of `out`.

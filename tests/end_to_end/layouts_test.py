@@ -1,0 +1,127 @@
+#!/usr/bin/env -S python3 -B
+"""Same configuration, same numbers: threads against processes, weights handed from one layout to another, and text from a finished run."""
+
+import json
+import os
+import struct
+
+import harness
+
+CHIMERA = {"parallel__schedule": "chimera", "parallel__stages": 4}
+REPLICAS = {"parallel__schedule": "1f1b", "parallel__stages": 2, "parallel__data": 2}
+ONE_RANK = {"parallel__schedule": "1f1b", "parallel__stages": 1}
+
+STEP_KEYS = {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "step_seconds", "mfu_or_peak_share"}
+
+
+class SameNumbersTest(harness.Case):
+    def test_threads_and_processes(self):
+        self.need_mpi()
+        for layout in (CHIMERA, REPLICAS):
+            with self.subTest(layout=layout):
+                threads, processes = harness.folder("threads"), harness.folder("processes")
+                keys = harness.model(**layout, train__eval_every=8, train__hash_every=3)
+                harness.train(keys, threads)
+                harness.train(keys, processes, mpi=True)
+                self.assert_same_run(threads, processes)
+                self.check_metrics(threads)
+
+    def check_metrics(self, out):
+        lines = harness.metrics(out)
+        steps = [line for line in lines if "loss" in line]
+        self.assertEqual([line["step"] for line in steps], list(range(1, 21)))
+        for line in steps:
+            self.assertEqual(set(line), STEP_KEYS)
+            self.assertEqual(line["tokens"], line["step"] * 8 * 32)
+            self.assertTrue(all(isinstance(value, (int, float)) for value in line.values()), line)
+        self.assertEqual([line["step"] for line in lines if "held_out_loss" in line], [8, 16, 20])
+        self.assertLess(steps[-1]["loss"], steps[0]["loss"] - 0.3, "it learns")
+        self.assertAlmostEqual(steps[0]["loss"], 5.545, delta=0.2)  # ln 256: it starts knowing nothing
+
+    def test_layouts_agree(self):
+        """In f64, where sums in another order differ in the last digits only."""
+        runs = {}
+        for name, layout, ranks in (("one", ONE_RANK, 1), ("chimera", CHIMERA, 4), ("replicas", REPLICAS, 4)):
+            runs[name] = harness.folder(name)
+            harness.train(harness.model(**layout, train__precision="f64", train__steps=6), runs[name], ranks=ranks)
+        truth = harness.numbers(runs["one"])
+        for name in ("chimera", "replicas"):
+            lines = harness.numbers(runs[name])
+            self.assertEqual(len(lines), len(truth))
+            for line, expected in zip(lines, truth):
+                self.assertEqual(set(line), set(expected))
+                for key, value in expected.items():
+                    self.assertAlmostEqual(line[key], value, delta=2e-8 * max(1, abs(value)), msg="%s: %s of step %s" % (name, key, line["step"]))
+
+
+class WeightsTest(harness.Case):
+    """One finished run of one rank; its weights start others."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.source = harness.folder("source")
+        cls.keys = harness.model(**ONE_RANK)
+        harness.train(cls.keys, cls.source, ranks=1)
+        cls.file = os.path.join(cls.source, "model.safetensors")
+
+    def test_init_from_keeps_every_weight(self):
+        """A step with learning rate 0 on another layout: the same held-out loss, and the same file again."""
+        held_out = harness.metrics(self.source)[-1]["held_out_loss"]
+        still = {"train__steps": 1, "train__lr": 0, "train__min_lr": 0, "train__warmup_steps": 0, "init__from": self.file}
+        for layout in (CHIMERA, REPLICAS):
+            with self.subTest(layout=layout):
+                out = harness.folder("again")
+                harness.train(harness.model(**layout, **still), out)
+                self.assertAlmostEqual(harness.metrics(out)[-1]["held_out_loss"], held_out, delta=1e-6 * held_out)
+                self.assertTrue(harness.weights(out) == harness.weights(self.source))
+
+    def test_hugging_face_names(self):
+        raw = harness.weights(self.source)
+        header = json.loads(raw[8:8 + struct.unpack("<Q", raw[:8])[0]])
+        shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        block = {"ln_1.weight": [32], "ln_1.bias": [32], "attn.c_attn.weight": [32, 96], "attn.c_attn.bias": [96], "attn.c_proj.weight": [32, 32],
+                 "attn.c_proj.bias": [32], "ln_2.weight": [32], "ln_2.bias": [32], "mlp.c_fc.weight": [32, 128], "mlp.c_fc.bias": [128],
+                 "mlp.c_proj.weight": [128, 32], "mlp.c_proj.bias": [32]}
+        expected = {"wte.weight": [256, 32], "wpe.weight": [32, 32], "ln_f.weight": [32], "ln_f.bias": [32]}
+        expected.update({"h.%d.%s" % (layer, name): shape for layer in range(2) for name, shape in block.items()})
+        self.assertEqual(shapes, expected)
+
+    def test_weights_that_do_not_fit(self):
+        harness.write(os.path.join(harness.work, "cut.safetensors"), "")
+        with open(os.path.join(harness.work, "cut.safetensors"), "wb") as file:
+            file.write(harness.weights(self.source)[:-100])
+        for changes, parts in (
+            ({"model__hidden": 64}, (self.file, "has shape", "[model]")), ({"model__layers": 3}, ("no tensor h.2.",)),
+            ({"init__from": os.path.join(harness.work, "cut.safetensors")}, ("cut.safetensors", "init.from")),
+        ):
+            with self.subTest(changes=changes):
+                out = harness.folder("refused")
+                job = harness.start(harness.model(**{**CHIMERA, "init__from": self.file, **changes}), out).wait()
+                self.assertEqual(job.code, 2, job.describe())
+                self.assert_one_line(job.err, "lycia train: ", *parts)
+                self.assertEqual(harness.files_below(out), [])
+
+    def test_generate(self):
+        def text(*words):
+            job = harness.call("generate", "--run=" + self.source, "--prompt=the ", "--tokens=40", *words)
+            self.assertEqual((job.code, job.err), (0, ""))
+            self.assertTrue(job.out.startswith("the "), job.out)
+            return harness.read(job.out_path)
+        self.assertEqual(text("--seed=5"), text("--seed=5"))
+        self.assertNotEqual(text("--seed=5"), text("--seed=6"))
+        self.assertEqual(text("--temperature=0", "--seed=5"), text("--temperature=0", "--seed=6"))
+        self.assertEqual(len(text("--seed=5")), len("the ") + 40 + 1)
+
+    def test_generate_refuses(self):
+        for words, parts in (
+            (("--run=/nowhere",), ("--run=/nowhere", "output.dir")), (("--run=" + self.source, "--weights=/nowhere"), ("/nowhere",)),
+            (("--run=" + self.source, "--temperature=-1"), ("temperature", "-1")), (("--run=" + self.source, "--prompt="), ("prompt",)),
+        ):
+            with self.subTest(words=words):
+                job = harness.call("generate", *words)
+                self.assertEqual((job.code, job.out), (2, ""))
+                self.assert_one_line(job.err, "lycia generate: ", *parts)
+
+
+if __name__ == "__main__":
+    harness.main()
