@@ -1,7 +1,6 @@
 """Writes build_config.h: what this build was made with, as constants."""
 
 load("@cuda//:config.bzl", "CUDA_ENABLED")
-load("@mpi//:config.bzl", "MPI_ENABLED")
 load("@nccl//:config.bzl", "NCCL_ENABLED")
 
 _TEXT = """#ifndef BAZEL_BUILD_CONFIG_H_
@@ -13,7 +12,6 @@ namespace lycia {{
 
 inline constexpr bool kCudaEnabled = {cuda};
 inline constexpr bool kNcclEnabled = {nccl};
-inline constexpr bool kMpiEnabled = {mpi};
 
 }}  // namespace lycia
 
@@ -26,7 +24,6 @@ def _cpp(value):
 def _build_config_header_impl(ctx):
     ctx.actions.write(ctx.outputs.out, _TEXT.format(
         cuda = _cpp(CUDA_ENABLED),
-        mpi = _cpp(MPI_ENABLED),
         nccl = _cpp(NCCL_ENABLED),
     ))
 

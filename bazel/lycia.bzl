@@ -2,6 +2,7 @@
 
 load("@cuda//:config.bzl", "CUDA_ENABLED")
 load("@mpi//:config.bzl", "MPIRUN", "MPI_ENABLED")
+load("//bazel:link_only.bzl", "link_only")
 load("//bazel:nvcc.bzl", "nvcc_objects")
 
 _COPTS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror=return-type"]
@@ -38,13 +39,22 @@ def _skipped_test(name, reason, tags = []):
     )
 
 def mpi_library(name, srcs = [], hdrs = [], deps = [], copts = [], **kwargs):
-    """A library whose sources include <mpi.h>; without MPI only its headers remain (calls stand under `if constexpr (kMpiEnabled)`)."""
+    """A library whose sources include <mpi.h>, where there is MPI; its users link it, but do not see MPI's headers."""
     native.cc_library(
-        name = name,
-        srcs = srcs if MPI_ENABLED else [],
+        name = name + "_objects",
+        srcs = srcs,
         hdrs = hdrs,
         copts = _COPTS + copts,
         deps = deps + ["@mpi//:mpi"],
+    )
+    link_only(
+        name = name + "_linked",
+        deps = [":" + name + "_objects"],
+    )
+    native.cc_library(
+        name = name,
+        hdrs = hdrs,
+        deps = deps + [":" + name + "_linked"],
         **kwargs
     )
 
@@ -93,11 +103,22 @@ def cuda_library(name, srcs = [], hdrs = [], deps = [], copts = [], nvcc_copts =
         )
         objects = [":" + name + "_nvcc"]
     native.cc_library(
-        name = name,
+        name = name + "_objects",
         srcs = host + objects if CUDA_ENABLED else [],
         hdrs = hdrs,
         copts = _COPTS + copts,
         deps = deps + ["@cuda//:cudart"],
+    )
+
+    # Users link the objects, but neither see nor hash the toolkit's headers.
+    link_only(
+        name = name + "_linked",
+        deps = [":" + name + "_objects"],
+    )
+    native.cc_library(
+        name = name,
+        hdrs = hdrs,
+        deps = deps + [":" + name + "_linked"],
         **kwargs
     )
 

@@ -28,7 +28,8 @@ void Dispatch(Stream& stream, const Cpu& cpu, const Cuda& cuda) {
 // For a kernel without a CUDA version: Unimplemented on kCuda.
 template <typename Cpu>
 void DispatchCpuOnly(Stream& stream, std::string_view kernel, const Cpu& cpu) {
-  Dispatch(stream, cpu, [&] { stream.Fail(absl::UnimplementedError(StrCat("kernel ", kernel, " has no CUDA version; train with device = \"cpu\""))); });
+  Dispatch(stream, cpu,
+           [&] { stream.Fail(absl::UnimplementedError(StrCat("kernel ", kernel, " has no CUDA version; train with device = \"cpu\""))); });
 }
 
 }  // namespace lycia

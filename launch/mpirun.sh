@@ -127,7 +127,7 @@ run() {
   done
   child=''
   if [[ -z $stopping && $code -gt 128 ]] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
-    say "a rank was ended by SIG$signal (exit code $code)"
+    say "ended by SIG$signal (exit code $code)"
   fi
 }
 

@@ -1,5 +1,5 @@
-// GELU on the CPU. With u the argument of the tanh, (1 + tanh(u)) / 2 is the logistic function s = 1 / (1 + e), e = exp(-2u): no difference of
-// near numbers is taken, so that results are exact to a few units in the last place on the negative side too, where 1 + tanh(u) cancels.
+// GELU on the CPU. With u the argument of the tanh, (1 + tanh(u)) / 2 is the logistic function s = 1 / (1 + e), e = exp(-2u): no difference
+// of near numbers is taken, so that results are exact to a few units in the last place on the negative side too, where 1 + tanh(u) cancels.
 #include "kernels/activation/gelu.h"
 #include "kernels/cpu/vector_loop.h"
 #include "kernels/cpu/vector_math.h"
@@ -36,7 +36,8 @@ void GeluForward(Stream&, const GeluForwardArgs& args) {
 
 // d out / d in = s + in s (1 - s) 2u', with 1 - s = e s.
 void GeluBackward(Stream&, const GeluBackwardArgs& args) {
-  LYCIA_CHECK(args.in.elements() == args.dout.elements() && args.in.elements() == args.din.elements()) << args.in.elements() << " elements ";
+  LYCIA_CHECK(args.in.elements() == args.dout.elements() && args.in.elements() == args.din.elements())
+      << args.in.elements() << " elements ";
   DispatchFloat(args.in.dtype, [&]<typename T>() {
     const T *in = args.in.as<T>(), *dout = args.dout.as<T>();
     T* din = args.din.as<T>();

@@ -46,7 +46,9 @@ double AttentionForwardFlops(const AttentionProblem& p) {
 PackedQkv<ConstHeadsView> SplitQkv(const ConstTensor& qkv, std::int64_t heads, std::int64_t kv_heads) {
   return Split<ConstHeadsView>(qkv, heads, kv_heads);
 }
-PackedQkv<HeadsView> SplitQkv(const Tensor& qkv, std::int64_t heads, std::int64_t kv_heads) { return Split<HeadsView>(qkv, heads, kv_heads); }
+PackedQkv<HeadsView> SplitQkv(const Tensor& qkv, std::int64_t heads, std::int64_t kv_heads) {
+  return Split<HeadsView>(qkv, heads, kv_heads);
+}
 ConstHeadsView AsHeads(const ConstTensor& tensor, std::int64_t heads) { return Heads<ConstHeadsView>(tensor, heads); }
 HeadsView AsHeads(const Tensor& tensor, std::int64_t heads) { return Heads<HeadsView>(tensor, heads); }
 

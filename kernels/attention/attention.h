@@ -37,9 +37,9 @@ enum class MaskKind : std::uint8_t { kFull, kCausal };
 
 // Which blocks of keys a block of queries visits, a further restriction of the mask. Absent when block = 0.
 struct BlockMask {
-  std::int64_t block = 0;                       // queries and keys a block, counted from the first query and the first key given
-  std::span<const std::int32_t> first;          // [query blocks + 1]: key_blocks[first[i] .. first[i + 1]) belong to query block i
-  std::span<const std::int32_t> key_blocks;     // ascending for each query block
+  std::int64_t block = 0;                    // queries and keys a block, counted from the first query and the first key given
+  std::span<const std::int32_t> first;       // [query blocks + 1]: key_blocks[first[i] .. first[i + 1]) belong to query block i
+  std::span<const std::int32_t> key_blocks;  // ascending for each query block
 };
 
 // Dropout of the probabilities: the element of (sample, head, query, key) has random index ((sample * H + head) * T + query) * T + key,
@@ -55,15 +55,15 @@ struct AttentionDropout {
 
 struct AttentionProblem {
   DType dtype = DType::kF32;
-  std::int64_t samples = 0;       // B
-  std::int64_t queries = 0;       // T
-  std::int64_t keys = 0;          // S
-  std::int64_t heads = 0;         // H
-  std::int64_t kv_heads = 0;      // G, divides H
-  std::int64_t head_dim = 0;      // D
-  double scale = 0;               // usually 1 / sqrt(D)
+  std::int64_t samples = 0;   // B
+  std::int64_t queries = 0;   // T
+  std::int64_t keys = 0;      // S
+  std::int64_t heads = 0;     // H
+  std::int64_t kv_heads = 0;  // G, divides H
+  std::int64_t head_dim = 0;  // D
+  double scale = 0;           // usually 1 / sqrt(D)
   MaskKind mask = MaskKind::kCausal;
-  std::int64_t first_query = 0;   // position of query 0 in the sequence; causal: key position <= query position
+  std::int64_t first_query = 0;  // position of query 0 in the sequence; causal: key position <= query position
   std::int64_t first_key = 0;
   // Packed sequences: ascending from 0 to T; a query sees its own sequence only. Needs B = 1, T = S, first_query = first_key = 0.
   std::span<const std::int32_t> sequence_offsets;
@@ -82,13 +82,13 @@ struct AttentionForwardArgs {
 };
 
 struct AttentionBackwardArgs {
-  AttentionProblem problem;    // as in the forward
-  ConstHeadsView q, k, v;      // as in the forward
-  ConstHeadsView out;          // [B, T, H, D] of the forward
-  ConstHeadsView dout;         // [B, T, H, D]
-  ConstTensor log_sum_exp;     // [B, H, T] of the forward
-  HeadsView dq, dk, dv;        // = gradients; shapes of q, k, v; overlap no input
-  Tensor scratch;              // u8, at least AttentionBackwardScratchBytes(problem), 64-byte aligned
+  AttentionProblem problem;  // as in the forward
+  ConstHeadsView q, k, v;    // as in the forward
+  ConstHeadsView out;        // [B, T, H, D] of the forward
+  ConstHeadsView dout;       // [B, T, H, D]
+  ConstTensor log_sum_exp;   // [B, H, T] of the forward
+  HeadsView dq, dk, dv;      // = gradients; shapes of q, k, v; overlap no input
+  Tensor scratch;            // u8, at least AttentionBackwardScratchBytes(problem), 64-byte aligned
 };
 
 // Independent of T and S.

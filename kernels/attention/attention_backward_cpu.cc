@@ -20,7 +20,8 @@ constexpr std::int64_t kKeyGroup = 16;
 
 // The query side of a tile: packed and transposed q (scaled) and dout, delta, log_sum_exp.
 template <typename V, typename T = Element<V>>
-LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const BackwardScratch<T>& s) {
+LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                     const BackwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   const std::int64_t D = p.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin;
   PackRows(RowsOf<T>(args.q, b, q.begin, h), args.q.row_stride, rows, D, padded, static_cast<T>(p.scale), s.q);
@@ -72,17 +73,24 @@ LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTi
 
 // dv += pᵀ dout and dk += dsᵀ q for the keys of a tile.
 template <Isa isa, typename T>
-LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, const QueryTile& q, const KeyTile& keys, std::int64_t b, std::int64_t g,
-                                         const BackwardScratch<T>& s) {
+LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, const QueryTile& q, const KeyTile& keys, std::int64_t b,
+                                         std::int64_t g, const BackwardScratch<T>& s) {
   const std::int64_t D = args.problem.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin;
   const std::int64_t group = keys.Full() ? keys.count() : kKeyGroup;
   for (std::int64_t k = 0; k < keys.count(); k += group) {
     const std::int64_t first_row = std::clamp(k - keys.visible_to_lane_0 + 1, std::int64_t{0}, rows);  // that sees key k
     if (first_row == rows) continue;
-    TileProduct<T> product{.m = std::min(group, keys.count() - k), .n = D, .k = rows - first_row,
-                           .a = s.probabilities + k * kQueryTile + first_row, .a_row = kQueryTile, .a_col = 1,
-                           .b = s.dout + first_row * padded, .b_row = padded,
-                           .c = RowsOf<T>(args.dv, b, keys.begin + k, g), .c_row = args.dv.row_stride, .accumulate = true};
+    TileProduct<T> product{.m = std::min(group, keys.count() - k),
+                           .n = D,
+                           .k = rows - first_row,
+                           .a = s.probabilities + k * kQueryTile + first_row,
+                           .a_row = kQueryTile,
+                           .a_col = 1,
+                           .b = s.dout + first_row * padded,
+                           .b_row = padded,
+                           .c = RowsOf<T>(args.dv, b, keys.begin + k, g),
+                           .c_row = args.dv.row_stride,
+                           .accumulate = true};
     Multiply<isa, T>(product);
     product.a = s.dscores + k * kQueryTile + first_row;
     product.b = s.q + first_row * padded;
@@ -93,7 +101,8 @@ LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, cons
 }
 
 template <Isa isa, typename T>
-LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const BackwardScratch<T>& s) {
+LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                      const BackwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   using V = Vector<T, isa>;
   constexpr std::int64_t L = kLanes<V>;
@@ -109,13 +118,40 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
     const std::int64_t width = full ? lanes : L;
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
       const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
-      Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.k, .a_row = padded, .a_col = 1, .b = s.q_t + lane, .b_row = kQueryTile,
-                        .c = s.probabilities + lane, .c_row = kQueryTile, .accumulate = false});
-      Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.v, .a_row = padded, .a_col = 1, .b = s.dout_t + lane, .b_row = kQueryTile,
-                        .c = s.dscores + lane, .c_row = kQueryTile, .accumulate = false});
+      Multiply<isa, T>({.m = limit,
+                        .n = width,
+                        .k = D,
+                        .a = s.k,
+                        .a_row = padded,
+                        .a_col = 1,
+                        .b = s.q_t + lane,
+                        .b_row = kQueryTile,
+                        .c = s.probabilities + lane,
+                        .c_row = kQueryTile,
+                        .accumulate = false});
+      Multiply<isa, T>({.m = limit,
+                        .n = width,
+                        .k = D,
+                        .a = s.v,
+                        .a_row = padded,
+                        .a_col = 1,
+                        .b = s.dout_t + lane,
+                        .b_row = kQueryTile,
+                        .c = s.dscores + lane,
+                        .c_row = kQueryTile,
+                        .accumulate = false});
       for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients<isa>(p, q, keys, b, h, strip, limit, s);
-      Multiply<isa, T>({.m = D, .n = width, .k = limit, .a = s.k, .a_row = 1, .a_col = padded, .b = s.dscores + lane, .b_row = kQueryTile,
-                        .c = s.dq_t + lane, .c_row = kQueryTile, .accumulate = true});
+      Multiply<isa, T>({.m = D,
+                        .n = width,
+                        .k = limit,
+                        .a = s.k,
+                        .a_row = 1,
+                        .a_col = padded,
+                        .b = s.dscores + lane,
+                        .b_row = kQueryTile,
+                        .c = s.dq_t + lane,
+                        .c_row = kQueryTile,
+                        .accumulate = true});
     }
     AddKeyGradients<isa, T>(args, q, keys, b, g, s);
   });

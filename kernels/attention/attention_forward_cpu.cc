@@ -13,7 +13,8 @@ namespace {
 
 // out = out_t / sum, back to rows.
 template <typename T>
-LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const ForwardScratch<T>& s) {
+LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                   const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   T* log_sum_exp = args.log_sum_exp.as<T>() + (b * p.heads + h) * p.queries;
   for (std::int64_t r = 0; r < q.end - q.begin; ++r) {
@@ -25,7 +26,8 @@ LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const Query
 }
 
 template <Isa isa, typename T>
-LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const ForwardScratch<T>& s) {
+LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                     const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   using V = Vector<T, isa>;
   constexpr std::int64_t L = kLanes<V>;
@@ -45,8 +47,17 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
       const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
       if (limit == 0) continue;
-      Multiply<isa, T>({.m = limit, .n = width, .k = D, .a = s.k, .a_row = padded, .a_col = 1, .b = s.q_t + lane, .b_row = kQueryTile,
-                        .c = s.scores + lane, .c_row = kQueryTile, .accumulate = false});
+      Multiply<isa, T>({.m = limit,
+                        .n = width,
+                        .k = D,
+                        .a = s.k,
+                        .a_row = padded,
+                        .a_col = 1,
+                        .b = s.q_t + lane,
+                        .b_row = kQueryTile,
+                        .c = s.scores + lane,
+                        .c_row = kQueryTile,
+                        .accumulate = false});
       for (std::int64_t strip = lane; strip < lane + width; strip += L) {
         T* scores = s.scores + strip;
         if (!full) Hide<V>(keys, strip, limit, kMinusInfinity<T>, scores);
@@ -61,8 +72,17 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
           Store<V>(scores + k * kQueryTile, Load<V>(scores + k * kQueryTile) * Load<V>(s.factors + strip + k * kQueryTile));
         }
       }
-      Multiply<isa, T>({.m = D, .n = width, .k = limit, .a = s.v, .a_row = 1, .a_col = padded, .b = s.scores + lane, .b_row = kQueryTile,
-                        .c = s.out_t + lane, .c_row = kQueryTile, .accumulate = true});
+      Multiply<isa, T>({.m = D,
+                        .n = width,
+                        .k = limit,
+                        .a = s.v,
+                        .a_row = 1,
+                        .a_col = padded,
+                        .b = s.scores + lane,
+                        .b_row = kQueryTile,
+                        .c = s.out_t + lane,
+                        .c_row = kQueryTile,
+                        .accumulate = true});
     }
   });
   WriteRows(args, q, b, h, s);

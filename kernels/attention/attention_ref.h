@@ -84,7 +84,8 @@ template <typename N>
 void AttentionBackward(const AttentionProblem& p, const N* q, const N* k, const N* v, const N* dout, N* dq, N* dk, N* dv) {
   using std::exp;
   const std::int64_t D = p.head_dim;
-  std::vector<N> out(static_cast<std::size_t>(p.samples * p.queries * p.heads * D)), log_sum_exp(static_cast<std::size_t>(p.samples * p.heads * p.queries));
+  std::vector<N> out(static_cast<std::size_t>(p.samples * p.queries * p.heads * D)),
+      log_sum_exp(static_cast<std::size_t>(p.samples * p.heads * p.queries));
   AttentionForward(p, q, k, v, out.data(), log_sum_exp.data());
   std::fill_n(dq, p.samples * p.queries * p.heads * D, N(0));
   std::fill_n(dk, p.samples * p.keys * p.kv_heads * D, N(0));

@@ -24,10 +24,10 @@ struct ScratchCutter {
 // Dp: D rounded up to whole vectors.
 template <typename T>
 struct ForwardScratch {
-  T *q, *k, *v;              // [tile, Dp] packed rows
-  T *q_t, *out_t;            // [D, kQueryTile]
-  T *scores, *factors;       // [kKeyTile, kQueryTile]
-  T *maximum, *sum;          // [kQueryTile]
+  T *q, *k, *v;         // [tile, Dp] packed rows
+  T *q_t, *out_t;       // [D, kQueryTile]
+  T *scores, *factors;  // [kKeyTile, kQueryTile]
+  T *maximum, *sum;     // [kQueryTile]
   std::int64_t bytes;
 
   static ForwardScratch Make(void* data, std::int64_t head_dim) {
@@ -50,11 +50,11 @@ struct ForwardScratch {
 
 template <typename T>
 struct BackwardScratch {
-  T *q, *dout, *k, *v;                // [tile, Dp] packed rows
-  T *q_t, *dout_t, *dq_t;             // [D, kQueryTile]
-  T *probabilities, *dscores;         // [kKeyTile, kQueryTile]
-  T *factors;                         // [kKeyTile, kQueryTile]
-  T *log_sum_exp, *delta;             // [kQueryTile]
+  T *q, *dout, *k, *v;         // [tile, Dp] packed rows
+  T *q_t, *dout_t, *dq_t;      // [D, kQueryTile]
+  T *probabilities, *dscores;  // [kKeyTile, kQueryTile]
+  T* factors;                  // [kKeyTile, kQueryTile]
+  T *log_sum_exp, *delta;      // [kQueryTile]
   std::int64_t bytes;
 
   static BackwardScratch Make(void* data, std::int64_t head_dim) {
@@ -95,7 +95,8 @@ inline void CheckProblem(const AttentionProblem& p, const Tensor& scratch, std::
   LYCIA_CHECK(scratch.bytes() >= scratch_bytes) << "scratch of " << scratch.bytes() << " bytes, needed " << scratch_bytes << " ";
   LYCIA_CHECK(reinterpret_cast<std::uintptr_t>(scratch.data) % kCacheLine == 0) << "scratch is not aligned ";
   if (!p.sequence_offsets.empty()) {
-    LYCIA_CHECK(p.samples == 1 && p.queries == p.keys && p.first_query == 0 && p.first_key == 0) << "packed sequences need one whole sample ";
+    LYCIA_CHECK(p.samples == 1 && p.queries == p.keys && p.first_query == 0 && p.first_key == 0)
+        << "packed sequences need one whole sample ";
     LYCIA_CHECK(p.sequence_offsets.front() == 0 && p.sequence_offsets.back() == p.queries) << "sequence offsets do not cover the sample ";
   }
 }

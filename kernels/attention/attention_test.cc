@@ -23,10 +23,21 @@ using testing::RoundTo;
 using testing::TestTensor;
 
 AttentionProblem ProblemOf(DType dtype, const AttentionSize& z, MaskKind mask, double dropout = 0) {
-  AttentionProblem p{.dtype = dtype, .samples = z.B, .queries = z.T, .keys = z.S, .heads = z.H, .kv_heads = z.G, .head_dim = z.D,
-                     .scale = 1 / std::sqrt(static_cast<double>(z.D)), .mask = mask};
+  AttentionProblem p{.dtype = dtype,
+                     .samples = z.B,
+                     .queries = z.T,
+                     .keys = z.S,
+                     .heads = z.H,
+                     .kv_heads = z.G,
+                     .head_dim = z.D,
+                     .scale = 1 / std::sqrt(static_cast<double>(z.D)),
+                     .mask = mask};
   if (z.S > z.T) p.first_query = z.S - z.T;  // the queries are the last positions, as when generating
-  p.dropout = {.rate = dropout, .random = RandomStream(3, "dropout/h.0.attn", 7), .first_sample = 5, .first_head = 2, .total_heads = z.H + 3,
+  p.dropout = {.rate = dropout,
+               .random = RandomStream(3, "dropout/h.0.attn", 7),
+               .first_sample = 5,
+               .first_head = 2,
+               .total_heads = z.H + 3,
                .length = std::max(z.T, z.S) + p.first_query};
   return p;
 }
@@ -66,13 +77,24 @@ struct Case {
     const TestTensor to(p.dtype, q_shape()), lse(p.dtype, {p.samples, p.heads, p.queries});
     const TestTensor dq(p.dtype, q_shape()), dk(p.dtype, kv_shape()), dv(p.dtype, kv_shape());
     const TestTensor forward(DType::kU8, {AttentionForwardScratchBytes(p)}), backward(DType::kU8, {AttentionBackwardScratchBytes(p)});
-    AttentionForward(*stream, {.problem = p, .q = AsHeads(ConstTensor(tq), p.heads), .k = AsHeads(ConstTensor(tk), p.kv_heads),
-                               .v = AsHeads(ConstTensor(tv), p.kv_heads), .out = AsHeads(to.tensor(), p.heads), .log_sum_exp = lse,
+    AttentionForward(*stream, {.problem = p,
+                               .q = AsHeads(ConstTensor(tq), p.heads),
+                               .k = AsHeads(ConstTensor(tk), p.kv_heads),
+                               .v = AsHeads(ConstTensor(tv), p.kv_heads),
+                               .out = AsHeads(to.tensor(), p.heads),
+                               .log_sum_exp = lse,
                                .scratch = forward});
-    AttentionBackward(*stream, {.problem = p, .q = AsHeads(ConstTensor(tq), p.heads), .k = AsHeads(ConstTensor(tk), p.kv_heads),
-                                .v = AsHeads(ConstTensor(tv), p.kv_heads), .out = AsHeads(ConstTensor(to), p.heads),
-                                .dout = AsHeads(ConstTensor(tdout), p.heads), .log_sum_exp = lse, .dq = AsHeads(dq.tensor(), p.heads),
-                                .dk = AsHeads(dk.tensor(), p.kv_heads), .dv = AsHeads(dv.tensor(), p.kv_heads), .scratch = backward});
+    AttentionBackward(*stream, {.problem = p,
+                                .q = AsHeads(ConstTensor(tq), p.heads),
+                                .k = AsHeads(ConstTensor(tk), p.kv_heads),
+                                .v = AsHeads(ConstTensor(tv), p.kv_heads),
+                                .out = AsHeads(ConstTensor(to), p.heads),
+                                .dout = AsHeads(ConstTensor(tdout), p.heads),
+                                .log_sum_exp = lse,
+                                .dq = AsHeads(dq.tensor(), p.heads),
+                                .dk = AsHeads(dk.tensor(), p.kv_heads),
+                                .dv = AsHeads(dv.tensor(), p.kv_heads),
+                                .scratch = backward});
     EXPECT_TRUE(stream->ok());
     return {to.values(), lse.values(), dq.values(), dk.values(), dv.values()};
   }
@@ -113,8 +135,9 @@ TEST(Attention, EqualsTheReference) {
     for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
       for (const double dropout : {0.0, 0.25}) {
         for (const DType dtype : {DType::kF32, DType::kF64}) {
-          SCOPED_TRACE(::testing::Message() << Name(dtype) << " B " << size.B << " T " << size.T << " S " << size.S << " H " << size.H << " G "
-                                            << size.G << " D " << size.D << " causal " << (mask == MaskKind::kCausal) << " dropout " << dropout);
+          SCOPED_TRACE(::testing::Message() << Name(dtype) << " B " << size.B << " T " << size.T << " S " << size.S << " H " << size.H
+                                            << " G " << size.G << " D " << size.D << " causal " << (mask == MaskKind::kCausal)
+                                            << " dropout " << dropout);
           Case c(ProblemOf(dtype, size, mask, dropout));
           c.RunReference();
           testing::ForEveryIsa([&] { c.ExpectKernelEqualsReference(); });
@@ -185,9 +208,19 @@ TEST(Attention, PackedRowsEqualSeparateTensors) {
   const TestTensor lse(DType::kF32, {2, 4, 20}), dqkv(DType::kF32, {2, 20, row}), scratch(DType::kU8, {AttentionBackwardScratchBytes(p)});
   const auto in = SplitQkv(ConstTensor(qkv), 4, 2);
   const auto gradient = SplitQkv(dqkv.tensor(), 4, 2);
-  AttentionForward(*stream, {.problem = p, .q = in.q, .k = in.k, .v = in.v, .out = AsHeads(out.tensor(), 4), .log_sum_exp = lse, .scratch = scratch});
-  AttentionBackward(*stream, {.problem = p, .q = in.q, .k = in.k, .v = in.v, .out = AsHeads(ConstTensor(out), 4), .dout = AsHeads(ConstTensor(dout), 4),
-                              .log_sum_exp = lse, .dq = gradient.q, .dk = gradient.k, .dv = gradient.v, .scratch = scratch});
+  AttentionForward(
+      *stream, {.problem = p, .q = in.q, .k = in.k, .v = in.v, .out = AsHeads(out.tensor(), 4), .log_sum_exp = lse, .scratch = scratch});
+  AttentionBackward(*stream, {.problem = p,
+                              .q = in.q,
+                              .k = in.k,
+                              .v = in.v,
+                              .out = AsHeads(ConstTensor(out), 4),
+                              .dout = AsHeads(ConstTensor(dout), 4),
+                              .log_sum_exp = lse,
+                              .dq = gradient.q,
+                              .dk = gradient.k,
+                              .dv = gradient.v,
+                              .scratch = scratch});
   const auto separate = c.RunKernel();
   EXPECT_EQ(out.values(), separate.out);
   const auto values = dqkv.values();

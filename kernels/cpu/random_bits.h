@@ -9,8 +9,8 @@
 
 namespace lycia::cpu {
 
-// Eight blocks of four elements; with AVX-512 a lane of 64 bits each, so that the 32 x 32 bit products are one multiplication. AVX2 has no such
-// multiplication of 64-bit lanes, and scalar code is twice as fast there.
+// Eight blocks of four elements; with AVX-512 a lane of 64 bits each, so that the 32 x 32 bit products are one multiplication. AVX2 has no
+// such multiplication of 64-bit lanes, and scalar code is twice as fast there.
 inline constexpr std::int64_t kRandomGroup = 32;
 
 // Writes random.Bits(first) ... random.Bits(first + 31); first is a multiple of 4.

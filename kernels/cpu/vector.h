@@ -1,5 +1,5 @@
-// Vectors as wide as the registers of an instruction set, with element-wise + - * / and comparisons (GCC's vector extension). Reductions are
-// written with them, because the compiler may not reorder a scalar sum.
+// Vectors as wide as the registers of an instruction set, with element-wise + - * / and comparisons (GCC's vector extension). Reductions
+// are written with them, because the compiler may not reorder a scalar sum.
 #ifndef LYCIA_KERNELS_CPU_VECTOR_H_
 #define LYCIA_KERNELS_CPU_VECTOR_H_
 

@@ -5,7 +5,8 @@ namespace lycia::cpu {
 
 void Add(Stream&, const AddArgs& args) {
   const std::int64_t n = args.out.elements();
-  LYCIA_CHECK(args.a.elements() == n && args.b.elements() == n) << args.a.elements() << " + " << args.b.elements() << " -> " << n << " elements ";
+  LYCIA_CHECK(args.a.elements() == n && args.b.elements() == n)
+      << args.a.elements() << " + " << args.b.elements() << " -> " << n << " elements ";
   DispatchFloat(args.out.dtype, [&]<typename T>() {
     const T *a = args.a.as<T>(), *b = args.b.as<T>();
     T* out = args.out.as<T>();

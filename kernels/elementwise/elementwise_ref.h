@@ -15,8 +15,8 @@ inline double DropoutFactor(const RandomStream& random, double rate, std::int64_
 
 // out[r][c] = residual[r][c] + in[r][c] * factor(first_index + r row_stride + c); residual may be null.
 template <typename N>
-void Dropout(std::int64_t R, std::int64_t C, const N* in, const N* residual, const RandomStream& random, double rate, std::int64_t first_index,
-             std::int64_t row_stride, N* out) {
+void Dropout(std::int64_t R, std::int64_t C, const N* in, const N* residual, const RandomStream& random, double rate,
+             std::int64_t first_index, std::int64_t row_stride, N* out) {
   for (std::int64_t r = 0; r < R; ++r) {
     for (std::int64_t c = 0; c < C; ++c) {
       const N kept = in[r * C + c] * N(DropoutFactor(random, rate, first_index + r * row_stride + c));

@@ -27,7 +27,8 @@ TEST(Elementwise, AddScaleFill) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << n);
         const auto x = RoundTo(dtype, RandomValues(n, "x")), y = RoundTo(dtype, RandomValues(n, "y"));
         std::vector<double> sum(x), scaled(x);
-        for (std::size_t i = 0; i < x.size(); ++i) sum[i] += y[i], scaled[i] *= -0.375;  // a power of two times 3: exact in f32 up to rounding
+        for (std::size_t i = 0; i < x.size(); ++i)
+          sum[i] += y[i], scaled[i] *= -0.375;  // a power of two times 3: exact in f32 up to rounding
         const TestTensor a(dtype, {n}, x), b(dtype, {n}, y);
         TestTensor out(dtype, {n}), in_place(dtype, {n}, x), scale(dtype, {n}, x), filled(dtype, {n});
         Add(*stream, {.a = a, .b = b, .out = out});
@@ -75,7 +76,9 @@ TEST(Dropout, EqualsTheReference) {
           for (const std::int64_t extra : {0, 3}) {
             SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << R << ", " << C << "] first " << first << " stride + " << extra);
             const auto x = RoundTo(dtype, RandomValues(R * C, "x")), y = RoundTo(dtype, RandomValues(R * C, "y"));
-            const DropoutMask mask{.rate = 0.3, .random = RandomStream(3, "dropout/embedding", 11), .first_index = first,
+            const DropoutMask mask{.rate = 0.3,
+                                   .random = RandomStream(3, "dropout/embedding", 11),
+                                   .first_index = first,
                                    .row_stride = extra == 0 ? 0 : C + extra};
             std::vector<double> expected(x.size()), added(x.size());
             reference::Dropout<double>(R, C, x.data(), nullptr, mask.random, mask.rate, first, C + extra, expected.data());

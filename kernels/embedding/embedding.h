@@ -10,7 +10,8 @@
 
 namespace lycia {
 
-// B samples, T positions, C features, V vocabulary. A token outside [0, V) fails the stream with InvalidArgument, naming sample and position.
+// B samples, T positions, C features, V vocabulary. A token outside [0, V) fails the stream with InvalidArgument, naming sample and
+// position.
 struct EmbeddingForwardArgs {
   ConstTensor tokens;  // [B, T] i32
   ConstTensor wte;     // [V, C]

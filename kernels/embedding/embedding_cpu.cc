@@ -19,7 +19,8 @@ bool TokensInRange(Stream& stream, const std::int32_t* tokens, const Sizes& size
   return true;
 }
 
-Sizes SizesOf(const ConstTensor& tokens, const ConstTensor& rows, const ConstTensor& wte, const ConstTensor& wpe, std::int64_t first_position) {
+Sizes SizesOf(const ConstTensor& tokens, const ConstTensor& rows, const ConstTensor& wte, const ConstTensor& wpe,
+              std::int64_t first_position) {
   LYCIA_CHECK(tokens.shape.rank() == 2 && rows.shape.rank() == 3) << "tokens " << tokens.shape.ToString() << " ";
   const Sizes size{tokens.shape[0], tokens.shape[1], rows.shape.dim(-1), wte.data == nullptr ? INT32_MAX : wte.shape[0]};
   LYCIA_CHECK_EQ(rows.elements(), size.samples * size.tokens * size.features);

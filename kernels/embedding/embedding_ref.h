@@ -21,8 +21,8 @@ void EmbeddingForward(std::int64_t B, std::int64_t T, std::int64_t C, const std:
 
 // dwte[tokens[b][t]] += dout[b][t];  dwpe[first_position + t] += dout[b][t].
 template <typename N>
-void EmbeddingBackward(std::int64_t B, std::int64_t T, std::int64_t C, const std::int32_t* tokens, const N* dout, std::int64_t first_position,
-                       N* dwte, N* dwpe) {
+void EmbeddingBackward(std::int64_t B, std::int64_t T, std::int64_t C, const std::int32_t* tokens, const N* dout,
+                       std::int64_t first_position, N* dwte, N* dwpe) {
   for (std::int64_t b = 0; b < B; ++b) {
     for (std::int64_t t = 0; t < T; ++t) {
       for (std::int64_t c = 0; c < C; ++c) {

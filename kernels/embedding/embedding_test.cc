@@ -12,10 +12,10 @@ namespace {
 
 using testing::AllNear;
 using testing::CpuStream;
+using ::testing::HasSubstr;
 using testing::RandomValues;
 using testing::RoundTo;
 using testing::TestTensor;
-using ::testing::HasSubstr;
 
 constexpr std::int64_t B = 3, T = 4, V = 5, C = 17, P = 7, kFirst = 2;
 const std::vector<double> kTokens = {0, 4, 4, 1, 2, 2, 2, 2, 4, 0, 3, 1};  // repeated within and across samples
@@ -44,7 +44,8 @@ TEST(Embedding, EqualsTheReference) {
     const testing::Tolerance tolerance{.of_largest = dtype == DType::kF32 ? 1e-6 : 1e-15};
     const auto wte = RoundTo(dtype, RandomValues(V * C, "wte")), wpe = RoundTo(dtype, RandomValues(P * C, "wpe"));
     const auto dout = RoundTo(dtype, RandomValues(B * T * C, "dout"));
-    const TestTensor tokens(DType::kI32, {B, T}, kTokens), twte(dtype, {V, C}, wte), twpe(dtype, {P, C}, wpe), tdout(dtype, {B, T, C}, dout);
+    const TestTensor tokens(DType::kI32, {B, T}, kTokens), twte(dtype, {V, C}, wte), twpe(dtype, {P, C}, wpe),
+        tdout(dtype, {B, T, C}, dout);
     TestTensor out(dtype, {B, T, C});
     EmbeddingForward(*stream, {.tokens = tokens, .wte = twte, .wpe = twpe, .out = out, .first_position = kFirst});
     std::vector<double> expected(dout.size());
@@ -70,7 +71,8 @@ TEST(Embedding, ATokenOutsideTheVocabularyFailsTheStream) {
     TestTensor out(DType::kF32, {B, T, C});
     EmbeddingForward(*stream, {.tokens = tokens, .wte = wte, .out = out});
     EXPECT_EQ(stream->status().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_THAT(std::string(stream->status().message()), HasSubstr("at sample 1, position 2 of the micro-batch is outside the vocabulary of 5"));
+    EXPECT_THAT(std::string(stream->status().message()),
+                HasSubstr("at sample 1, position 2 of the micro-batch is outside the vocabulary of 5"));
   }
 }
 

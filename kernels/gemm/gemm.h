@@ -11,14 +11,14 @@
 namespace lycia {
 
 struct GemmArgs {
-  ConstMatrix a;             // op(a) is [m, k]: stored [k, m] when transposed
+  ConstMatrix a;  // op(a) is [m, k]: stored [k, m] when transposed
   bool transpose_a = false;
-  ConstMatrix b;             // op(b) is [k, n]: stored [n, k] when transposed
+  ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed
   bool transpose_b = false;
-  Matrix c;                  // [m, n]; overlaps no other operand
-  bool accumulate = false;   // c += instead of c =
-  ConstTensor bias;          // [n], added to every row; absent when data is null
-  ConstMatrix residual;      // [m, n], added; absent when data is null
+  Matrix c;                 // [m, n]; overlaps no other operand
+  bool accumulate = false;  // c += instead of c =
+  ConstTensor bias;         // [n], added to every row; absent when data is null
+  ConstMatrix residual;     // [m, n], added; absent when data is null
 };
 
 struct BiasGradientArgs {

@@ -14,11 +14,11 @@ namespace {
 
 using testing::AllNear;
 using testing::CpuStream;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using testing::RandomValues;
 using testing::RoundTo;
 using testing::TestTensor;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 testing::Tolerance ToleranceOf(DType dtype) { return {.of_largest = dtype == DType::kF32 ? 2e-6 : 1e-14}; }
 
@@ -44,8 +44,8 @@ TEST(Gemm, EqualsTheReferenceInEveryVariant) {
                        .bias = epilogue ? ConstTensor(tbias) : ConstTensor(),
                        .residual = epilogue ? ConstMatrix(AsMatrix(tresidual.tensor())) : ConstMatrix()});
         std::vector<double> expected = c0;
-        reference::Gemm(m, n, k, a.data(), transpose_a, b.data(), transpose_b, expected.data(), accumulate, epilogue ? bias.data() : nullptr,
-                        epilogue ? residual.data() : nullptr);
+        reference::Gemm(m, n, k, a.data(), transpose_a, b.data(), transpose_b, expected.data(), accumulate,
+                        epilogue ? bias.data() : nullptr, epilogue ? residual.data() : nullptr);
         EXPECT_TRUE(AllNear(c.values(), expected, ToleranceOf(dtype), {m, n}));
       }
     }
@@ -57,7 +57,8 @@ TEST(Gemm, LeadingDimensionsLeaveTheRestAlone) {
   const TestTensor a(DType::kF64, {3, 7}, RandomValues(21, "a")), b(DType::kF64, {4, 9}, RandomValues(36, "b"));
   TestTensor c(DType::kF64, {3, 6}, std::vector<double>(18, 42.0));
   // a[:, 1:5] (3 x 4) times b[:, 2:7] (4 x 5) into c[:, :5].
-  Gemm(*stream, {.a = {a.as<double>() + 1, DType::kF64, 3, 4, 7}, .b = {b.as<double>() + 2, DType::kF64, 4, 5, 9},
+  Gemm(*stream, {.a = {a.as<double>() + 1, DType::kF64, 3, 4, 7},
+                 .b = {b.as<double>() + 2, DType::kF64, 4, 5, 9},
                  .c = {c.as<double>(), DType::kF64, 3, 5, 6}});
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 5; ++j) {

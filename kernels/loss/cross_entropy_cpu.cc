@@ -44,7 +44,8 @@ void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   const std::int32_t* labels = args.labels.as<std::int32_t>();
   for (std::int64_t i = 0; i < B * T; ++i) {
     if (labels[i] >= -1 && labels[i] < V) continue;
-    return stream.Fail(InvalidArgument("label ", labels[i], " at sample ", i / T, ", position ", i % T, " of the micro-batch is outside [-1, ", V,
+    return stream.Fail(InvalidArgument("label ", labels[i], " at sample ", i / T, ", position ", i % T,
+                                       " of the micro-batch is outside [-1, ", V,
                                        "); tokenize the data with the model's tokenizer, or raise the model's vocabulary"));
   }
   DispatchFloat(args.logits.dtype, [&]<typename N>() {

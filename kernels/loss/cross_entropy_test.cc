@@ -15,10 +15,10 @@ namespace {
 
 using testing::AllNear;
 using testing::CpuStream;
+using ::testing::HasSubstr;
 using testing::RandomValues;
 using testing::RoundTo;
 using testing::TestTensor;
-using ::testing::HasSubstr;
 
 constexpr std::int64_t B = 3, T = 4;
 

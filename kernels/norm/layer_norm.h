@@ -53,13 +53,16 @@ void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& 
 }  // namespace cuda
 
 inline void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
-  Dispatch(stream, [&] { cpu::LayerNormForward(stream, args); }, [&] { cuda::LayerNormForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::LayerNormForward(stream, args); }, [&] { cuda::LayerNormForward(stream, args); });
 }
 inline void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args) {
-  Dispatch(stream, [&] { cpu::LayerNormBackwardInput(stream, args); }, [&] { cuda::LayerNormBackwardInput(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::LayerNormBackwardInput(stream, args); }, [&] { cuda::LayerNormBackwardInput(stream, args); });
 }
 inline void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& args) {
-  Dispatch(stream, [&] { cpu::LayerNormBackwardWeight(stream, args); }, [&] { cuda::LayerNormBackwardWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::LayerNormBackwardWeight(stream, args); }, [&] { cuda::LayerNormBackwardWeight(stream, args); });
 }
 
 }  // namespace lycia

@@ -25,7 +25,8 @@ void LayerNormForward(std::int64_t R, std::int64_t C, const N* in, const N* gamm
 // With n = (in - mean) rstd and dn = dout gamma:  din = rstd (dn - mean(dn) - n mean(dn n)). From d mean / d x = 1 / C and
 // d rstd / d x = -rstd² n / C.
 template <typename N>
-void LayerNormBackwardInput(std::int64_t R, std::int64_t C, const N* dout, const N* in, const N* gamma, const N* mean, const N* rstd, N* din) {
+void LayerNormBackwardInput(std::int64_t R, std::int64_t C, const N* dout, const N* in, const N* gamma, const N* mean, const N* rstd,
+                            N* din) {
   for (std::int64_t r = 0; r < R; ++r) {
     N mean_dn = 0, mean_dn_n = 0;
     for (std::int64_t c = 0; c < C; ++c) {
@@ -42,7 +43,8 @@ void LayerNormBackwardInput(std::int64_t R, std::int64_t C, const N* dout, const
 
 // dgamma += sum over rows of dout n;  dbeta += sum over rows of dout.
 template <typename N>
-void LayerNormBackwardWeight(std::int64_t R, std::int64_t C, const N* dout, const N* in, const N* mean, const N* rstd, N* dgamma, N* dbeta) {
+void LayerNormBackwardWeight(std::int64_t R, std::int64_t C, const N* dout, const N* in, const N* mean, const N* rstd, N* dgamma,
+                             N* dbeta) {
   for (std::int64_t r = 0; r < R; ++r) {
     for (std::int64_t c = 0; c < C; ++c) {
       dgamma[c] += dout[r * C + c] * (in[r * C + c] - mean[r]) * rstd[r];

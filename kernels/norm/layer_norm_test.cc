@@ -26,9 +26,18 @@ struct Case {
 
   // Expected values in f64; dgamma and dbeta start from `before`.
   Case(DType dtype, std::int64_t rows, std::int64_t features, double before)
-      : R(rows), C(features), in(RoundTo(dtype, RandomValues(R * C, "in", 2))), gamma(RoundTo(dtype, RandomValues(C, "gamma"))),
-        beta(RoundTo(dtype, RandomValues(C, "beta"))), dout(RoundTo(dtype, RandomValues(R * C, "dout"))), out(in.size()),
-        mean(static_cast<std::size_t>(R)), rstd(mean.size()), din(in.size()), dgamma(gamma.size(), before), dbeta(gamma.size(), before) {
+      : R(rows),
+        C(features),
+        in(RoundTo(dtype, RandomValues(R * C, "in", 2))),
+        gamma(RoundTo(dtype, RandomValues(C, "gamma"))),
+        beta(RoundTo(dtype, RandomValues(C, "beta"))),
+        dout(RoundTo(dtype, RandomValues(R * C, "dout"))),
+        out(in.size()),
+        mean(static_cast<std::size_t>(R)),
+        rstd(mean.size()),
+        din(in.size()),
+        dgamma(gamma.size(), before),
+        dbeta(gamma.size(), before) {
     reference::LayerNormForward(R, C, in.data(), gamma.data(), beta.data(), kEps, out.data(), mean.data(), rstd.data());
     reference::LayerNormBackwardInput(R, C, dout.data(), in.data(), gamma.data(), mean.data(), rstd.data(), din.data());
     reference::LayerNormBackwardWeight(R, C, dout.data(), in.data(), mean.data(), rstd.data(), dgamma.data(), dbeta.data());
@@ -43,9 +52,12 @@ TEST(LayerNormReference, GradientsEqualTheComplexStep) {
     return testing::Weighted(out, c.dout);
   };
   const auto in = testing::ToComplex(c.in), gamma = testing::ToComplex(c.gamma), beta = testing::ToComplex(c.beta);
-  EXPECT_TRUE(AllNear(c.din, testing::ComplexStepGradient(c.in, [&](const auto& x) { return loss(x, gamma, beta); }), {.of_largest = 1e-13}));
-  EXPECT_TRUE(AllNear(c.dgamma, testing::ComplexStepGradient(c.gamma, [&](const auto& x) { return loss(in, x, beta); }), {.of_largest = 1e-13}));
-  EXPECT_TRUE(AllNear(c.dbeta, testing::ComplexStepGradient(c.beta, [&](const auto& x) { return loss(in, gamma, x); }), {.of_largest = 1e-13}));
+  EXPECT_TRUE(
+      AllNear(c.din, testing::ComplexStepGradient(c.in, [&](const auto& x) { return loss(x, gamma, beta); }), {.of_largest = 1e-13}));
+  EXPECT_TRUE(
+      AllNear(c.dgamma, testing::ComplexStepGradient(c.gamma, [&](const auto& x) { return loss(in, x, beta); }), {.of_largest = 1e-13}));
+  EXPECT_TRUE(
+      AllNear(c.dbeta, testing::ComplexStepGradient(c.beta, [&](const auto& x) { return loss(in, gamma, x); }), {.of_largest = 1e-13}));
 }
 
 TEST(LayerNorm, EqualsTheReference) {
@@ -68,7 +80,8 @@ TEST(LayerNorm, EqualsTheReference) {
         LayerNormBackwardInput(*stream, {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din});
         const testing::Tolerance scaled{.absolute = unit, .of_largest = 4 * unit};
         EXPECT_TRUE(AllNear(din.values(), c.din, scaled, {R, C}));
-        LayerNormBackwardInput(*stream, {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din, .accumulate = true});
+        LayerNormBackwardInput(*stream,
+                               {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din, .accumulate = true});
         std::vector<double> twice = c.din;
         for (double& x : twice) x *= 2;
         EXPECT_TRUE(AllNear(din.values(), twice, scaled, {R, C}));

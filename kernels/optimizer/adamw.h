@@ -30,7 +30,8 @@ void AdamW(Stream& stream, const AdamWArgs& args);
 }  // namespace cuda
 
 inline void AdamW(Stream& stream, const AdamWArgs& args) {
-  Dispatch(stream, [&] { cpu::AdamW(stream, args); }, [&] { cuda::AdamW(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AdamW(stream, args); }, [&] { cuda::AdamW(stream, args); });
 }
 
 }  // namespace lycia

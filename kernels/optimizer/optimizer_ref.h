@@ -10,8 +10,8 @@ namespace lycia::reference {
 
 // Loshchilov & Hutter 2019, algorithm 2; step counts from 1. One element.
 template <typename N>
-void AdamW(N gradient, double lr, double clip_factor, std::int64_t step, double beta1, double beta2, double eps, double weight_decay, N& weight,
-           N& m, N& v) {
+void AdamW(N gradient, double lr, double clip_factor, std::int64_t step, double beta1, double beta2, double eps, double weight_decay,
+           N& weight, N& m, N& v) {
   const N g = N(clip_factor) * gradient;
   weight -= N(lr) * N(weight_decay) * weight;
   m = N(beta1) * m + N(1 - beta1) * g;

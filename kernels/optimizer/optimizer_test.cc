@@ -34,8 +34,15 @@ TEST(AdamW, ThreeStepsEqualTheReference) {
             const auto g = RoundTo(dtype, RandomValues(n, StrCat("g", step), 0.01));
             const TestTensor gradient(dtype, {n}, g);
             const StepScalars scalars = MakeStepScalars(step, kLr, kClip, kBeta1, kBeta2);
-            AdamW(*stream, {.weight = weight, .gradient = gradient, .m = tm, .v = tv, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps,
-                            .weight_decay = decay, .scalars = &scalars});
+            AdamW(*stream, {.weight = weight,
+                            .gradient = gradient,
+                            .m = tm,
+                            .v = tv,
+                            .beta1 = kBeta1,
+                            .beta2 = kBeta2,
+                            .eps = kEps,
+                            .weight_decay = decay,
+                            .scalars = &scalars});
             for (std::size_t i = 0; i < w.size(); ++i) {
               reference::AdamW(g[i], kLr, kClip, step, kBeta1, kBeta2, kEps, decay, w[i], m[i], v[i]);
             }
@@ -50,7 +57,8 @@ TEST(AdamW, ThreeStepsEqualTheReference) {
   });
 }
 
-// The first step without decay moves every weight by lr against the gradient's sign, whatever its size (eps aside): Kingma & Ba 2015, sec. 2.1.
+// The first step without decay moves every weight by lr against the gradient's sign, whatever its size (eps aside): Kingma & Ba 2015,
+// sec. 2.1.
 TEST(AdamW, FirstStepIsTheLearningRate) {
   CpuStream stream;
   TestTensor w(DType::kF64, {3}, {1, 1, 1}), m(DType::kF64, {3}, {0, 0, 0}), v(DType::kF64, {3}, {0, 0, 0});
@@ -70,13 +78,22 @@ TEST(AdamW, DoesNotDependOnTheCut) {
     for (double& x : v) x *= x;
     const StepScalars scalars = MakeStepScalars(5, kLr, kClip, kBeta1, kBeta2);
     const TestTensor gradient(dtype, {n}, g);
-    TestTensor whole(dtype, {n}, w), whole_m(dtype, {n}, m), whole_v(dtype, {n}, v), cut(dtype, {n}, w), cut_m(dtype, {n}, m), cut_v(dtype, {n}, v);
-    const auto update = [&](const TestTensor& weight, const TestTensor& first, const TestTensor& second, std::int64_t begin, std::int64_t end) {
+    TestTensor whole(dtype, {n}, w), whole_m(dtype, {n}, m), whole_v(dtype, {n}, v), cut(dtype, {n}, w), cut_m(dtype, {n}, m),
+        cut_v(dtype, {n}, v);
+    const auto update = [&](const TestTensor& weight, const TestTensor& first, const TestTensor& second, std::int64_t begin,
+                            std::int64_t end) {
       const auto slice = [&](const TestTensor& t) -> Tensor {
         return {static_cast<char*>(t.tensor().data) + begin * SizeOf(dtype), dtype, {end - begin}};
       };
-      AdamW(*stream, {.weight = slice(weight), .gradient = slice(gradient), .m = slice(first), .v = slice(second), .beta1 = kBeta1,
-                      .beta2 = kBeta2, .eps = kEps, .weight_decay = 0.1, .scalars = &scalars});
+      AdamW(*stream, {.weight = slice(weight),
+                      .gradient = slice(gradient),
+                      .m = slice(first),
+                      .v = slice(second),
+                      .beta1 = kBeta1,
+                      .beta2 = kBeta2,
+                      .eps = kEps,
+                      .weight_decay = 0.1,
+                      .scalars = &scalars});
     };
     update(whole, whole_m, whole_v, 0, n);
     const std::int64_t cuts[] = {0, 1, 14, 333, 334, 800, n};

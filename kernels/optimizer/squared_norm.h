@@ -28,7 +28,8 @@ void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args);
 }  // namespace cuda
 
 inline void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args) {
-  Dispatch(stream, [&] { cpu::SquaredNormBlocks(stream, args); }, [&] { cuda::SquaredNormBlocks(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::SquaredNormBlocks(stream, args); }, [&] { cuda::SquaredNormBlocks(stream, args); });
 }
 
 }  // namespace lycia

@@ -42,7 +42,8 @@ std::string IndexString(std::int64_t flat, const Shape& shape) {
   const double a = actual[static_cast<std::size_t>(worst)], e = expected[static_cast<std::size_t>(worst)];
   return ::testing::AssertionFailure() << absl::StrFormat(
              "%d of %d elements differ; worst at %s: actual %.17g, expected %.17g, difference %.3g, allowed %.3g", wrong, actual.size(),
-             IndexString(worst, shape), a, e, std::abs(a - e), tolerance.absolute + tolerance.of_largest * largest + tolerance.relative * std::abs(e));
+             IndexString(worst, shape), a, e, std::abs(a - e),
+             tolerance.absolute + tolerance.of_largest * largest + tolerance.relative * std::abs(e));
 }
 
 }  // namespace lycia::testing

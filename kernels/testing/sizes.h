@@ -26,15 +26,14 @@ struct AttentionSize {
   std::int64_t B, T, S, H, G, D;
 };
 inline constexpr AttentionSize kAttentionSizes[] = {
-    {1, 1, 1, 1, 1, 1},     // one of everything
-    {2, 3, 3, 1, 1, 5},     // less than a vector
-    {1, 16, 16, 2, 2, 4},   // one strip
-    {2, 17, 17, 3, 3, 8},   // one strip and a lane
-    {1, 64, 64, 2, 1, 16},  // one tile, shared key head
-    {1, 65, 65, 4, 2, 20},  // one tile and a query; D is no multiple of a vector
-    {1, 150, 150, 2, 2, 33},
-    {2, 5, 80, 3, 1, 7},    // more keys than queries
-    {1, 90, 30, 2, 2, 6},   // more queries than keys
+    {1, 1, 1, 1, 1, 1},                            // one of everything
+    {2, 3, 3, 1, 1, 5},                            // less than a vector
+    {1, 16, 16, 2, 2, 4},                          // one strip
+    {2, 17, 17, 3, 3, 8},                          // one strip and a lane
+    {1, 64, 64, 2, 1, 16},                         // one tile, shared key head
+    {1, 65, 65, 4, 2, 20},                         // one tile and a query; D is no multiple of a vector
+    {1, 150, 150, 2, 2, 33}, {2, 5, 80, 3, 1, 7},  // more keys than queries
+    {1, 90, 30, 2, 2, 6},                          // more queries than keys
 };
 
 }  // namespace lycia::testing

@@ -30,7 +30,8 @@ TestTensor::TestTensor(DType dtype, const Shape& shape, const std::vector<double
   LYCIA_CHECK_EQ(static_cast<std::int64_t>(values.size()), tensor_.elements());
   if (dtype == DType::kF32) std::transform(values.begin(), values.end(), as<float>(), [](double x) { return static_cast<float>(x); });
   if (dtype == DType::kF64) std::copy(values.begin(), values.end(), as<double>());
-  if (dtype == DType::kI32) std::transform(values.begin(), values.end(), as<std::int32_t>(), [](double x) { return static_cast<std::int32_t>(x); });
+  if (dtype == DType::kI32)
+    std::transform(values.begin(), values.end(), as<std::int32_t>(), [](double x) { return static_cast<std::int32_t>(x); });
 }
 
 TestTensor::~TestTensor() {

@@ -23,8 +23,8 @@ class TestTensor {
   TestTensor(TestTensor&&) = default;
 
   const Tensor& tensor() const { return tensor_; }
-  operator Tensor() const { return tensor_; }            // NOLINT: so that it stands in an Args
-  operator ConstTensor() const { return tensor_; }       // NOLINT
+  operator Tensor() const { return tensor_; }       // NOLINT: so that it stands in an Args
+  operator ConstTensor() const { return tensor_; }  // NOLINT
   std::vector<double> values() const;
   template <typename T>
   T* as() const {

@@ -66,7 +66,7 @@ def run_many(runs, seed):
     lifetime = harness.train(keys, unbroken, mpi=True).seconds
     for run in range(runs):
         out = harness.folder("killed")
-        plan = [(rng.randrange(RANKS), rng.uniform(0, lifetime)) for _ in range(KILLS_A_RUN)]
+        plan = [(rng.randrange(RANKS), rng.uniform(0, 0.8 * lifetime)) for _ in range(KILLS_A_RUN)]
         job = harness.start(keys, out, mpi=True, options=OPTIONS)
         before = summary.kills
         for rank, delay in plan:
