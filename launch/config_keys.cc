@@ -47,7 +47,7 @@ std::vector<Key> MakeKeys() {
       {"data.held_out", AT(data.held_out), Share(), "fraction at the end of the text that is never trained on"},
       {"data.seed", AT(data.seed), Seed(), "of the choice of samples"},
 
-      {"train.steps", AT(train.steps), AtLeast(0), "optimizer steps"},
+      {"train.steps", AT(train.steps), AtLeast(1), "optimizer steps"},
       {"train.batch", AT(train.batch), Between(1, 1 << 30), "sequences of a step, over all replicas"},
       {"train.micro_batch", AT(train.micro_batch), Between(1, 1 << 30), "sequences of a micro-batch"},
       {"train.seed", AT(train.seed), Seed(), "of initialisation and dropout"},

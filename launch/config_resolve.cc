@@ -84,7 +84,7 @@ Status CheckTraining(const TrainConfig& train) {
     return InvalidArgument("train.min_lr = ", train.min_lr, " is above train.lr = ", train.lr, "; use min_lr = ", train.lr / 10,
                            " or less");
   }
-  if (train.warmup_steps > train.steps && train.steps > 0) {
+  if (train.warmup_steps > train.steps) {
     return InvalidArgument("train.warmup_steps = ", train.warmup_steps, " is more than train.steps = ", train.steps, "; use at most ",
                            train.steps);
   }
@@ -121,6 +121,9 @@ Status ResolveConfig(int ranks, Config& config) {
   }
   if (config.output.trace_step > config.train.steps) {
     return InvalidArgument("output.trace_step = ", config.output.trace_step, " is never reached; train.steps = ", config.train.steps);
+  }
+  if (config.generate.tokens > 0 && config.generate.prompt.empty()) {
+    return InvalidArgument("generate.prompt is empty; give at least one character, e.g. \"\\n\", or generate.tokens = 0 for no sample");
   }
   return OkStatus();
 }

@@ -79,7 +79,8 @@ Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
   StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
   if (!entry.ok()) entry = model.Find("transformer." + name);
-  if (!entry.ok()) return InvalidArgument("the model file has no tensor ", name, " (nor transformer.", name, ")");
+  if (!entry.ok()) return InvalidArgument("the model file has no tensor ", name, " (nor transformer.", name, ")",
+                                          name == "lm_head.weight" ? "; a file without it has a tied head: set model.tied = true" : "");
   const TensorView& view = *entry->tensor;
   if (!(view.shape == shape)) {
     return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has shape ", view.shape.ToString(), ", the configured model needs ",

@@ -115,10 +115,44 @@ trap 'checkpoint_and_stop USR1' USR1
 trap 'stopping=yes; signal_child INT' INT
 trap 'signal_child TERM; [[ -z $shared ]] || rm -rf "$shared"' EXIT
 
+# children PID: how many children this mpirun has, zombies included, and how many of them live.
+children() {
+  local pid state all=0 living=0
+  # shellcheck disable=SC2013  # the file is one line of numbers
+  for pid in $(cat "/proc/$1"/task/*/children 2>/dev/null); do
+    all=$((all + 1))
+    state=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
+    state=${state##*) }
+    [[ ${state::1} == Z ]] || living=$((living + 1))
+  done
+  echo $all $living
+}
+
+# watch_over PID: kills an mpirun that outlives its ranks. Open MPI 4.1.4 can lock up for good when ranks die while they connect to it.
+watch_over() {
+  local seen='' alone=0 all living
+  while [[ $alone -le $((2 * grace + 10)) ]]; do
+    sleep 1 >/dev/null 2>&1  # may outlive this script, but holds none of its pipes
+    kill -0 "$1" 2>/dev/null || return 0
+    read -r all living < <(children "$1")
+    if [[ $all -gt 0 ]]; then seen=yes; fi
+    if [[ $living -gt 0 ]]; then
+      alone=0
+    elif [[ -n $seen ]]; then
+      alone=$((alone + 1))
+    fi
+  done
+  say "mpirun has outlived its ranks by $alone seconds: ending it"
+  kill -KILL "$1" 2>/dev/null || true
+}
+
 # run: one life of the program; its exit code in $code. (A trapped signal ends `wait` early: wait again until mpirun is gone.)
 run() {
   "${command[@]}" "${program[@]}" &
   child=$!
+  watch_over "$child" &
+  local watcher=$!
+  disown "$watcher"
   code=0
   wait "$child" || code=$?
   while kill -0 "$child" 2>/dev/null; do
@@ -126,6 +160,7 @@ run() {
     wait "$child" || code=$?
   done
   child=''
+  kill "$watcher" 2>/dev/null || true
   if [[ -z $stopping && $code -gt 128 ]] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
     say "ended by SIG$signal (exit code $code)"
   fi

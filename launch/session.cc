@@ -89,12 +89,21 @@ class MpiBoard {
       std::strncpy(key.address, (options.board_address.empty() ? HostAddress() : options.board_address).c_str(), sizeof key.address - 1);
     }
     LYCIA_RETURN_IF_ERROR(Share(world, key));
-    LYCIA_ASSIGN_OR_RETURN(board_, Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here}));
+    StatusOr<std::unique_ptr<Board>> board = Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here});
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, board.status()));  // before the next collective: all go on, or none
+    board_ = *std::move(board);
     if (num_hosts == 1) return OkStatus();
+    Status listening = OkStatus();
     if (world.rank() == 0) {
-      LYCIA_ASSIGN_OR_RETURN(hub_, BoardHub::Listen(board_.get(), {.address = key.address, .port = 0, .token = key.token, .hosts = num_hosts}));
-      key.port = hub_->port();
+      StatusOr<std::unique_ptr<BoardHub>> hub =
+          BoardHub::Listen(board_.get(), {.address = key.address, .port = 0, .token = key.token, .hosts = num_hosts});
+      listening = hub.status();
+      if (hub.ok()) {
+        hub_ = *std::move(hub);
+        key.port = hub_->port();
+      }
     }
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, listening));
     LYCIA_RETURN_IF_ERROR(Share(world, key));
     if (leader && world.rank() != 0) {
       LYCIA_ASSIGN_OR_RETURN(link_, BoardLink::Connect(board_.get(), {.address = key.address, .port = static_cast<int>(key.port), .token = key.token}));
@@ -111,6 +120,18 @@ class MpiBoard {
   std::unique_ptr<BoardHub> hub_;
   std::unique_ptr<BoardLink> link_;
 };
+
+// True on one rank of the job: what follows from the first failure is not told. Waits, but not for long, until the other rank has told.
+bool MayTell(Board* board, int rank) {
+  constexpr int kPolls = 50;
+  constexpr std::chrono::milliseconds kPoll{20};
+  for (int poll = 0; poll < kPolls; ++poll) {
+    const Board::Claim claim = board->ClaimReport(rank);
+    if (claim != Board::Claim::kUndecided) return claim == Board::Claim::kMine;
+    std::this_thread::sleep_for(kPoll);
+  }
+  return true;
+}
 
 // Names a rank of this host whose process has died. The launcher says at most that one has, and ends the others before their watchdog's
 // deadline; so this looks every kDeathPoll. The first rank to see it prints.
@@ -181,8 +202,11 @@ Status RunMpiRank(const SessionOptions& options, const std::function<Status(Sess
   const int code = ExitCode(status);
   if (code == kExitFailure) {
     // The others wait for this rank: end them all. Whoever comes here first is the cause; the launcher ends the rest.
-    std::fprintf(stderr, "lycia: rank %d on %s: %s\n", world->rank(), HostName().c_str(), std::string(status.message()).c_str());
-    std::fflush(nullptr);
+    if (board.board() == nullptr || MayTell(board.board(), world->rank())) {
+      std::fprintf(stderr, "lycia: rank %d on %s: %s\n", world->rank(), HostName().c_str(), std::string(status.message()).c_str());
+      std::fflush(nullptr);
+      if (board.board() != nullptr) board.board()->ReportDone();
+    }
     MpiAbort(code);
   }
   // Before any rank ends: the launcher throws away what ranks say after one of them has ended with an exit code.
@@ -248,20 +272,20 @@ void SessionObserver::Begin(const schedule::Instruction& instruction, const std:
 
 void SessionObserver::End(const schedule::Instruction&) { recorder_.End(open_); }
 
-StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine) {
+StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine, WaitGuard* guard) {
   const std::string bytes = SerializeSpans(mine);
   std::vector<std::int64_t> offsets(static_cast<std::size_t>(world.size()) + 1);
   const auto size = static_cast<std::int64_t>(bytes.size());
   LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&size, DType::kI64, {1}), .out = Tensor{offsets.data() + 1, DType::kI64, {world.size()}},
                                          .tag = Tag::kMetrics},
                                         {})
-                            .Wait());
+                            .Wait(guard));
   for (std::size_t r = 1; r < offsets.size(); ++r) offsets[r] += offsets[r - 1];
   std::string all(static_cast<std::size_t>(offsets.back()), '\0');
   LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(bytes.data(), DType::kU8, {size}),
                                          .out = Tensor{all.data(), DType::kU8, {offsets.back()}}, .offsets = offsets, .tag = Tag::kMetrics},
                                         {})
-                            .Wait());
+                            .Wait(guard));
   std::vector<RankSpans> ranks;
   if (world.rank() != 0) return ranks;
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {

@@ -32,9 +32,8 @@ struct Session {
   int ranks() const { return world->size(); }
 };
 
-// Number of ranks before the world is open: thread_ranks, or what the launcher started. Used to check a configuration first.
 // Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
-// (AgreeOnInput) by rank 0, any other failure by the rank it happened on, which then ends the whole job. The status returned has an empty
+// (AgreeOnInput) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The status returned has an empty
 // message where it has been printed, by this rank or another.
 Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
 
@@ -65,7 +64,7 @@ class SessionObserver final : public StepObserver {
 };
 
 // Collective: every rank's spans at rank 0 (elsewhere empty).
-StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine);
+StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine, WaitGuard* guard);
 
 }  // namespace lycia
 

@@ -60,6 +60,22 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   return options;
 }
 
+// A disk may be slow for longer than any deadline: who waits for it shows, again and again, that it does. Ranks that are stopped or dead are
+// found as in every wait.
+class DiskGuard final : public WaitGuard {
+ public:
+  DiskGuard(Session& session, std::string_view activity, std::int64_t step) : session_(session), activity_(activity), step_(step) {}
+  Status StillWaiting(std::int64_t waited_ns) override {
+    session_.board->Publish(session_.rank(), activity_, step_);
+    return session_.watchdog->StillWaiting(waited_ns);
+  }
+
+ private:
+  Session& session_;
+  std::string_view activity_;
+  std::int64_t step_;
+};
+
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 class Run {
@@ -72,12 +88,10 @@ class Run {
     LYCIA_RETURN_IF_ERROR(SetUp());
     LYCIA_RETURN_IF_ERROR(Restore());
     LYCIA_RETURN_IF_ERROR(OpenOutputs());
-    const Status stepped = Loop();
-    if (!stepped.ok()) {
-      if (writer_ != nullptr) writer_->Abort();
-      return stepped;
-    }
-    return Finish();
+    Status status = Loop();
+    if (status.ok()) status = Finish();
+    if (!status.ok()) writer_->Abort();
+    return status;
   }
 
  private:
@@ -117,7 +131,8 @@ class Run {
 
   Status FindCheckpoint(std::int64_t* from) {
     const StatusOr<std::vector<std::int64_t>> steps = ListCheckpointSteps(checkpoints_);
-    const bool any = steps.ok() && !steps->empty();
+    if (!steps.ok()) return steps.status();  // what cannot be read is not "no checkpoint": a run never starts anew by mistake
+    const bool any = !steps->empty();
     if (!config_.checkpoint.resume) {
       if (!any) return OkStatus();
       return InvalidArgument(config_.output.dir, " holds checkpoints of an earlier run (newest: step ", steps->back(),
@@ -153,24 +168,28 @@ class Run {
     LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&nonce, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
     std::vector<Piece> pieces = CheckpointPieces(*trainer_);
     LYCIA_ASSIGN_OR_RETURN(staging_, trainer_->device().Allocate(StagingBytes(pieces), MemoryKind::kHost));
-    Status status = OkStatus();
-    if (first()) {
-      status = CreateDirectories(checkpoints_);
-      if (status.ok()) status = RemoveStaleAttempts(checkpoints_);
-    }
-    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
     CheckpointWriter::Options options{.directory = checkpoints_, .run = absl::StrFormat("%08x", nonce), .rank = session_.rank(),
                                       .ranks = session_.ranks(), .keep = static_cast<int>(config_.checkpoint.keep), .like = State()};
-    LYCIA_ASSIGN_OR_RETURN(writer_, CheckpointWriter::Create(options, std::move(pieces), staging_.data()));
+    StatusOr<std::unique_ptr<CheckpointWriter>> writer = CheckpointWriter::Create(options, std::move(pieces), staging_.data());
+    Status status = writer.status();
+    if (first() && status.ok()) status = OpenFiles();
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
+    writer_ = *std::move(writer);
     if (!first()) return OkStatus();
-    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(Path("config.toml"), ToToml(config_)));
-    if (!config_.output.metrics.empty()) {
-      LYCIA_ASSIGN_OR_RETURN(metrics_, MetricsWriter::Open(Path(config_.output.metrics), step_, step_ == config_.train.steps));
-    }
     PrintRunHeader(config_, *trainer_, session_.ranks(), staging_.bytes(), step_);
     // The peak is of one core; ranks beyond the cores share them.
     const int cores = std::min<int>(session_.ranks(), static_cast<int>(std::thread::hardware_concurrency()));
     peak_flops_ = MeasureGemmPeak(trainer_->stream()) * std::max(1, cores);
+    return OkStatus();
+  }
+
+  // Of rank 0.
+  Status OpenFiles() {
+    LYCIA_RETURN_IF_ERROR(CreateDirectories(checkpoints_));
+    LYCIA_RETURN_IF_ERROR(RemoveStaleAttempts(checkpoints_));
+    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(Path("config.toml"), ToToml(config_)));
+    if (config_.output.metrics.empty()) return OkStatus();
+    LYCIA_ASSIGN_OR_RETURN(metrics_, MetricsWriter::Open(Path(config_.output.metrics), step_, step_ >= config_.train.steps));
     return OkStatus();
   }
 
@@ -230,7 +249,8 @@ class Run {
 
   // Tells how the last save ended; only the last of a run must succeed.
   Status EndOfSave() {
-    const Status saved = writer_->Wait(session_.watchdog);
+    DiskGuard guard(session_, "checkpoint", step_);
+    const Status saved = writer_->Wait(&guard);
     if (saved.ok()) return OkStatus();
     if (writer_->failures_in_a_row() >= kMaxFailedSaves) return Annotate(saved, StrCat(kMaxFailedSaves, " checkpoints in a row failed"));
     std::fprintf(stderr, "\nlycia: rank %d: checkpoint not written (training goes on): %s\n", session_.rank(), std::string(saved.message()).c_str());
@@ -252,14 +272,18 @@ class Run {
 
   Status Finish() {
     Show("last checkpoint");
-    LYCIA_RETURN_IF_ERROR(writer_->Wait(session_.watchdog));
-    LYCIA_RETURN_IF_ERROR(session_.world->Barrier());
+    DiskGuard guard(session_, "last checkpoint", step_);
+    LYCIA_RETURN_IF_ERROR(writer_->Wait(&guard));
+    // A barrier under the watchdog: rank 0 comes last, once all shards are committed.
+    std::int64_t arrived = 1;
+    const Tensor arrivals{&arrived, DType::kI64, {1}};
+    LYCIA_RETURN_IF_ERROR(session_.world->AllReduce({.in = arrivals, .out = arrivals, .tag = Tag::kCheckpoint}, {}).Wait(session_.watchdog));
     if (stopped_ && step_ < config_.train.steps) {
       return absl::CancelledError(StrCat("stopped by a signal after step ", step_, "; checkpoint in ", checkpoints_, ", continue with --resume"));
     }
     Show("evaluation");
     LYCIA_RETURN_IF_ERROR(Evaluate());
-    LYCIA_ASSIGN_OR_RETURN(const std::vector<RankSpans> spans, GatherSpans(*session_.world, observer_.recorder().recorded()));
+    LYCIA_ASSIGN_OR_RETURN(const std::vector<RankSpans> spans, GatherSpans(*session_.world, observer_.recorder().recorded(), session_.watchdog));
     Status report = OkStatus();
     if (first()) {
       Show("report");

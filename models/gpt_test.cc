@@ -20,7 +20,8 @@ namespace lycia {
 namespace {
 
 constexpr std::int64_t kSamples = 2, kFirstSample = 3;
-const GptConfig kConfig{.layers = 2, .heads = 2, .hidden = 8, .context = 6, .vocab = 17, .ffn = 20, .tied = false, .dropout = 0.2, .init_std = 0.3};
+const GptConfig kConfig{
+    .layers = 2, .heads = 2, .hidden = 8, .context = 6, .vocab = 17, .ffn = 20, .tied = false, .dropout = 0.2, .init_std = 0.3};
 
 // A random value for every (what, i), the same in every run.
 double Value(const std::string& what, std::int64_t i) { return RandomStream(5, what, 0).Normal(static_cast<std::uint64_t>(i)); }
@@ -35,7 +36,8 @@ struct Part {
     stage = *LayerStage::Create(std::move(layers), in, {.compute = DType::kF64, .split_backward = split});
     memory = std::make_unique<StageMemoryForTest>(*stage, 1);
     for (auto& [name, values] : memory->weights()) {
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.5 * Value(name, static_cast<std::int64_t>(i)) + (name.ends_with(".weight") ? 0.1 : 0.0);
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = 0.5 * Value(name, static_cast<std::int64_t>(i)) + (name.ends_with(".weight") ? 0.1 : 0.0);
     }
     const std::int64_t elements = in[0].elements();
     for (std::int64_t i = 0; i < elements; ++i) {
@@ -111,7 +113,8 @@ TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
     }
     EXPECT_GT(largest, 0.01);
     for (std::size_t i = 0; i < part.din.size(); i += 3) {
-      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(0))[i]), 1e-8) << "din[" << i << "] dropout " << dropout;
+      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(0))[i]), 1e-8)
+          << "din[" << i << "] dropout " << dropout;
     }
   }
 }

@@ -146,7 +146,8 @@ TEST(SegmentsOf, CoverEveryElementOnce) {
         }
       }
       for (const PlacedParameter& p : group.parameters) {
-        for (std::int64_t i = 0; i < p.elements; ++i) ASSERT_EQ(times[static_cast<std::size_t>(p.offset + i)]--, 1) << p.spec.name << " " << i;
+        for (std::int64_t i = 0; i < p.elements; ++i)
+          ASSERT_EQ(times[static_cast<std::size_t>(p.offset + i)]--, 1) << p.spec.name << " " << i;
       }
       for (const int rest : times) ASSERT_EQ(rest, 0) << "padding is no one's";
     }

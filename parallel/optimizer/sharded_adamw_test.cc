@@ -35,7 +35,8 @@ bool Holds(Placement placement, int rank, int stage) { return placement == Place
 
 // Gradient that a rank computes for one use of a parameter. Different everywhere.
 double GradientOf(const std::string& name, int use, int rank, std::int64_t step, std::int64_t i) {
-  return std::sin(static_cast<double>(i % 97) * 0.7 + static_cast<double>(name.size()) + 2.0 * use + 3.0 * rank + 5.0 * static_cast<double>(step));
+  return std::sin(static_cast<double>(i % 97) * 0.7 + static_cast<double>(name.size()) + 2.0 * use + 3.0 * rank +
+                  5.0 * static_cast<double>(step));
 }
 double LossOf(int rank) { return 1.25 + rank; }
 
@@ -160,15 +161,18 @@ void ExpectEqual(const Rank& rank, const Truth& truth, double tolerance, int r) 
     for (const PlacedParameter& p : group.parameters) {
       const Truth::Tensor& t = truth.tensors.at(p.spec.name);
       const Tensor weight = rank.store->weight(p.spec.name);
-      for (std::size_t i = 0; i < t.w.size(); ++i) ASSERT_NEAR(weight.as<double>()[i], t.w[i], tolerance) << p.spec.name << "[" << i << "] rank " << r;
+      for (std::size_t i = 0; i < t.w.size(); ++i)
+        ASSERT_NEAR(weight.as<double>()[i], t.w[i], tolerance) << p.spec.name << "[" << i << "] rank " << r;
     }
     const ShardedAdamW::Shard shard = rank.adamw->shard(g);
     for (const Segment& s : SegmentsOf(group, shard.begin, shard.end)) {
       const Truth::Tensor& t = truth.tensors.at(s.parameter->spec.name);
       for (std::int64_t i = s.begin; i < s.end; ++i) {
         const std::int64_t at = s.parameter->offset + i - shard.begin;
-        ASSERT_NEAR(shard.m.as<double>()[at], t.m[static_cast<std::size_t>(i)], tolerance) << s.parameter->spec.name << "[" << i << "] rank " << r;
-        ASSERT_NEAR(shard.v.as<double>()[at], t.v[static_cast<std::size_t>(i)], tolerance) << s.parameter->spec.name << "[" << i << "] rank " << r;
+        ASSERT_NEAR(shard.m.as<double>()[at], t.m[static_cast<std::size_t>(i)], tolerance)
+            << s.parameter->spec.name << "[" << i << "] rank " << r;
+        ASSERT_NEAR(shard.v.as<double>()[at], t.v[static_cast<std::size_t>(i)], tolerance)
+            << s.parameter->spec.name << "[" << i << "] rank " << r;
       }
     }
   }

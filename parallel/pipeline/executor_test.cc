@@ -1,5 +1,5 @@
-// The executor on stages whose numbers name every stage, pipe and sample they have passed, so that a message that goes astray, comes late or
-// lands in a slot still in use changes the result. All values are small integers: exact in f64.
+// The executor on stages whose numbers name every stage and sample they have passed, so that a message that goes astray, comes late or lands
+// in a slot still in use changes the result.
 #include "parallel/pipeline/executor.h"
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "parallel/pipeline/relay_stage_for_test.h"
 #include "parallel/schedule/generators.h"
 #include "parallel/schedule/passes.h"
 #include "runtime/comm/transports.h"
@@ -21,70 +22,8 @@ namespace {
 using schedule::Op;
 using schedule::Schedule;
 
-constexpr std::int64_t kSamples = 2;       // of a micro-batch
+constexpr std::int64_t kSamples = RelayStage::kSamples;
 constexpr std::int64_t kFirstSample = 10;  // of this replica
-
-// out = 3 in + stage + 1; on the last stage loss = out * label. Backward: din = 2 dout + in, weight gradient += dout * in, where the last
-// stage starts from dout = out + label. The first stage's tokens are i32.
-class Relay final : public Stage {
- public:
-  Relay(int stage, int stages, int slots) : stage_(stage), last_(stage == stages - 1), slots_(static_cast<std::size_t>(slots)) {
-    inputs_ = {{stage == 0 ? DType::kI32 : DType::kF64, {kSamples}}};
-    if (!last_) outputs_ = {{DType::kF64, {kSamples}}};
-  }
-  std::span<const TensorSpec> inputs() const override { return inputs_; }
-  std::span<const TensorSpec> outputs() const override { return outputs_; }
-  bool reads_labels() const override { return last_; }
-  void* input(int slot) override { return slots_[static_cast<std::size_t>(slot)].input; }
-  void* labels(int slot) override { return slots_[static_cast<std::size_t>(slot)].labels; }
-
-  void Forward(StageContext& context, int slot, void* out) override {
-    if (context.stream->kind() == DeviceKind::kShape) return;
-    EXPECT_EQ(out == nullptr, last_);
-    for (int i = 0; i < kSamples; ++i) {
-      if (last_) {
-        context.sample_losses[i] = Out(slot, i) * Label(slot, i);
-      } else {
-        static_cast<double*>(out)[i] = Out(slot, i);
-      }
-    }
-  }
-  void Backward(StageContext& context, int slot, const void* dout, void* din) override {
-    if (context.stream->kind() == DeviceKind::kShape) return;
-    if (fail) return context.stream->Fail(absl::InternalError("arithmetic strike"));
-    EXPECT_EQ(dout == nullptr, last_);
-    EXPECT_EQ(din == nullptr, stage_ == 0);
-    for (int i = 0; i < kSamples; ++i) {
-      const double dy = last_ ? Out(slot, i) + Label(slot, i) : static_cast<const double*>(dout)[i];
-      gradient += dy * In(slot, i);
-      if (din != nullptr) static_cast<double*>(din)[i] = 2 * dy + In(slot, i);
-    }
-    // The slot is free from here on.
-    std::fill(std::begin(slots_[static_cast<std::size_t>(slot)].input), std::end(slots_[static_cast<std::size_t>(slot)].input), 0xEE);
-  }
-  void BackwardInput(StageContext&, int, const void*, void*) override { FAIL() << "no split backward here"; }
-  void BackwardWeight(StageContext&, int) override { FAIL() << "no split backward here"; }
-
-  double gradient = 0;
-  bool fail = false;
-
- private:
-  struct Slot {
-    alignas(64) std::uint8_t input[64];
-    alignas(64) std::int32_t labels[kSamples];
-  };
-  double In(int slot, int i) {
-    const void* in = input(slot);
-    return stage_ == 0 ? static_cast<const std::int32_t*>(in)[i] : static_cast<const double*>(in)[i];
-  }
-  double Out(int slot, int i) { return 3 * In(slot, i) + stage_ + 1; }
-  double Label(int slot, int i) const { return slots_[static_cast<std::size_t>(slot)].labels[i]; }
-
-  int stage_;
-  bool last_;
-  std::vector<TensorSpec> inputs_, outputs_;
-  std::vector<Slot> slots_;
-};
 
 // Tokens are the sample's index, labels its index modulo 5.
 class Actions final : public StepActions {
@@ -101,7 +40,8 @@ class Actions final : public StepActions {
  private:
   static void Fill(const SampleRange& samples, void* to, std::int64_t modulus) {
     EXPECT_EQ(samples.count, kSamples);
-    for (std::int64_t i = 0; i < samples.count; ++i) static_cast<std::int32_t*>(to)[i] = static_cast<std::int32_t>((samples.begin + i) % modulus);
+    for (std::int64_t i = 0; i < samples.count; ++i)
+      static_cast<std::int32_t*>(to)[i] = static_cast<std::int32_t>((samples.begin + i) % modulus);
   }
 };
 
@@ -118,7 +58,7 @@ struct Worker {
   const Schedule evaluation = schedule::Complete(schedule::ForwardOnly(training, training.shape.micro_batches));
   std::unique_ptr<Device> device;
   std::unique_ptr<Stream> stream;
-  std::map<std::pair<int, int>, std::unique_ptr<Relay>> stages;
+  std::map<std::pair<int, int>, std::unique_ptr<RelayStage>> stages;
   Arena arena;
   std::unique_ptr<Executor> executor;
   Recorder recorder;
@@ -134,7 +74,7 @@ struct Worker {
       for (int stage = 0; stage < training.shape.stages; ++stage) {
         if (training.worker_of[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)] != world.rank()) continue;
         const int slots = std::max(1, training.stash_slots[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)]);
-        stages[{pipe, stage}] = std::make_unique<Relay>(stage, training.shape.stages, slots);
+        stages[{pipe, stage}] = std::make_unique<RelayStage>(stage, training.shape.stages, slots);
         args.stages[{pipe, stage}] = stages[{pipe, stage}].get();
       }
     }
@@ -172,9 +112,8 @@ Schedule ScheduleOf(const Case& c) {
 }
 
 // Two steps, an evaluation between them, on threads.
-void Check(const Case& c) {
+void Check(const Case& c, const Schedule& schedule) {
   const std::string label = StrCat(c.name, " D", c.workers, " N", c.micro_batches, " pipes ", c.pipes, " credits ", c.credits);
-  const Schedule schedule = ScheduleOf(c);
   std::map<int, double> expected, actual;
   std::vector<double> expected_losses(64, 0.0), losses(64, 0.0);
   for (std::int64_t i = 0; i < c.micro_batches * kSamples; ++i) AddSample(c.workers, kFirstSample + i, expected, expected_losses);
@@ -216,11 +155,33 @@ TEST(Executor, EverySampleMeetsEveryStageOnce) {
     for (const int workers : {1, 2, 4, 6}) {
       if (workers == 1 && std::string(name) == "chimera") continue;
       for (const int micro_batches : {1, 2, 3, 5, 8, 12}) {
-        for (const int credits : {1, 2}) Check({name, workers, micro_batches, 0, credits});
+        for (const int credits : {1, 2}) {
+          const Case c{name, workers, micro_batches, 0, credits};
+          Check(c, ScheduleOf(c));
+        }
       }
     }
   }
-  for (const int micro_batches : {1, 4, 7, 8}) Check({"chimera", 4, micro_batches, 4, 1});
+  for (const int micro_batches : {1, 4, 7, 8}) {
+    const Case c{"chimera", 4, micro_batches, 4, 1};
+    Check(c, ScheduleOf(c));
+  }
+}
+
+// A schedule may take messages long before it uses them (one queue per pair of workers can force it to): both ends then plan more slots
+// than the credits asked for.
+TEST(Executor, MessagesMayBeHeldAheadOfTheirUse) {
+  const Case c{"gpipe", 2, 5, 0, 1};
+  Schedule schedule = ScheduleOf(c);
+  for (int worker = 0; worker < 2; ++worker) {
+    auto& program = schedule.program[static_cast<std::size_t>(worker)];
+    const Op receive = worker == 0 ? Op::kReceiveGradient : Op::kReceiveActivation;
+    const Op user = worker == 0 ? Op::kBackward : Op::kForward;
+    // All receives before the first instruction that uses one.
+    const auto first_use = std::find_if(program.begin(), program.end(), [&](const auto& i) { return i.op == user; });
+    std::stable_partition(first_use, program.end(), [&](const auto& i) { return i.op == receive; });
+  }
+  Check(c, schedule);
 }
 
 // Worker 1 believes in another order of the two micro-batches.

@@ -99,7 +99,8 @@ class Sum final : public Layer {
     }
   }
   void BackwardInput(const LayerContext& context) const override {
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) context.din[0].as<double>()[i] = context.stage->gradient_scale * context.labels.as<std::int32_t>()[i];
+    for (std::int64_t i = 0; i < kRows * kWidth; ++i)
+      context.din[0].as<double>()[i] = context.stage->gradient_scale * context.labels.as<std::int32_t>()[i];
   }
   void BackwardWeight(const LayerContext&) const override {}
 
@@ -134,7 +135,8 @@ struct Result {
 Result Train(LayerStage& stage, bool split) {
   StageMemoryForTest memory(stage, kMicroBatches);
   for (const ParameterSpec& spec : stage.parameters()) {
-    for (std::int64_t c = 0; c < kWidth; ++c) memory.weights().at(spec.name)[static_cast<std::size_t>(c)] = 0.5 + 0.1 * static_cast<double>(c);
+    for (std::int64_t c = 0; c < kWidth; ++c)
+      memory.weights().at(spec.name)[static_cast<std::size_t>(c)] = 0.5 + 0.1 * static_cast<double>(c);
   }
   const std::unique_ptr<Device> device = NewCpuDevice();
   const std::unique_ptr<Stream> stream = *device->NewStream();
@@ -225,7 +227,8 @@ TEST(LayerStage, EveryPolicyAndSplitGivesTheSameBits) {
         for (const bool split : {false, true}) {
           if (split && !planned_split) continue;
           const std::unique_ptr<LayerStage> stage = MakeStage(with_sum, recompute, planned_split);
-          EXPECT_TRUE(Train(*stage, split) == plain) << "policy " << static_cast<int>(recompute) << " planned split " << planned_split << " split " << split;
+          EXPECT_TRUE(Train(*stage, split) == plain)
+              << "policy " << static_cast<int>(recompute) << " planned split " << planned_split << " split " << split;
         }
       }
     }
@@ -237,7 +240,8 @@ TEST(LayerStage, StashIsWhatThePolicyKeeps) {
   const std::int64_t edge = PackedBytes(std::vector<TensorSpec>{kEdge}), kept = 2 * edge;
   auto stash = [](Recompute recompute, bool split) { return MakeStage(false, recompute, split)->stash_bytes(); };
   EXPECT_EQ(edge, 128);  // 15 f64 padded to 64 bytes
-  EXPECT_EQ(stash(Recompute::kNone, false), edge + 2 * edge + kWaves * kept);  // the inputs of waves 1 and 3 are read again, that of 2 is not
+  EXPECT_EQ(stash(Recompute::kNone, false),
+            edge + 2 * edge + kWaves * kept);  // the inputs of waves 1 and 3 are read again, that of 2 is not
   EXPECT_EQ(stash(Recompute::kLayers, false), kWaves * edge);
   EXPECT_EQ(stash(Recompute::kStage, false), edge);
   for (const Recompute recompute : kPolicies) EXPECT_EQ(stash(recompute, true), stash(recompute, false) + kWaves * edge);  // handoffs

@@ -72,7 +72,7 @@ class ShapeDevice final : public Device {
   DeviceKind kind() const override { return DeviceKind::kShape; }
   std::string name() const override { return "shape"; }
   StatusOr<Buffer> Allocate(std::int64_t bytes, MemoryKind kind) override {
-    // Host memory is real: token batches, scalars and file staging exist in a dry run too.
+    // Memory that the host touches is real: token batches, scalars and file staging exist in a dry run too.
     if (kind != MemoryKind::kDevice) return MapPages(bytes);
     return Buffer(nullptr, bytes, nullptr);
   }

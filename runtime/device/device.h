@@ -38,7 +38,7 @@ class Buffer {
     if (data_ != nullptr && free_) free_(data_);
   }
 
-  void* data() const { return data_; }  // nullptr on kShape
+  void* data() const { return data_; }  // nullptr for kDevice memory of kShape
   std::int64_t bytes() const { return bytes_; }
 
  private:

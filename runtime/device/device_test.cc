@@ -73,7 +73,7 @@ TEST_P(DeviceTest, MemoryIsAlignedSizedAndZeroedEvenWhenUsedBefore) {
       for (std::int64_t bytes : {std::int64_t{1}, std::int64_t{4097}, std::int64_t{5} << 20}) {
         const Buffer buffer = Allocate(bytes, kind);
         EXPECT_EQ(buffer.bytes(), bytes);
-        if (!has_data() && kind != MemoryKind::kHost) {
+        if (!has_data() && kind == MemoryKind::kDevice) {  // what the host reads and writes is real in a dry run too
           EXPECT_EQ(buffer.data(), nullptr);
           continue;
         }

@@ -23,7 +23,8 @@ std::vector<Layout> LayoutsOf(int ranks) {
                              .samples = micro_batches <= 3 ? 2 : 1});
         }
       }
-      if (stages == 4) layouts.push_back({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = 6, .pipes = 4, .masked = true});
+      if (stages == 4)
+        layouts.push_back({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = 6, .pipes = 4, .masked = true});
       layouts.push_back({.schedule = "1f1b", .stages = stages, .data = data, .micro_batches = 4, .tied = false, .precision = DType::kF32});
     }
   }

@@ -65,7 +65,8 @@ INSTANTIATE_TEST_SUITE_P(Schedules, LayoutEquality, testing::Values("gpipe", "1f
 
 TEST(LayoutEquality, ChimeraWithFourPipesEqualsTheTruth) {
   for (const int micro_batches : {1, 3, 4, 6, 8}) {
-    for (const int data : {1, 2}) ExpectTruth({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = micro_batches, .pipes = 4});
+    for (const int data : {1, 2})
+      ExpectTruth({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = micro_batches, .pipes = 4});
   }
 }
 

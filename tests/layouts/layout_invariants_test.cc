@@ -113,7 +113,8 @@ TEST(LayoutInvariants, AFlippedBitIsFoundByAllHolders) {
   ASSERT_TRUE(ran.ok()) << ran;
   for (std::size_t rank = 0; rank < found.size(); ++rank) {
     EXPECT_EQ(holds[rank], rank % 4 == 1 || rank % 4 == 2 ? 1 : 0) << rank;
-    EXPECT_EQ(found[rank].code(), holds[rank] == 1 ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk) << "rank " << rank << ": " << found[rank];
+    EXPECT_EQ(found[rank].code(), holds[rank] == 1 ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk)
+        << "rank " << rank << ": " << found[rank];
     const bool names_the_stage = found[rank].message().find("replicas of stages {1} differ") != absl::string_view::npos;
     EXPECT_EQ(names_the_stage, holds[rank] == 1) << found[rank];
   }

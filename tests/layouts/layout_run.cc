@@ -128,8 +128,10 @@ TrainerOptions OptionsOf(const Layout& layout) {
 
 double LearningRateOf(std::int64_t step) { return truth::LearningRate(TruthOptions(), static_cast<int>(step)); }
 
-void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const {
-  const RandomStream text(kSeed, "layouts/text", static_cast<std::uint64_t>(step)), mask(kSeed, "layouts/mask", static_cast<std::uint64_t>(step));
+void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens,
+                         std::int32_t* labels) const {
+  const RandomStream text(kSeed, "layouts/text", static_cast<std::uint64_t>(step)),
+      mask(kSeed, "layouts/mask", static_cast<std::uint64_t>(step));
   for (std::int64_t i = 0; i < count * kContext; ++i) {
     const std::int64_t sample = first_sample + i / kContext, t = i % kContext;
     auto token = [&](std::int64_t at) {

@@ -140,7 +140,8 @@ Status CompareF32WithTruth(const Record& record, const Record& serial, const Rec
     const double of_serial = error_of(name, serial.steps[0].gradients);
     worst.Add(StrCat("gradient error of ", name, " against its layer's norm"), error, 0, 1e-5 * layer);
     // A serial error below one rounding of the layer's norm is luck.
-    worst.Add(StrCat("gradient error of ", name, " against the serial run's ", of_serial), error, 0, 4 * std::max(of_serial, 0x1p-24 * layer));
+    worst.Add(StrCat("gradient error of ", name, " against the serial run's ", of_serial), error, 0,
+              4 * std::max(of_serial, 0x1p-24 * layer));
   }
   return worst.status();
 }
