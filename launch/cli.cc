@@ -23,8 +23,9 @@ std::string CommandsHelp(std::span<const Command> commands) {
     std::snprintf(line, sizeof line, "  %-10s ", command.spec.name.c_str());
     absl::StrAppend(&text, line, command.spec.summary, "\n");
   }
-  return text + "\n`lycia <command> --help` explains one. Exit codes: 0 done, 1 failed while running, 2 bad input (nothing was started),\n"
-                "85 stopped by a signal after a checkpoint was written (start again with --resume).\n";
+  return text +
+         "\n`lycia <command> --help` explains one. Exit codes: 0 done, 1 failed while running, 2 bad input (nothing was started),\n"
+         "85 stopped by a signal after a checkpoint was written (start again with --resume).\n";
 }
 
 }  // namespace

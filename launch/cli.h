@@ -23,8 +23,8 @@ inline constexpr int kExitRequeue = 85;  // stopped by a signal after a checkpoi
 int ExitCode(const Status& status);
 
 struct FlagSpec {
-  std::string name;      // without dashes
-  std::string value;     // what its value is called in help ("FILE"); "": a switch
+  std::string name;   // without dashes
+  std::string value;  // what its value is called in help ("FILE"); "": a switch
   std::string doc;
   bool repeated = false;  // may be given several times
   bool required = false;

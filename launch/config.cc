@@ -192,8 +192,7 @@ StatusOr<Config> ParseConfig(std::string_view text, std::string_view name, std::
   const std::string file(name);
   const toml::parse_result parsed = toml::parse(text, file);
   if (!parsed) {
-    return InvalidArgument(file, ":", parsed.error().source().begin.line, ": not valid TOML: ",
-                           std::string(parsed.error().description()));
+    return InvalidArgument(file, ":", parsed.error().source().begin.line, ": not valid TOML: ", std::string(parsed.error().description()));
   }
   Config config;
   LYCIA_RETURN_IF_ERROR(ReadTables(parsed.table(), file, config));

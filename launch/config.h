@@ -56,10 +56,10 @@ struct TrainConfig {
 
 struct ParallelConfig {
   std::string schedule = "1f1b";
-  std::int64_t stages = 1;  // D
-  std::int64_t data = 0;    // W, replicas; 0: ranks / stages
-  std::int64_t pipes = 0;   // 0: what the schedule uses (chimera 2, the others 1)
-  std::string order = "";   // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
+  std::int64_t stages = 1;              // D
+  std::int64_t data = 0;                // W, replicas; 0: ranks / stages
+  std::int64_t pipes = 0;               // 0: what the schedule uses (chimera 2, the others 1)
+  std::string order = "";               // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
   std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";
 };

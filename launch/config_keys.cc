@@ -69,8 +69,7 @@ std::vector<Key> MakeKeys() {
       {"parallel.stages", AT(parallel.stages), Between(1, 10000), "pipeline stages (workers of one replica)"},
       {"parallel.data", AT(parallel.data), Between(0, 1 << 20), "data-parallel replicas; 0: ranks / stages"},
       {"parallel.pipes", AT(parallel.pipes), Between(0, 10000), "pipelines; 0: what the schedule uses (chimera 2, the others 1)"},
-      {"parallel.order", AT(parallel.order), Any(),
-       "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
+      {"parallel.order", AT(parallel.order), Any(), "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
       {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage, e.g. [2, 1, 1]; \"auto\": by cost"},
       {"parallel.device", AT(parallel.device), OneOf({"cpu"}), "where to compute"},
 

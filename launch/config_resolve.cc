@@ -30,9 +30,9 @@ std::int64_t NearestDivisor(std::int64_t whole, std::int64_t wanted) {
 
 Status CheckModel(const ModelConfig& model) {
   if (model.hidden % model.heads != 0) {
-    return InvalidArgument("model.heads = ", model.heads, " does not divide model.hidden = ", model.hidden, "; use heads = ",
-                           NearestDivisor(model.hidden, model.heads), " or hidden = ",
-                           (model.hidden + model.heads - 1) / model.heads * model.heads);
+    return InvalidArgument("model.heads = ", model.heads, " does not divide model.hidden = ", model.hidden,
+                           "; use heads = ", NearestDivisor(model.hidden, model.heads),
+                           " or hidden = ", (model.hidden + model.heads - 1) / model.heads * model.heads);
   }
   if (model.vocab < 256) {
     return InvalidArgument("model.vocab = ", model.vocab, " is too small for bytes; use 256 or more, or 0 to take it from the data");
@@ -75,8 +75,8 @@ Status CheckBatch(const Config& config) {
   const std::int64_t unit = micro_batch * data;
   if (batch % unit == 0) return OkStatus();
   return InvalidArgument("train.batch = ", batch, " is not a multiple of train.micro_batch = ", micro_batch, " times ", data,
-                         data == 1 ? " replica" : " replicas", " = ", unit, "; use batch = ",
-                         batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "", (batch / unit + 1) * unit);
+                         data == 1 ? " replica" : " replicas", " = ", unit,
+                         "; use batch = ", batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "", (batch / unit + 1) * unit);
 }
 
 Status CheckTraining(const TrainConfig& train) {
@@ -128,9 +128,7 @@ Status ResolveConfig(int ranks, Config& config) {
   return OkStatus();
 }
 
-std::int64_t MicroBatchesPerReplica(const Config& config) {
-  return config.train.batch / (config.train.micro_batch * config.parallel.data);
-}
+std::int64_t MicroBatchesPerReplica(const Config& config) { return config.train.batch / (config.train.micro_batch * config.parallel.data); }
 
 Status PrepareOutputFolder(const std::string& dir) {
   std::error_code error;

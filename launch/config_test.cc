@@ -66,17 +66,55 @@ prompt = "To be,\n\"or\""
 
 TEST(Config, AnyValueSurvivesToTomlAndBack) {
   // Every key away from its default, with values that a careless writer or reader would lose.
-  const std::vector<std::string> overrides = {
-      "model.layers=7", "model.heads=3", "model.hidden=96", "model.context=33", "model.vocab=300", "model.ffn=100", "model.tied=false",
-      "model.dropout=0.1", "model.init_std=1e-5", "data.files=[\"a b\", 'c\\d']", "data.held_out=0.333333333333333314829616256247",
-      "data.seed=9007199254740993", "train.steps=3", "train.batch=6", "train.micro_batch=2", "train.seed=5", "train.precision=f64",
-      "train.lr=0.30000000000000004", "train.min_lr=1e-20", "train.warmup_steps=1", "train.weight_decay=0", "train.beta1=0.5",
-      "train.beta2=0.25", "train.eps=1e-300", "train.clip=2", "train.eval_every=4", "train.eval_batches=2", "train.recompute=stage",
-      "train.hash_every=9", "parallel.schedule=chimera", "parallel.stages=2", "parallel.data=3", "parallel.pipes=2",
-      "parallel.order=pipeline,data", "parallel.partition=[3, 4]", "checkpoint.every=5", "checkpoint.keep=4", "checkpoint.resume=true",
-      "init.from=/some/where.safetensors", "output.dir=a \"quoted\" \x01 \xc3\xa9", "output.metrics=", "output.trace_step=2",
-      "watchdog.deadline_seconds=0.5", "watchdog.address=10.0.0.1", "log.every=3", "generate.tokens=1", "generate.temperature=0",
-      "generate.top_k=40", "generate.prompt=\"\\t\\n\\\\\""};
+  const std::vector<std::string> overrides = {"model.layers=7",
+                                              "model.heads=3",
+                                              "model.hidden=96",
+                                              "model.context=33",
+                                              "model.vocab=300",
+                                              "model.ffn=100",
+                                              "model.tied=false",
+                                              "model.dropout=0.1",
+                                              "model.init_std=1e-5",
+                                              "data.files=[\"a b\", 'c\\d']",
+                                              "data.held_out=0.333333333333333314829616256247",
+                                              "data.seed=9007199254740993",
+                                              "train.steps=3",
+                                              "train.batch=6",
+                                              "train.micro_batch=2",
+                                              "train.seed=5",
+                                              "train.precision=f64",
+                                              "train.lr=0.30000000000000004",
+                                              "train.min_lr=1e-20",
+                                              "train.warmup_steps=1",
+                                              "train.weight_decay=0",
+                                              "train.beta1=0.5",
+                                              "train.beta2=0.25",
+                                              "train.eps=1e-300",
+                                              "train.clip=2",
+                                              "train.eval_every=4",
+                                              "train.eval_batches=2",
+                                              "train.recompute=stage",
+                                              "train.hash_every=9",
+                                              "parallel.schedule=chimera",
+                                              "parallel.stages=2",
+                                              "parallel.data=3",
+                                              "parallel.pipes=2",
+                                              "parallel.order=pipeline,data",
+                                              "parallel.partition=[3, 4]",
+                                              "checkpoint.every=5",
+                                              "checkpoint.keep=4",
+                                              "checkpoint.resume=true",
+                                              "init.from=/some/where.safetensors",
+                                              "output.dir=a \"quoted\" \x01 \xc3\xa9",
+                                              "output.metrics=",
+                                              "output.trace_step=2",
+                                              "watchdog.deadline_seconds=0.5",
+                                              "watchdog.address=10.0.0.1",
+                                              "log.every=3",
+                                              "generate.tokens=1",
+                                              "generate.temperature=0",
+                                              "generate.top_k=40",
+                                              "generate.prompt=\"\\t\\n\\\\\""};
   const StatusOr<Config> config = Parse("", overrides);
   ASSERT_TRUE(config.ok()) << config.status();
   const std::string text = ToToml(*config), defaults = ToToml(Config());
@@ -127,7 +165,7 @@ TEST(Config, TheFirstMistakeInTheFileIsTheOneReported) {
 TEST(Config, AWrongTypeOrValueNamesItsPlace) {
   EXPECT_EQ(Mistake("[train]\n\nlr = \"fast\"\n"), "run.toml:3: train.lr must be a number, not a string");
   EXPECT_THAT(Mistake("[train]\nsteps = 1.5\n"), HasSubstr("train.steps must be an integer, not a number with a fraction"));
-  EXPECT_THAT(Mistake("[train]\nsteps = -1\n"), HasSubstr("must be at least 0, not -1"));
+  EXPECT_THAT(Mistake("[train]\nsteps = -1\n"), HasSubstr("must be at least 1, not -1"));
   EXPECT_THAT(Mistake("[train]\nbeta1 = 1.0\n"), HasSubstr("must be below 1, not 1.0"));
   EXPECT_THAT(Mistake("[train]\neps = 0\n"), HasSubstr("must be above 0, not 0.0"));
   EXPECT_THAT(Mistake("[train]\nlr = nan\n"), HasSubstr("must be finite"));

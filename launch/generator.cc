@@ -10,8 +10,15 @@
 namespace lycia {
 
 GptConfig GptConfigOf(const ModelConfig& config) {
-  return {.layers = config.layers, .heads = config.heads, .hidden = config.hidden, .context = config.context, .vocab = config.vocab,
-          .ffn = config.ffn, .tied = config.tied, .dropout = config.dropout, .init_std = config.init_std};
+  return {.layers = config.layers,
+          .heads = config.heads,
+          .hidden = config.hidden,
+          .context = config.context,
+          .vocab = config.vocab,
+          .ffn = config.ffn,
+          .tied = config.tied,
+          .dropout = config.dropout,
+          .init_std = config.init_std};
 }
 
 std::vector<std::int32_t> BytesToTokens(const std::string& text) {
@@ -65,7 +72,8 @@ Status Generator::Prepare(const SafetensorsModel& model) {
 StatusOr<std::vector<std::int32_t>> Generator::Generate(const std::vector<std::int32_t>& prompt, const SamplingOptions& options) {
   if (prompt.empty()) return InvalidArgument("the prompt is empty; give at least one token (e.g. a newline)");
   for (const std::int32_t token : prompt) {
-    if (token < 0 || token >= config_.vocab) return InvalidArgument("prompt token ", token, " is outside the vocabulary of ", config_.vocab);
+    if (token < 0 || token >= config_.vocab)
+      return InvalidArgument("prompt token ", token, " is outside the vocabulary of ", config_.vocab);
   }
   std::vector<std::int32_t> all = prompt;
   auto* window = static_cast<std::int32_t*>(stage_->input(0));
@@ -90,9 +98,11 @@ StatusOr<std::vector<std::int32_t>> Generator::Generate(const std::vector<std::i
 std::int32_t Generator::Draw(const float* logits, double uniform, const SamplingOptions& options) {
   ranked_.clear();
   for (std::int64_t v = 0; v < config_.vocab; ++v) ranked_.emplace_back(logits[v], static_cast<std::int32_t>(v));
-  std::sort(ranked_.begin(), ranked_.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+  std::sort(ranked_.begin(), ranked_.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   if (options.temperature <= 0) return ranked_[0].second;
-  const std::size_t kept = options.top_k > 0 ? std::min<std::size_t>(static_cast<std::size_t>(options.top_k), ranked_.size()) : ranked_.size();
+  const std::size_t kept =
+      options.top_k > 0 ? std::min<std::size_t>(static_cast<std::size_t>(options.top_k), ranked_.size()) : ranked_.size();
   auto weight = [&](std::size_t i) { return std::exp((ranked_[i].first - ranked_[0].first) / options.temperature); };
   double total = 0;
   for (std::size_t i = 0; i < kept; ++i) total += weight(i);

@@ -14,10 +14,10 @@
 namespace lycia {
 
 struct SamplingOptions {
-  std::int64_t tokens = 200;   // to write
-  double temperature = 0.8;    // 0: always the most likely
-  std::int64_t top_k = 0;      // only among the k most likely; 0: all
-  std::uint64_t seed = 1;      // token i is drawn with RandomStream(seed, "sample", 0).Uniform(i)
+  std::int64_t tokens = 200;  // to write
+  double temperature = 0.8;   // 0: always the most likely
+  std::int64_t top_k = 0;     // only among the k most likely; 0: all
+  std::uint64_t seed = 1;     // token i is drawn with RandomStream(seed, "sample", 0).Uniform(i)
 };
 
 class Generator {

@@ -50,8 +50,12 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
       const PlacedParameter& p = *segment.parameter;
       const std::int64_t in_flat = p.offset + segment.begin, in_shard = in_flat - shard.begin;
       auto add = [&](std::string_view kind, const Tensor& tensor, std::int64_t element) {
-        pieces.push_back({.name = StrCat(kind, p.spec.name), .dtype = tensor.dtype, .logical_shape = p.spec.shape, .begin = segment.begin,
-                          .end = segment.end, .data = ElementAt(tensor, element)});
+        pieces.push_back({.name = StrCat(kind, p.spec.name),
+                          .dtype = tensor.dtype,
+                          .logical_shape = p.spec.shape,
+                          .begin = segment.begin,
+                          .end = segment.end,
+                          .data = ElementAt(tensor, element)});
       };
       add(kWeight, weights, in_flat);
       add(kM, shard.m, in_shard);
@@ -69,8 +73,12 @@ Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
       const Tensor weight = trainer.store().weight(p.spec.name);
-      pieces.push_back({.name = StrCat(kWeight, p.spec.name), .dtype = weight.dtype, .logical_shape = p.spec.shape, .begin = 0,
-                        .end = p.elements, .data = weight.data});
+      pieces.push_back({.name = StrCat(kWeight, p.spec.name),
+                        .dtype = weight.dtype,
+                        .logical_shape = p.spec.shape,
+                        .begin = 0,
+                        .end = p.elements,
+                        .data = weight.data});
     }
   }
   return checkpoint.Load(pieces);
@@ -79,22 +87,33 @@ Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
   StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
   if (!entry.ok()) entry = model.Find("transformer." + name);
-  if (!entry.ok()) return InvalidArgument("the model file has no tensor ", name, " (nor transformer.", name, ")",
-                                          name == "lm_head.weight" ? "; a file without it has a tied head: set model.tied = true" : "");
+  if (!entry.ok())
+    return InvalidArgument("the model file has no tensor ", name, " (nor transformer.", name, ")",
+                           name == "lm_head.weight" ? "; a file without it has a tied head: set model.tied = true" : "");
   const TensorView& view = *entry->tensor;
   if (!(view.shape == shape)) {
-    return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has shape ", view.shape.ToString(), ", the configured model needs ",
-                           shape.ToString(), "; change [model] to fit the file");
+    return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has shape ", view.shape.ToString(),
+                           ", the configured model needs ", shape.ToString(), "; change [model] to fit the file");
   }
-  if (!view.dtype.has_value()) return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
+  if (!view.dtype.has_value())
+    return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
   std::vector<char> bytes(static_cast<std::size_t>(view.bytes));
   LYCIA_RETURN_IF_ERROR(entry->file->Read(view, 0, shape.elements(), bytes.data()));
   switch (*view.dtype) {
-    case DType::kF32: ConvertTo<float>(bytes, to, [](float v) { return v; }); return OkStatus();
-    case DType::kF64: ConvertTo<double>(bytes, to, [](double v) { return v; }); return OkStatus();
-    case DType::kBF16: ConvertTo<std::uint16_t>(bytes, to, FromBf16); return OkStatus();
-    case DType::kF16: ConvertTo<std::uint16_t>(bytes, to, FromF16); return OkStatus();
-    default: break;
+    case DType::kF32:
+      ConvertTo<float>(bytes, to, [](float v) { return v; });
+      return OkStatus();
+    case DType::kF64:
+      ConvertTo<double>(bytes, to, [](double v) { return v; });
+      return OkStatus();
+    case DType::kBF16:
+      ConvertTo<std::uint16_t>(bytes, to, FromBf16);
+      return OkStatus();
+    case DType::kF16:
+      ConvertTo<std::uint16_t>(bytes, to, FromF16);
+      return OkStatus();
+    default:
+      break;
   }
   return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
 }
@@ -115,7 +134,8 @@ Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {
   for (const LogicalTensor& tensor : checkpoint.tensors()) {
     if (!tensor.name.starts_with(kWeight)) continue;
     const std::int64_t element_bytes = SizeOf(tensor.spec.dtype);
-    sources.push_back({.name = tensor.name.substr(kWeight.size()), .spec = tensor.spec,
+    sources.push_back({.name = tensor.name.substr(kWeight.size()),
+                       .spec = tensor.spec,
                        .read = [&checkpoint, name = tensor.name, element_bytes](std::int64_t first_byte, std::int64_t bytes, void* to) {
                          return checkpoint.ReadRange(name, first_byte / element_bytes, (first_byte + bytes) / element_bytes, to);
                        }});

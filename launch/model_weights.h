@@ -25,7 +25,8 @@ Status LoadModelWeights(const std::string& path, Trainer& trainer);
 // One tensor of such a model as f32 or f64.
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to);
 
-// Writes the weights of a checkpoint as one safetensors file; one rank calls it. The tied head has no tensor of its own, as in GPT-2's files.
+// Writes the weights of a checkpoint as one safetensors file; one rank calls it. The tied head has no tensor of its own, as in GPT-2's
+// files.
 Status ExportModel(const Checkpoint& checkpoint, const std::string& path);
 
 }  // namespace lycia

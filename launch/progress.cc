@@ -79,8 +79,7 @@ Status MetricsWriter::Write(const StepMetrics& m) {
                                   "{\"step\":%" PRId64 ",\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"tokens\":%" PRId64
                                   ",\"tokens_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s}\n",
                                   m.step, Number(m.loss, loss), Number(m.lr, lr), Number(m.grad_norm, norm), m.tokens,
-                                  Number(m.tokens_per_second, rate), Number(m.step_seconds, seconds),
-                                  Number(m.mfu_or_peak_share, share));
+                                  Number(m.tokens_per_second, rate), Number(m.step_seconds, seconds), Number(m.mfu_or_peak_share, share));
   return WriteLine(line, bytes);
 }
 

@@ -12,11 +12,11 @@
 namespace lycia {
 
 struct StepMetrics {
-  std::int64_t step = 0;   // from 1
-  double loss = 0;         // nats per token, of the step's global batch
+  std::int64_t step = 0;  // from 1
+  double loss = 0;        // nats per token, of the step's global batch
   double lr = 0;
-  double grad_norm = 0;    // before clipping
-  std::int64_t tokens = 0; // since the run's first step, resumed ones included
+  double grad_norm = 0;     // before clipping
+  std::int64_t tokens = 0;  // since the run's first step, resumed ones included
   double tokens_per_second = 0;
   double step_seconds = 0;
   double mfu_or_peak_share = 0;  // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
@@ -47,10 +47,10 @@ class MetricsWriter {
 class ProgressLine {
  public:
   struct Options {
-    std::int64_t steps = 1;       // of the whole run
+    std::int64_t steps = 1;  // of the whole run
     std::int64_t every = 10;
     std::FILE* out = stderr;
-    int terminal = -1;            // 1 or 0: is it a terminal; -1: ask isatty
+    int terminal = -1;  // 1 or 0: is it a terminal; -1: ask isatty
   };
   explicit ProgressLine(const Options& options);
 
@@ -64,8 +64,8 @@ class ProgressLine {
  private:
   Options options_;
   bool terminal_ = false;
-  bool open_ = false;           // a redrawn line stands without its newline
-  double seconds_a_step_ = 0;   // moving averages; 0: no step yet
+  bool open_ = false;          // a redrawn line stands without its newline
+  double seconds_a_step_ = 0;  // moving averages; 0: no step yet
   double tokens_per_second_ = 0;
 };
 

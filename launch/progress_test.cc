@@ -29,7 +29,13 @@ std::vector<nlohmann::json> Lines(const std::string& path) {
 }
 
 StepMetrics At(std::int64_t step) {
-  return {.step = step, .loss = 2.5, .lr = 1e-3, .grad_norm = 0.75, .tokens = step * 1024, .tokens_per_second = 2048, .step_seconds = 0.5,
+  return {.step = step,
+          .loss = 2.5,
+          .lr = 1e-3,
+          .grad_norm = 0.75,
+          .tokens = step * 1024,
+          .tokens_per_second = 2048,
+          .step_seconds = 0.5,
           .mfu_or_peak_share = 0.25};
 }
 
@@ -49,8 +55,10 @@ TEST(MetricsWriter, WritesTheContractsKeys) {
   }
   const std::vector<nlohmann::json> lines = Lines(path);
   ASSERT_EQ(lines.size(), 3u);
-  const nlohmann::json expected = {{"step", 1}, {"loss", 2.5}, {"lr", 1e-3}, {"grad_norm", 0.75}, {"tokens", 1024},
-                                   {"tokens_per_second", 2048.0}, {"step_seconds", 0.5}, {"mfu_or_peak_share", 0.25}};
+  const nlohmann::json expected = {{"step", 1},           {"loss", 2.5},
+                                   {"lr", 1e-3},          {"grad_norm", 0.75},
+                                   {"tokens", 1024},      {"tokens_per_second", 2048.0},
+                                   {"step_seconds", 0.5}, {"mfu_or_peak_share", 0.25}};
   EXPECT_EQ(lines[0], expected);
   EXPECT_TRUE(lines[1]["loss"].is_null());
   EXPECT_TRUE(lines[1]["grad_norm"].is_null());

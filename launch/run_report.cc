@@ -38,14 +38,15 @@ Status DrawTracedStep(const ReportArgs& args) {
   std::vector<RankSpans> workers(static_cast<std::size_t>(args.trainer.schedule().shape.workers));
   const Mesh& mesh = args.trainer.mesh();
   for (const RankSpans& spans : args.spans) {
-    if (mesh.coordinate(spans.rank, Axis::kData) == 0) workers[static_cast<std::size_t>(mesh.coordinate(spans.rank, Axis::kPipeline))] = spans;
+    if (mesh.coordinate(spans.rank, Axis::kData) == 0)
+      workers[static_cast<std::size_t>(mesh.coordinate(spans.rank, Axis::kPipeline))] = spans;
   }
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   LYCIA_ASSIGN_OR_RETURN(const StepPicture picture, DrawStep(args.trainer.schedule(), workers, cores));
   LYCIA_RETURN_IF_ERROR(WriteFileAtomically(picture_path, picture.svg));
   std::printf("step %d: promised %.1f ms (%.0f %% idle), replayed on a core a worker %.1f ms (%.0f %% idle), wall %.1f ms on %d core%s\n",
-              static_cast<int>(args.config.output.trace_step), picture.promised_ns / 1e6, 100 * picture.promised_bubble, picture.replayed_ns / 1e6,
-              100 * picture.replayed_bubble, picture.wall_ns / 1e6, cores, cores == 1 ? "" : "s");
+              static_cast<int>(args.config.output.trace_step), picture.promised_ns / 1e6, 100 * picture.promised_bubble,
+              picture.replayed_ns / 1e6, 100 * picture.replayed_bubble, picture.wall_ns / 1e6, cores, cores == 1 ? "" : "s");
   std::printf("picture of the step: %s\ntrace (Perfetto, chrome://tracing): %s\n", picture_path.c_str(), trace.c_str());
   return OkStatus();
 }
@@ -54,12 +55,13 @@ Status DrawTracedStep(const ReportArgs& args) {
 
 void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std::int64_t staging_bytes, std::int64_t step) {
   const ModelConfig& model = config.model;
-  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads, hidden %d, context %d, vocabulary %d%s), %s\n", model.kind.c_str(),
-               static_cast<double>(trainer.num_parameters()) / 1e6, static_cast<int>(model.layers), static_cast<int>(model.heads),
-               static_cast<int>(model.hidden), static_cast<int>(model.context), static_cast<int>(model.vocab), model.tied ? ", tied" : "",
-               config.train.precision.c_str());
-  std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of", config.parallel.schedule.c_str(),
-               trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)), static_cast<int>(config.train.micro_batch));
+  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads, hidden %d, context %d, vocabulary %d%s), %s\n",
+               model.kind.c_str(), static_cast<double>(trainer.num_parameters()) / 1e6, static_cast<int>(model.layers),
+               static_cast<int>(model.heads), static_cast<int>(model.hidden), static_cast<int>(model.context),
+               static_cast<int>(model.vocab), model.tied ? ", tied" : "", config.train.precision.c_str());
+  std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of",
+               config.parallel.schedule.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
+               static_cast<int>(config.train.micro_batch));
   for (std::size_t s = 0; s + 1 < trainer.cuts().size(); ++s) std::fprintf(stderr, " %d", trainer.cuts()[s + 1] - trainer.cuts()[s]);
   std::fprintf(stderr, " layers\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks, trainer.memory_report().c_str(),
                "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
@@ -83,10 +85,12 @@ Status WriteReport(const ReportArgs& args) {
   }
   if (args.config.generate.tokens > 0) {
     LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, Generator::Load(model_path, GptConfigOf(args.config.model)));
-    LYCIA_ASSIGN_OR_RETURN(const std::vector<std::int32_t> sample,
-                           generator->Generate(BytesToTokens(args.config.generate.prompt),
-                                               {.tokens = args.config.generate.tokens, .temperature = args.config.generate.temperature,
-                                                .top_k = args.config.generate.top_k, .seed = static_cast<std::uint64_t>(args.config.train.seed)}));
+    LYCIA_ASSIGN_OR_RETURN(
+        const std::vector<std::int32_t> sample,
+        generator->Generate(BytesToTokens(args.config.generate.prompt), {.tokens = args.config.generate.tokens,
+                                                                         .temperature = args.config.generate.temperature,
+                                                                         .top_k = args.config.generate.top_k,
+                                                                         .seed = static_cast<std::uint64_t>(args.config.train.seed)}));
     std::printf("\n--- a sample ---\n%s%s\n--- end of sample ---\n\n", Printable(args.config.generate.prompt).c_str(),
                 Printable(TokensToBytes(sample)).c_str());
   }

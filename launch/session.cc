@@ -51,9 +51,11 @@ StatusOr<std::vector<std::string>> GatherHosts(Communicator& world) {
   std::vector<char> names(static_cast<std::size_t>(world.size()) * kHostNameBytes);
   char mine[kHostNameBytes] = {};
   std::strncpy(mine, HostName().c_str(), sizeof mine - 1);
-  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(mine, DType::kU8, {kHostNameBytes}),
-                                         .out = Tensor{names.data(), DType::kU8, {static_cast<std::int64_t>(names.size())}}, .tag = Tag::kSetup},
-                                        {})
+  LYCIA_RETURN_IF_ERROR(world
+                            .AllGather({.in = ConstTensor(mine, DType::kU8, {kHostNameBytes}),
+                                        .out = Tensor{names.data(), DType::kU8, {static_cast<std::int64_t>(names.size())}},
+                                        .tag = Tag::kSetup},
+                                       {})
                             .Wait());
   std::vector<std::string> hosts;
   for (int r = 0; r < world.size(); ++r) hosts.emplace_back(names.data() + r * kHostNameBytes);
@@ -89,7 +91,8 @@ class MpiBoard {
       std::strncpy(key.address, (options.board_address.empty() ? HostAddress() : options.board_address).c_str(), sizeof key.address - 1);
     }
     LYCIA_RETURN_IF_ERROR(Share(world, key));
-    StatusOr<std::unique_ptr<Board>> board = Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here});
+    StatusOr<std::unique_ptr<Board>> board =
+        Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here});
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, board.status()));  // before the next collective: all go on, or none
     board_ = *std::move(board);
     if (num_hosts == 1) return OkStatus();
@@ -106,7 +109,8 @@ class MpiBoard {
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, listening));
     LYCIA_RETURN_IF_ERROR(Share(world, key));
     if (leader && world.rank() != 0) {
-      LYCIA_ASSIGN_OR_RETURN(link_, BoardLink::Connect(board_.get(), {.address = key.address, .port = static_cast<int>(key.port), .token = key.token}));
+      LYCIA_ASSIGN_OR_RETURN(
+          link_, BoardLink::Connect(board_.get(), {.address = key.address, .port = static_cast<int>(key.port), .token = key.token}));
     }
     return OkStatus();
   }
@@ -133,11 +137,14 @@ bool MayTell(Board* board, int rank) {
   return true;
 }
 
-// Names a rank of this host whose process has died. The launcher says at most that one has, and ends the others before their watchdog's
-// deadline; so this looks every kDeathPoll. The first rank to see it prints.
+// Looks every kDeathPoll, in set-up and report too, where no wait is under the watchdog. The first rank to see it prints.
+//   died     names a rank of this host whose process has died: the launcher says at most that one has, and ends the others before their
+//            watchdog's deadline.
+//   silent   ends the job where a rank has not beaten for longer than the deadline, and no watchdog has said so.
 class DeathWatch {
  public:
-  DeathWatch(Board* board, int rank) : board_(board), rank_(rank), thread_([this] { Watch(); }) {}
+  DeathWatch(Board* board, int rank, std::int64_t deadline_ns)
+      : board_(board), rank_(rank), deadline_ns_(deadline_ns), thread_([this] { Watch(); }) {}
   ~DeathWatch() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -149,14 +156,36 @@ class DeathWatch {
 
  private:
   static constexpr std::chrono::milliseconds kDeathPoll{200};
+  static constexpr std::chrono::seconds kStopped{1};               // this long between two polls: this process did not run itself
+  static constexpr std::int64_t kWatchdogFirstNs = 2'000'000'000;  // a watchdog, where one waits, finds out at the deadline
 
   void Watch() {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point last = Clock::now(), running_since = last;
     std::unique_lock<std::mutex> lock(mutex_);
     while (!wake_.wait_for(lock, kDeathPoll, [this] { return stop_; })) {
-      for (const BoardRow& row : board_->Snapshot()) {
+      const Clock::time_point now = Clock::now();
+      if (now - last > kStopped) running_since = now;
+      last = now;
+      const std::vector<BoardRow> rows = board_->Snapshot();
+      for (const BoardRow& row : rows) {
         if (Died(row) && Told(row)) return;
       }
+      const std::int64_t patience_ns = deadline_ns_ + kWatchdogFirstNs;
+      if (deadline_ns_ <= 0 || now - running_since < std::chrono::nanoseconds(patience_ns)) continue;
+      if (std::any_of(rows.begin(), rows.end(), [&](const BoardRow& row) { return Silent(row, patience_ns); })) EndJob(rows);
     }
+  }
+  static bool Silent(const BoardRow& row, std::int64_t patience_ns) {
+    return row.state == RankState::kAbsent || (row.state == RankState::kRunning && row.heartbeat_age_ns > patience_ns);
+  }
+  void EndJob(const std::vector<BoardRow>& rows) {
+    if (board_->ClaimReport(rank_) != Board::Claim::kMine) return;
+    std::fprintf(stderr, "lycia: the job hangs: %s\nseen by rank %d:\n%s", Diagnose(rows, deadline_ns_).line.c_str(), rank_,
+                 BoardTable(rows).c_str());
+    std::fflush(nullptr);
+    board_->ReportDone();
+    MpiAbort(kExitFailure);
   }
   static bool Died(const BoardRow& row) {
     if (row.state != RankState::kRunning || row.host != HostName() || row.heartbeat_age_ns < 3 * kHeartbeatNs) return false;
@@ -165,8 +194,8 @@ class DeathWatch {
   bool Told(const BoardRow& row) {
     const Board::Claim claim = board_->ClaimReport(rank_);
     if (claim == Board::Claim::kMine) {
-      std::fprintf(stderr, "lycia: rank %d (host %s, pid %d) has died; its last instruction was %s of step %d\n", row.rank, row.host.c_str(),
-                   static_cast<int>(row.pid), row.instruction.c_str(), static_cast<int>(row.step));
+      std::fprintf(stderr, "lycia: rank %d (host %s, pid %d) has died; its last instruction was %s of step %d\n", row.rank,
+                   row.host.c_str(), static_cast<int>(row.pid), row.instruction.c_str(), static_cast<int>(row.step));
       board_->ReportDone();
     }
     return claim != Board::Claim::kUndecided;
@@ -174,14 +203,17 @@ class DeathWatch {
 
   Board* board_;
   int rank_;
+  std::int64_t deadline_ns_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;  // guarded by mutex_
   std::thread thread_;
 };
 
+std::int64_t DeadlineNs(const SessionOptions& options) { return static_cast<std::int64_t>(options.deadline_seconds * 1e9); }
+
 Status RunOneRank(Session session, const SessionOptions& options, const std::function<Status(Session&)>& body) {
-  Watchdog watchdog(session.board, session.rank(), {.deadline_ns = static_cast<std::int64_t>(options.deadline_seconds * 1e9)});
+  Watchdog watchdog(session.board, session.rank(), {.deadline_ns = DeadlineNs(options)});
   session.watchdog = &watchdog;
   session.board->Join(session.rank());
   session.board->Publish(session.rank(), "set-up", 0);
@@ -195,7 +227,7 @@ Status RunMpiRank(const SessionOptions& options, const std::function<Status(Sess
   MpiBoard board;
   Status status = AgreeOnInput(*world, board.Open(*world, options));
   if (status.ok()) {
-    const DeathWatch deaths(board.board(), world->rank());
+    const DeathWatch deaths(board.board(), world->rank(), DeadlineNs(options));
     status = RunOneRank({.world = world.get(), .board = board.board()}, options, body);
   }
   if (status.ok()) return status;
@@ -231,10 +263,11 @@ Status AgreeOnInput(Communicator& world, const Status& mine) {
   constexpr std::int64_t kMessageBytes = 1024;
   std::vector<std::int64_t> bad(static_cast<std::size_t>(world.size()));
   const std::int64_t flag = mine.ok() ? 0 : 1;
-  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&flag, DType::kI64, {1}), .out = Tensor{bad.data(), DType::kI64, {world.size()}},
-                                         .tag = Tag::kSetup},
-                                        {})
-                            .Wait());
+  LYCIA_RETURN_IF_ERROR(
+      world
+          .AllGather(
+              {.in = ConstTensor(&flag, DType::kI64, {1}), .out = Tensor{bad.data(), DType::kI64, {world.size()}}, .tag = Tag::kSetup}, {})
+          .Wait());
   const auto first = std::find(bad.begin(), bad.end(), 1);
   if (first == bad.end()) return OkStatus();
   char message[kMessageBytes] = {};
@@ -262,8 +295,8 @@ void SessionObserver::Begin(const schedule::Instruction& instruction, const std:
   session_->board->Publish(session_->rank(), text, step_);
   using schedule::Op;
   const Lane lane = instruction.op == Op::kGradientSync || instruction.op == Op::kUpdate ? Lane::kSync
-                    : schedule::IsCompute(instruction.op)                                 ? Lane::kCompute
-                                                                                          : Lane::kMessages;
+                    : schedule::IsCompute(instruction.op)                                ? Lane::kCompute
+                                                                                         : Lane::kMessages;
   SpanRecorder::Start span{.name = text, .lane = lane, .instruction = next_++, .step = static_cast<std::int32_t>(step_)};
   if (instruction.op == Op::kSendActivation || instruction.op == Op::kSendGradient) span.flow_out = MessageId(instruction, replica_);
   if (instruction.op == Op::kReceiveActivation || instruction.op == Op::kReceiveGradient) span.flow_in = MessageId(instruction, replica_);
@@ -276,15 +309,20 @@ StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpan
   const std::string bytes = SerializeSpans(mine);
   std::vector<std::int64_t> offsets(static_cast<std::size_t>(world.size()) + 1);
   const auto size = static_cast<std::int64_t>(bytes.size());
-  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(&size, DType::kI64, {1}), .out = Tensor{offsets.data() + 1, DType::kI64, {world.size()}},
-                                         .tag = Tag::kMetrics},
-                                        {})
+  LYCIA_RETURN_IF_ERROR(world
+                            .AllGather({.in = ConstTensor(&size, DType::kI64, {1}),
+                                        .out = Tensor{offsets.data() + 1, DType::kI64, {world.size()}},
+                                        .tag = Tag::kMetrics},
+                                       {})
                             .Wait(guard));
   for (std::size_t r = 1; r < offsets.size(); ++r) offsets[r] += offsets[r - 1];
   std::string all(static_cast<std::size_t>(offsets.back()), '\0');
-  LYCIA_RETURN_IF_ERROR(world.AllGather({.in = ConstTensor(bytes.data(), DType::kU8, {size}),
-                                         .out = Tensor{all.data(), DType::kU8, {offsets.back()}}, .offsets = offsets, .tag = Tag::kMetrics},
-                                        {})
+  LYCIA_RETURN_IF_ERROR(world
+                            .AllGather({.in = ConstTensor(bytes.data(), DType::kU8, {size}),
+                                        .out = Tensor{all.data(), DType::kU8, {offsets.back()}},
+                                        .offsets = offsets,
+                                        .tag = Tag::kMetrics},
+                                       {})
                             .Wait(guard));
   std::vector<RankSpans> ranks;
   if (world.rank() != 0) return ranks;

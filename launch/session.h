@@ -26,15 +26,15 @@ struct Session {
   Communicator* world = nullptr;
   Board* board = nullptr;
   Watchdog* watchdog = nullptr;
-  bool threads = false;           // ranks share this process
+  bool threads = false;  // ranks share this process
 
   int rank() const { return world->rank(); }
   int ranks() const { return world->size(); }
 };
 
 // Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
-// (AgreeOnInput) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The status returned has an empty
-// message where it has been printed, by this rank or another.
+// (AgreeOnInput) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The status returned has
+// an empty message where it has been printed, by this rank or another.
 Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
 
 // Collective. OK when every rank's status is; otherwise InvalidArgument everywhere, carrying the message of the first rank that failed.

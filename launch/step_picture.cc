@@ -18,16 +18,24 @@ using schedule::SpanKind;
 SpanKind KindOf(const schedule::Schedule& schedule, const Instruction& instruction) {
   const bool up = schedule::IsUpPipe(schedule.shape, instruction.pipe);
   switch (instruction.op) {
-    case Op::kForward: return up ? SpanKind::kForwardUp : SpanKind::kForward;
+    case Op::kForward:
+      return up ? SpanKind::kForwardUp : SpanKind::kForward;
     case Op::kBackward:
-    case Op::kBackwardInput: return up ? SpanKind::kBackwardUp : SpanKind::kBackward;
-    case Op::kBackwardWeight: return up ? SpanKind::kWeightUp : SpanKind::kWeight;
-    case Op::kLoad: return SpanKind::kLoad;
-    case Op::kGradientSync: return SpanKind::kSync;
-    case Op::kUpdate: return SpanKind::kUpdate;
+    case Op::kBackwardInput:
+      return up ? SpanKind::kBackwardUp : SpanKind::kBackward;
+    case Op::kBackwardWeight:
+      return up ? SpanKind::kWeightUp : SpanKind::kWeight;
+    case Op::kLoad:
+      return SpanKind::kLoad;
+    case Op::kGradientSync:
+      return SpanKind::kSync;
+    case Op::kUpdate:
+      return SpanKind::kUpdate;
     case Op::kReceiveActivation:
-    case Op::kReceiveGradient: return SpanKind::kWait;
-    default: return SpanKind::kMessage;
+    case Op::kReceiveGradient:
+      return SpanKind::kWait;
+    default:
+      return SpanKind::kMessage;
   }
 }
 
@@ -51,9 +59,12 @@ Panel PanelOf(const schedule::Schedule& schedule, const schedule::Timeline& time
       const schedule::Interval& at = timeline.spans[w][i];
       const SpanKind kind = KindOf(schedule, instruction);
       if (at.end == at.start || kind == SpanKind::kWait) continue;
-      panel.spans.push_back({.row = static_cast<int>(w), .start_ns = static_cast<std::int64_t>(static_cast<double>(at.start) * ns_per_tick),
-                             .end_ns = static_cast<std::int64_t>(static_cast<double>(at.end) * ns_per_tick), .kind = kind,
-                             .label = LabelOf(instruction), .detail = schedule::ToString(schedule, instruction)});
+      panel.spans.push_back({.row = static_cast<int>(w),
+                             .start_ns = static_cast<std::int64_t>(static_cast<double>(at.start) * ns_per_tick),
+                             .end_ns = static_cast<std::int64_t>(static_cast<double>(at.end) * ns_per_tick),
+                             .kind = kind,
+                             .label = LabelOf(instruction),
+                             .detail = schedule::ToString(schedule, instruction)});
     }
   }
   return panel;
@@ -68,8 +79,11 @@ Panel WallPanel(const schedule::Schedule& schedule, std::span<const RankSpans> w
       const Instruction& instruction = schedule.program[w][static_cast<std::size_t>(span.instruction)];
       const SpanKind kind = KindOf(schedule, instruction);
       if (kind == SpanKind::kWait || kind == SpanKind::kMessage) continue;
-      panel.spans.push_back({.row = static_cast<int>(w), .start_ns = span.start_ns + workers[w].clock_offset_ns - start_ns,
-                             .end_ns = span.end_ns + workers[w].clock_offset_ns - start_ns, .kind = kind, .label = LabelOf(instruction),
+      panel.spans.push_back({.row = static_cast<int>(w),
+                             .start_ns = span.start_ns + workers[w].clock_offset_ns - start_ns,
+                             .end_ns = span.end_ns + workers[w].clock_offset_ns - start_ns,
+                             .kind = kind,
+                             .label = LabelOf(instruction),
                              .detail = schedule::ToString(schedule, instruction)});
     }
   }
@@ -116,15 +130,17 @@ StatusOr<StepPicture> DrawStep(const schedule::Schedule& schedule, std::span<con
   picture.replayed_ns = replay.makespan;
   picture.replayed_bubble = schedule::BubbleRatio(replay);
 
-  std::vector<Panel> panels = {PanelOf(schedule, promise, ns_per_tick), PanelOf(schedule, replay, 1.0), WallPanel(schedule, workers, start_ns)};
+  std::vector<Panel> panels = {PanelOf(schedule, promise, ns_per_tick), PanelOf(schedule, replay, 1.0),
+                               WallPanel(schedule, workers, start_ns)};
   panels[0].title = absl::StrFormat("1. What the schedule promises: %s, %d stages, %d micro-batches", schedule.name, schedule.shape.stages,
                                     schedule.shape.micro_batches);
-  panels[0].note = absl::StrFormat("backward = 2 forward, even stages, free messages: %.2f ms, %.1f %% idle", static_cast<double>(picture.promised_ns) / 1e6,
-                                   100 * picture.promised_bubble);
+  panels[0].note = absl::StrFormat("backward = 2 forward, even stages, free messages: %.2f ms, %.1f %% idle",
+                                   static_cast<double>(picture.promised_ns) / 1e6, 100 * picture.promised_bubble);
   panels[1].title = "2. The recorded step, replayed with each worker's measured CPU time on a core of its own";
-  panels[1].note = absl::StrFormat("real stages and the update, free messages: %.2f ms, %.1f %% idle", static_cast<double>(picture.replayed_ns) / 1e6,
-                                   100 * picture.replayed_bubble);
-  panels[2].title = absl::StrFormat("3. The wall time as it was: %d workers on %d core%s", schedule.shape.workers, cores, cores == 1 ? "" : "s");
+  panels[1].note = absl::StrFormat("real stages and the update, free messages: %.2f ms, %.1f %% idle",
+                                   static_cast<double>(picture.replayed_ns) / 1e6, 100 * picture.replayed_bubble);
+  panels[2].title =
+      absl::StrFormat("3. The wall time as it was: %d workers on %d core%s", schedule.shape.workers, cores, cores == 1 ? "" : "s");
   panels[2].note = absl::StrFormat("%.2f ms%s", static_cast<double>(picture.wall_ns) / 1e6,
                                    cores < schedule.shape.workers ? "; workers share cores, so this cannot look like panel 2" : "");
   picture.svg = schedule::DrawPanels(panels);

@@ -1,5 +1,5 @@
-// The picture of one step, in three panels on one time axis: what the schedule promised, the recorded step replayed with each rank's CPU time
-// on a core of its own, and the wall time as it was.
+// The picture of one step, in three panels on one time axis: what the schedule promised, the recorded step replayed with each rank's CPU
+// time on a core of its own, and the wall time as it was.
 #ifndef LYCIA_LAUNCH_STEP_PICTURE_H_
 #define LYCIA_LAUNCH_STEP_PICTURE_H_
 

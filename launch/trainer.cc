@@ -33,6 +33,22 @@ GroupMember MemberOf(const std::vector<int>& colors, int rank) {
   return member;
 }
 
+// FNV-1a over 64-bit words: any changed bit changes the hash.
+std::int64_t HashOf(const Tensor& weights) {
+  std::uint64_t hash = 0xCBF29CE484222325u;
+  const auto* words = static_cast<const std::uint64_t*>(weights.data);
+  for (std::int64_t i = 0; i < weights.bytes() / 8; ++i) hash = (hash ^ words[i]) * 0x100000001B3u;
+  return static_cast<std::int64_t>(hash);
+}
+
+Status DifferenceOf(const std::vector<int>& stages, std::span<const std::int64_t> hashes, std::int64_t step) {
+  std::vector<std::string> texts;
+  for (const std::int64_t hash : hashes) texts.push_back(absl::StrCat(absl::Hex(hash, absl::kZeroPad16)));
+  return absl::DataLossError(StrCat("after step ", step, " the replicas of stages {", absl::StrJoin(stages, ", "),
+                                    "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
+                                    "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
+}
+
 }  // namespace
 
 Trainer::~Trainer() = default;
@@ -57,7 +73,8 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
 Status Trainer::PlanModel() {
   LYCIA_RETURN_IF_ERROR(Validate(options_.model));
   const std::vector<TensorSpec> tokens = {{DType::kI32, {options_.samples_per_micro_batch, options_.model.context}}};
-  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> model, LayerStage::Create(GptLayers(options_.model), tokens, {.compute = options_.precision}));
+  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> model,
+                         LayerStage::Create(GptLayers(options_.model), tokens, {.compute = options_.precision}));
   std::vector<double> costs;
   for (const LayerPlan& plan : model->plans()) costs.push_back(plan.forward_flops());
   if (options_.partition.empty()) {
@@ -70,8 +87,8 @@ Status Trainer::PlanModel() {
   std::vector<std::vector<ParameterSpec>> of_stage(static_cast<std::size_t>(options_.stages));
   stage_inputs_ = {tokens};
   for (int stage = 0; stage < options_.stages; ++stage) {
-    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> part, LayerStage::Create(LayersOfStage(options_.model, cuts_, stage), stage_inputs_.back(),
-                                                                                {.compute = options_.precision}));
+    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> part, LayerStage::Create(LayersOfStage(options_.model, cuts_, stage),
+                                                                                stage_inputs_.back(), {.compute = options_.precision}));
     of_stage[static_cast<std::size_t>(stage)] = part->parameters();
     stage_inputs_.emplace_back(part->outputs().begin(), part->outputs().end());
   }
@@ -81,10 +98,10 @@ Status Trainer::PlanModel() {
 }
 
 Status Trainer::PlanSchedule() {
-  LYCIA_ASSIGN_OR_RETURN(schedule::Schedule compute,
-                         schedule::Generate(options_.schedule, {.workers = options_.stages,
-                                                                .micro_batches = static_cast<int>(options_.micro_batches),
-                                                                .pipes = options_.pipes}));
+  LYCIA_ASSIGN_OR_RETURN(
+      schedule::Schedule compute,
+      schedule::Generate(options_.schedule,
+                         {.workers = options_.stages, .micro_batches = static_cast<int>(options_.micro_batches), .pipes = options_.pipes}));
   schedule::CompleteOptions complete;
   for (const ParameterGroup& group : groups_->groups) {
     if (group.stages.size() > 1) complete.tied.push_back({group.stages});
@@ -136,8 +153,13 @@ Status Trainer::PlanMemory() {
   }
   store_ = std::make_unique<ParameterStore>(*groups_, local_groups, uses, options_.precision, /*gradients=*/true, plan);
   optimizer_ = std::make_unique<ShardedAdamW>(*store_, options_.optimizer, members, samples_per_step(), options_.precision, plan);
-  Executor::Args executor{.schedule = &schedule_, .evaluation = &forward_, .worker = worker_, .stages = stage_pointers, .pipeline = nullptr,
-                          .credits = options_.credits, .observer = options_.observer};
+  Executor::Args executor{.schedule = &schedule_,
+                          .evaluation = &forward_,
+                          .worker = worker_,
+                          .stages = stage_pointers,
+                          .pipeline = nullptr,
+                          .credits = options_.credits,
+                          .observer = options_.observer};
   LYCIA_ASSIGN_OR_RETURN(pipeline_, world_->Split(mesh_->ColorsAlong({Axis::kPipeline})));
   executor.pipeline = pipeline_.get();
   executor_ = std::make_unique<Executor>(std::move(executor), plan);
@@ -175,6 +197,7 @@ Status Trainer::OpenChannels() {
     }
     if (store_->holds(static_cast<int>(g))) holders[static_cast<int>(g)] = entry->second.get();
   }
+  hashes_.resize(static_cast<std::size_t>(world_->size()));
   LYCIA_RETURN_IF_ERROR(optimizer_->Bind(*device_, arena_, world_, holders));
   return executor_->Open(arena_);
 }
@@ -187,7 +210,10 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
   training_now_ = true;
   first_source_sample_ = 0;
   loss_tokens_ = std::max<std::int64_t>(1, source.LossTokens(step, 0, samples_per_step()));
-  StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = step, .training = true,
+  StageContext context{.stream = stream_.get(),
+                       .seed = options_.seed,
+                       .step = step,
+                       .training = true,
                        .gradient_scale = 1.0 / static_cast<double>(loss_tokens_)};
   optimizer_->BeginStep(*stream_);
   const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
@@ -219,22 +245,13 @@ Status Trainer::CompareReplicas() {
     const Tensor weights = store_->flat_weights(g);
     Communicator& holders = *optimizer_->holders(g);
     if (weights.data == nullptr || weights.bytes() == 0 || holders.size() == 1) continue;
-    // FNV-1a over 64-bit words: any changed bit changes the hash.
-    std::uint64_t hash = 0xCBF29CE484222325u;
-    const auto* words = static_cast<const std::uint64_t*>(weights.data);
-    for (std::int64_t i = 0; i < weights.bytes() / 8; ++i) hash = (hash ^ words[i]) * 0x100000001B3u;
-    std::vector<std::int64_t> all(static_cast<std::size_t>(holders.size()));
-    const auto mine = static_cast<std::int64_t>(hash);
-    const Event gathered = holders.AllGather({.in = ConstTensor(&mine, DType::kI64, {1}),
-                                              .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics},
-                                             {});
+    const std::int64_t mine = HashOf(weights);
+    const std::span<std::int64_t> all(hashes_.data(), static_cast<std::size_t>(holders.size()));
+    const Event gathered = holders.AllGather(
+        {.in = ConstTensor(&mine, DType::kI64, {1}), .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics}, {});
     LYCIA_RETURN_IF_ERROR(gathered.Wait(options_.guard));
     if (first_difference.ok() && std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
-      std::vector<std::string> texts;
-      for (const std::int64_t h : all) texts.push_back(absl::StrCat(absl::Hex(h, absl::kZeroPad16)));
-      first_difference = absl::DataLossError(StrCat("after step ", step_ + 1, " the replicas of stages {", absl::StrJoin(groups_->groups[static_cast<std::size_t>(g)].stages, ", "),
-                                        "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
-                                        "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
+      first_difference = DifferenceOf(groups_->groups[static_cast<std::size_t>(g)].stages, all, step_ + 1);
     }
   }
   return first_difference;

@@ -31,21 +31,21 @@ class BatchSource {
 struct TrainerOptions {
   GptConfig model;
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
-  DType precision = DType::kF32;  // of weights, activations, gradients and optimizer states: f32 or f64
+  DType precision = DType::kF32;         // of weights, activations, gradients and optimizer states: f32 or f64
   Recompute recompute = Recompute::kNone;
   std::string schedule = "1f1b";
-  int stages = 1;                        // D
-  int pipes = 0;                         // 0: the schedule's own
-  int data = 1;                          // W, replicas of the pipeline
-  std::string mesh_order;                // ""; Mesh's default
-  std::vector<std::int64_t> partition;   // layers of each stage; empty: by cost
-  std::int64_t micro_batches = 1;        // N, of one replica in one step
+  int stages = 1;                       // D
+  int pipes = 0;                        // 0: the schedule's own
+  int data = 1;                         // W, replicas of the pipeline
+  std::string mesh_order;               // ""; Mesh's default
+  std::vector<std::int64_t> partition;  // layers of each stage; empty: by cost
+  std::int64_t micro_batches = 1;       // N, of one replica in one step
   std::int64_t samples_per_micro_batch = 1;
   AdamWOptions optimizer;
   std::uint64_t seed = 1;
   int credits = 2;
-  StepObserver* observer = nullptr;      // may be null
-  WaitGuard* guard = nullptr;            // of every wait in a step; may be null
+  StepObserver* observer = nullptr;  // may be null
+  WaitGuard* guard = nullptr;        // of every wait in a step; may be null
 };
 
 class Trainer final : private StepActions {
@@ -84,10 +84,10 @@ class Trainer final : private StepActions {
 
  private:
   explicit Trainer(const TrainerOptions& options, Communicator& world) : options_(options), world_(&world) {}
-  Status PlanModel();      // layers, cuts, groups
-  Status PlanSchedule();   // training and evaluation programs, proven
-  Status PlanMemory();     // stages, store, optimizer, executor; one allocation
-  Status OpenChannels();   // communicators and channels
+  Status PlanModel();     // layers, cuts, groups
+  Status PlanSchedule();  // training and evaluation programs, proven
+  Status PlanMemory();    // stages, store, optimizer, executor; one allocation
+  Status OpenChannels();  // communicators and channels
 
   void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
   void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
@@ -114,8 +114,9 @@ class Trainer final : private StepActions {
   std::unique_ptr<Communicator> pipeline_;
   std::map<std::vector<int>, std::unique_ptr<Communicator>> holders_;  // by the workers of a group
   std::unique_ptr<Executor> executor_;
-  Tensor staging_;             // [samples_per_micro_batch, T] i32, host
-  Tensor evaluation_losses_;   // [samples_per_step] f64
+  Tensor staging_;                    // [samples_per_micro_batch, T] i32, host
+  Tensor evaluation_losses_;          // [samples_per_step] f64
+  std::vector<std::int64_t> hashes_;  // of CompareReplicas
   double flops_per_step_ = 0;
 
   // Of the step under way.

@@ -16,13 +16,14 @@
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/names.h"
 #include "launch/checkpoint/writer.h"
-#include "launch/generator.h"
+#include "launch/disk_guard.h"
 #include "launch/lr_schedule.h"
 #include "launch/model_weights.h"
 #include "launch/peak.h"
 #include "launch/progress.h"
 #include "launch/run_report.h"
 #include "launch/trainer.h"
+#include "launch/trainer_options.h"
 #include "runtime/io/directory.h"
 #include "runtime/io/file.h"
 
@@ -34,54 +35,17 @@ volatile std::sig_atomic_t stop_requested = 0;
 // A save that fails is told and tried again at the next one; so many in a row end the run.
 constexpr int kMaxFailedSaves = 3;
 
-TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
-  TrainerOptions options;
-  options.model = GptConfigOf(config.model);
-  options.precision = config.train.precision == "f64" ? DType::kF64 : DType::kF32;
-  options.recompute = config.train.recompute == "layers" ? Recompute::kLayers : config.train.recompute == "stage" ? Recompute::kStage : Recompute::kNone;
-  options.schedule = config.parallel.schedule;
-  options.stages = static_cast<int>(config.parallel.stages);
-  options.pipes = static_cast<int>(config.parallel.pipes);
-  options.data = static_cast<int>(config.parallel.data);
-  options.mesh_order = config.parallel.order;
-  // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
-  for (const std::int64_t blocks : config.parallel.partition) options.partition.push_back(2 * blocks);
-  if (!options.partition.empty()) {
-    ++options.partition.front();
-    ++options.partition.back();
-  }
-  options.micro_batches = MicroBatchesPerReplica(config);
-  options.samples_per_micro_batch = config.train.micro_batch;
-  options.optimizer = {.beta1 = config.train.beta1, .beta2 = config.train.beta2, .eps = config.train.eps,
-                       .weight_decay = config.train.weight_decay, .clip = config.train.clip};
-  options.seed = static_cast<std::uint64_t>(config.train.seed);
-  options.observer = &observer;
-  options.guard = session.watchdog;
-  return options;
-}
-
-// A disk may be slow for longer than any deadline: who waits for it shows, again and again, that it does. Ranks that are stopped or dead are
-// found as in every wait.
-class DiskGuard final : public WaitGuard {
- public:
-  DiskGuard(Session& session, std::string_view activity, std::int64_t step) : session_(session), activity_(activity), step_(step) {}
-  Status StillWaiting(std::int64_t waited_ns) override {
-    session_.board->Publish(session_.rank(), activity_, step_);
-    return session_.watchdog->StillWaiting(waited_ns);
-  }
-
- private:
-  Session& session_;
-  std::string_view activity_;
-  std::int64_t step_;
-};
-
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 class Run {
  public:
   Run(const Config& config, Session& session, const TextData& data)
-      : config_(config), session_(session), data_(data), batches_(data), held_out_(data), observer_(session, kSpanCapacity),
+      : config_(config),
+        session_(session),
+        data_(data),
+        batches_(data),
+        held_out_(data),
+        observer_(session, kSpanCapacity),
         checkpoints_(JoinPath(config.output.dir, "checkpoints")) {}
 
   Status Execute() {
@@ -152,12 +116,11 @@ class Run {
 
   Status LoadStep(std::int64_t step) {
     LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(checkpoints_, step), Verify::kSizes));
-    for (const auto& [name, mine] : {std::pair<std::string, std::int64_t>{"seed", config_.train.seed}, {"data_seed", config_.data.seed},
-                                     {"batch", config_.train.batch}, {"training_bytes", static_cast<std::int64_t>(data_.training().size())}}) {
+    for (const auto& [name, mine] : Identity()) {
       LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, checkpoint.state().Integer(name));
       if (saved != mine) {
         return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
-                               "; a continued run must see the same data");
+                               "; a continued run must see the same data and model");
       }
     }
     return LoadCheckpoint(checkpoint, *trainer_);
@@ -168,8 +131,12 @@ class Run {
     LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&nonce, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
     std::vector<Piece> pieces = CheckpointPieces(*trainer_);
     LYCIA_ASSIGN_OR_RETURN(staging_, trainer_->device().Allocate(StagingBytes(pieces), MemoryKind::kHost));
-    CheckpointWriter::Options options{.directory = checkpoints_, .run = absl::StrFormat("%08x", nonce), .rank = session_.rank(),
-                                      .ranks = session_.ranks(), .keep = static_cast<int>(config_.checkpoint.keep), .like = State()};
+    CheckpointWriter::Options options{.directory = checkpoints_,
+                                      .run = absl::StrFormat("%08x", nonce),
+                                      .rank = session_.rank(),
+                                      .ranks = session_.ranks(),
+                                      .keep = static_cast<int>(config_.checkpoint.keep),
+                                      .like = State()};
     StatusOr<std::unique_ptr<CheckpointWriter>> writer = CheckpointWriter::Create(options, std::move(pieces), staging_.data());
     Status status = writer.status();
     if (first() && status.ok()) status = OpenFiles();
@@ -193,17 +160,27 @@ class Run {
     return OkStatus();
   }
 
+  // What a continued run must share with the one that wrote the checkpoint, beside the shapes of its tensors.
+  std::vector<std::pair<std::string, std::int64_t>> Identity() const {
+    return {{"seed", config_.train.seed},
+            {"data_seed", config_.data.seed},
+            {"batch", config_.train.batch},
+            {"heads", config_.model.heads},
+            {"training_bytes", static_cast<std::int64_t>(data_.training().size())}};
+  }
+
   CheckpointState State() const {
     CheckpointState state;
     state.step = step_;
-    state.integers = {{"seed", config_.train.seed}, {"data_seed", config_.data.seed}, {"batch", config_.train.batch},
-                      {"training_bytes", static_cast<std::int64_t>(data_.training().size())}, {"samples", step_ * config_.train.batch}};
+    state.integers = Identity();
+    state.integers.emplace_back("samples", step_ * config_.train.batch);
     state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(config_.parallel.schedule, ", ", trainer_->mesh().ToString())}};
     return state;
   }
 
   Status Loop() {
-    const LrSchedule lr{.lr = config_.train.lr, .min_lr = config_.train.min_lr, .warmup_steps = config_.train.warmup_steps, .steps = config_.train.steps};
+    const LrSchedule lr{
+        .lr = config_.train.lr, .min_lr = config_.train.min_lr, .warmup_steps = config_.train.warmup_steps, .steps = config_.train.steps};
     progress_.emplace(ProgressLine::Options{.steps = config_.train.steps, .every = config_.log.every});
     while (step_ < config_.train.steps && !stopped_) {
       const double started = Seconds();
@@ -223,20 +200,27 @@ class Run {
     const Decision& decision = trainer_->decision();
     if (!decision.finite) {
       return absl::FailedPreconditionError(absl::StrFormat(
-          "step %d: the gradient norm or the loss is not finite; nothing was updated. Resume with a lower train.lr, or train.clip > 0", step_));
+          "step %d: the gradient norm or the loss is not finite; nothing was updated. Resume with a lower train.lr, or train.clip > 0",
+          step_));
     }
     stopped_ = decision.stop;
     if (first()) {
       const double tokens = static_cast<double>(config_.train.batch * config_.model.context);
-      const StepMetrics metrics{.step = step_, .loss = trainer_->loss(), .lr = rate, .grad_norm = decision.gradient_norm,
-                                .tokens = step_ * config_.train.batch * config_.model.context, .tokens_per_second = tokens / seconds,
-                                .step_seconds = seconds, .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
+      const StepMetrics metrics{.step = step_,
+                                .loss = trainer_->loss(),
+                                .lr = rate,
+                                .grad_norm = decision.gradient_norm,
+                                .tokens = step_ * config_.train.batch * config_.model.context,
+                                .tokens_per_second = tokens / seconds,
+                                .step_seconds = seconds,
+                                .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
       last_loss_ = metrics.loss;
       LYCIA_RETURN_IF_ERROR(metrics_.Write(metrics));
       progress_->Step(metrics);
     }
     if (config_.train.hash_every > 0 && step_ % config_.train.hash_every == 0) LYCIA_RETURN_IF_ERROR(trainer_->CompareReplicas());
-    if (config_.train.eval_every > 0 && step_ % config_.train.eval_every == 0 && step_ < config_.train.steps) LYCIA_RETURN_IF_ERROR(Evaluate());
+    if (config_.train.eval_every > 0 && step_ % config_.train.eval_every == 0 && step_ < config_.train.steps)
+      LYCIA_RETURN_IF_ERROR(Evaluate());
     const bool due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
     if (due || stopped_ || step_ == config_.train.steps) LYCIA_RETURN_IF_ERROR(SaveCheckpoint());
     return OkStatus();
@@ -253,7 +237,8 @@ class Run {
     const Status saved = writer_->Wait(&guard);
     if (saved.ok()) return OkStatus();
     if (writer_->failures_in_a_row() >= kMaxFailedSaves) return Annotate(saved, StrCat(kMaxFailedSaves, " checkpoints in a row failed"));
-    std::fprintf(stderr, "\nlycia: rank %d: checkpoint not written (training goes on): %s\n", session_.rank(), std::string(saved.message()).c_str());
+    std::fprintf(stderr, "\nlycia: rank %d: checkpoint not written (training goes on): %s\n", session_.rank(),
+                 std::string(saved.message()).c_str());
     return OkStatus();
   }
 
@@ -277,18 +262,27 @@ class Run {
     // A barrier under the watchdog: rank 0 comes last, once all shards are committed.
     std::int64_t arrived = 1;
     const Tensor arrivals{&arrived, DType::kI64, {1}};
-    LYCIA_RETURN_IF_ERROR(session_.world->AllReduce({.in = arrivals, .out = arrivals, .tag = Tag::kCheckpoint}, {}).Wait(session_.watchdog));
+    LYCIA_RETURN_IF_ERROR(
+        session_.world->AllReduce({.in = arrivals, .out = arrivals, .tag = Tag::kCheckpoint}, {}).Wait(session_.watchdog));
     if (stopped_ && step_ < config_.train.steps) {
-      return absl::CancelledError(StrCat("stopped by a signal after step ", step_, "; checkpoint in ", checkpoints_, ", continue with --resume"));
+      return absl::CancelledError(
+          StrCat("stopped by a signal after step ", step_, "; checkpoint in ", checkpoints_, ", continue with --resume"));
     }
     Show("evaluation");
     LYCIA_RETURN_IF_ERROR(Evaluate());
-    LYCIA_ASSIGN_OR_RETURN(const std::vector<RankSpans> spans, GatherSpans(*session_.world, observer_.recorder().recorded(), session_.watchdog));
+    LYCIA_ASSIGN_OR_RETURN(const std::vector<RankSpans> spans,
+                           GatherSpans(*session_.world, observer_.recorder().recorded(), session_.watchdog));
     Status report = OkStatus();
     if (first()) {
       Show("report");
-      report = WriteReport({.config = config_, .data = data_, .trainer = *trainer_, .spans = spans, .checkpoints = checkpoints_, .step = step_,
-                            .training_loss = last_loss_, .held_out_loss = held_out_loss_});
+      report = WriteReport({.config = config_,
+                            .data = data_,
+                            .trainer = *trainer_,
+                            .spans = spans,
+                            .checkpoints = checkpoints_,
+                            .step = step_,
+                            .training_loss = last_loss_,
+                            .held_out_loss = held_out_loss_});
     }
     return report;
   }

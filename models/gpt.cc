@@ -9,8 +9,8 @@ namespace lycia {
 
 Status Validate(const GptConfig& config) {
   if (config.layers < 1 || config.heads < 1 || config.hidden < 1 || config.context < 1 || config.vocab < 1 || config.ffn < 1) {
-    return InvalidArgument("model sizes start at 1: layers ", config.layers, ", heads ", config.heads, ", hidden ", config.hidden, ", context ",
-                           config.context, ", vocab ", config.vocab, ", ffn ", config.ffn);
+    return InvalidArgument("model sizes start at 1: layers ", config.layers, ", heads ", config.heads, ", hidden ", config.hidden,
+                           ", context ", config.context, ", vocab ", config.vocab, ", ffn ", config.ffn);
   }
   if (config.hidden % config.heads != 0) {
     return InvalidArgument("model.hidden ", config.hidden, " does not divide into model.heads ", config.heads, "; use hidden ",

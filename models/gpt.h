@@ -1,5 +1,5 @@
-// GPT-2 (Radford et al. 2019) as a list of layers: embedding, then an attention block and an MLP block for each of L, then the head with the
-// loss. Names, shapes, initial values and random keys are those of docs/numerics.md.
+// GPT-2 (Radford et al. 2019) as a list of layers: embedding, then an attention block and an MLP block for each of L, then the head with
+// the loss. Names, shapes, initial values and random keys are those of docs/numerics.md.
 #ifndef LYCIA_MODELS_GPT_H_
 #define LYCIA_MODELS_GPT_H_
 
@@ -11,13 +11,13 @@
 namespace lycia {
 
 struct GptConfig {
-  std::int64_t layers = 4;    // L, blocks
-  std::int64_t heads = 4;     // H; divides hidden
-  std::int64_t hidden = 128;  // C
-  std::int64_t context = 128; // T, rows of the position embedding and tokens of a training sequence
-  std::int64_t vocab = 256;   // V
-  std::int64_t ffn = 512;     // F
-  bool tied = true;           // the head's weight is wte.weight
+  std::int64_t layers = 4;     // L, blocks
+  std::int64_t heads = 4;      // H; divides hidden
+  std::int64_t hidden = 128;   // C
+  std::int64_t context = 128;  // T, rows of the position embedding and tokens of a training sequence
+  std::int64_t vocab = 256;    // V
+  std::int64_t ffn = 512;      // F
+  bool tied = true;            // the head's weight is wte.weight
   double dropout = 0;
   double init_std = 0.02;
 };

@@ -39,7 +39,8 @@ StatusOr<std::vector<int>> PartitionByCost(std::span<const double> costs, int st
   std::vector<double> prefix = {0};
   for (const double c : costs) prefix.push_back(prefix.back() + c);
   const auto total = static_cast<std::size_t>(layers);
-  const double dearest = Solve(prefix, stages, kNever, [](double a, double b) { return std::max(a, b); })[static_cast<std::size_t>(stages)][total];
+  const double dearest =
+      Solve(prefix, stages, kNever, [](double a, double b) { return std::max(a, b); })[static_cast<std::size_t>(stages)][total];
   const double cap = dearest * (1 + 1e-12);
   auto square = [](double before, double cost) { return before + cost * cost; };
   const auto best = Solve(prefix, stages, cap, square);
@@ -64,7 +65,8 @@ StatusOr<std::vector<int>> PartitionByCost(std::span<const double> costs, int st
 
 StatusOr<std::vector<int>> PartitionByCounts(std::span<const std::int64_t> counts, int layers, int stages) {
   if (static_cast<int>(counts.size()) != stages) {
-    return InvalidArgument("the partition lists ", counts.size(), " stages, the schedule has ", stages, "; give one layer count for each stage");
+    return InvalidArgument("the partition lists ", counts.size(), " stages, the schedule has ", stages,
+                           "; give one layer count for each stage");
   }
   std::vector<int> cuts = {0};
   for (const std::int64_t count : counts) {

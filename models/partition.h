@@ -10,8 +10,9 @@
 
 namespace lycia {
 
-// stages + 1 cuts: stage s is layers [cuts[s], cuts[s+1]), at least one each. The dearest stage is as cheap as possible; among such cuts the
-// sum of squared stage costs is smallest, so that the rest is even too. Costs are any unit, >= 0. InvalidArgument: fewer layers than stages.
+// stages + 1 cuts: stage s is layers [cuts[s], cuts[s+1]), at least one each. The dearest stage is as cheap as possible; among such cuts
+// the sum of squared stage costs is smallest, so that the rest is even too. Costs are any unit, >= 0. InvalidArgument: fewer layers than
+// stages.
 StatusOr<std::vector<int>> PartitionByCost(std::span<const double> costs, int stages);
 
 // The same from a list of layer counts; they must be positive and add up.

@@ -78,8 +78,8 @@ void Blas(Findings& findings) {
                       blas.advised.empty() || blas.core == blas.advised
                           ? ""
                           : StrCat("this machine should use ", blas.advised, "; unset OPENBLAS_CORETYPE, or set it to that")});
-  findings.push_back({"blas", "threads", StrCat(blas.threads),
-                      blas.threads == 1 ? "" : "ranks share the cores; set OPENBLAS_NUM_THREADS=1"});
+  findings.push_back(
+      {"blas", "threads", StrCat(blas.threads), blas.threads == 1 ? "" : "ranks share the cores; set OPENBLAS_NUM_THREADS=1"});
 }
 
 void Transports(Findings& findings) {
@@ -107,7 +107,7 @@ std::string Limit(int resource) {
 }
 
 void Limits(Findings& findings) {
-  struct statvfs shared{};
+  struct statvfs shared {};
   const bool present = statvfs("/dev/shm", &shared) == 0;
   const double free = present ? static_cast<double>(shared.f_bavail) * static_cast<double>(shared.f_frsize) : 0;
   std::string advice;
@@ -141,7 +141,7 @@ double SyncMilliseconds(const std::string& path) {
 }
 
 void Folder(const std::string& dir, Findings& findings) {
-  struct statvfs about{};
+  struct statvfs about {};
   if (statvfs(dir.c_str(), &about) == 0) {
     findings.push_back({"folder", "free", GiB(static_cast<double>(about.f_bavail) * static_cast<double>(about.f_frsize))});
   }

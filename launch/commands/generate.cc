@@ -31,7 +31,8 @@ Status Generate(const Arguments& arguments) {
   LYCIA_ASSIGN_OR_RETURN(Config config, LoadConfig(config_path, {}));
   const std::string weights = arguments.Get("weights", JoinPath(run, "model.safetensors"));
   StatusOr<std::unique_ptr<Generator>> generator = Generator::Load(weights, GptConfigOf(config.model));
-  if (!generator.ok()) return InvalidArgument(std::string(generator.status().message()), "; is the run finished? Its last step writes model.safetensors");
+  if (!generator.ok())
+    return InvalidArgument(std::string(generator.status().message()), "; is the run finished? Its last step writes model.safetensors");
   SamplingOptions options;
   LYCIA_ASSIGN_OR_RETURN(options.tokens, arguments.GetInteger("tokens", config.generate.tokens, 1, 1'000'000));
   LYCIA_ASSIGN_OR_RETURN(options.top_k, arguments.GetInteger("top-k", config.generate.top_k, 0, 1'000'000));
@@ -49,16 +50,18 @@ Status Generate(const Arguments& arguments) {
 }  // namespace
 
 Command GenerateCommand() {
-  return {.spec = {.name = "generate",
-                   .summary = "writes text with the model of a finished run",
-                   .flags = {{.name = "run", .value = "DIR", .doc = "output.dir of the run: config.toml and model.safetensors", .required = true},
-                             {.name = "weights", .value = "FILE", .doc = "another safetensors file or folder with GPT-2's names"},
-                             {.name = "prompt", .value = "TEXT", .doc = "text to continue (default: the run's generate.prompt)"},
-                             {.name = "tokens", .value = "N", .doc = "tokens to write"},
-                             {.name = "temperature", .value = "X", .doc = "0: always the most likely token"},
-                             {.name = "top-k", .value = "K", .doc = "draw among the K most likely tokens; 0: among all"},
-                             {.name = "seed", .value = "N", .doc = "of the draw; the same seed gives the same text (default 1)"}}},
-          .run = Generate};
+  return {
+      .spec =
+          {.name = "generate",
+           .summary = "writes text with the model of a finished run",
+           .flags = {{.name = "run", .value = "DIR", .doc = "output.dir of the run: config.toml and model.safetensors", .required = true},
+                     {.name = "weights", .value = "FILE", .doc = "another safetensors file or folder with GPT-2's names"},
+                     {.name = "prompt", .value = "TEXT", .doc = "text to continue (default: the run's generate.prompt)"},
+                     {.name = "tokens", .value = "N", .doc = "tokens to write"},
+                     {.name = "temperature", .value = "X", .doc = "0: always the most likely token"},
+                     {.name = "top-k", .value = "K", .doc = "draw among the K most likely tokens; 0: among all"},
+                     {.name = "seed", .value = "N", .doc = "of the draw; the same seed gives the same text (default 1)"}}},
+      .run = Generate};
 }
 
 }  // namespace lycia

@@ -1,10 +1,9 @@
 // lycia schedule --name=chimera --stages=4 --micro-batches=4 [--pipes=2] [--cost=F=1,B=2] [--latency=0] [--format=text|csv|svg|json]
-#include "parallel/schedule/command.h"
-
 #include <cstdio>
 #include <string>
 
 #include "launch/commands/commands.h"
+#include "parallel/schedule/command.h"
 #include "parallel/schedule/generators.h"
 
 namespace lycia {

@@ -33,16 +33,19 @@ StatusOr<Config> ReadConfig(const Arguments& arguments) {
 }
 
 StatusOr<TextData> OpenData(const Config& config) {
-  return TextData::Open({.files = config.data.files, .held_out = config.data.held_out, .context = config.model.context,
-                         .batch = config.train.batch, .seed = static_cast<std::uint64_t>(config.data.seed)});
+  return TextData::Open({.files = config.data.files,
+                         .held_out = config.data.held_out,
+                         .context = config.model.context,
+                         .batch = config.train.batch,
+                         .seed = static_cast<std::uint64_t>(config.data.seed)});
 }
 
 // One rank that MPI started, with its own configuration and text; what is wrong with them is said once, by rank 0.
 Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Session& session) {
   Status status = read.status();
   if (arguments.Has("ranks")) {
-    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started this process as one rank of ", session.ranks(),
-                             "; leave --ranks out");
+    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started this process as one rank of ",
+                             session.ranks(), "; leave --ranks out");
   }
   Config config;
   if (status.ok()) {
@@ -83,14 +86,15 @@ Status Train(const Arguments& arguments) {
 }  // namespace
 
 Command TrainCommand() {
-  return {.spec = {.name = "train",
-                   .summary = "trains a model: under mpirun or srun on their ranks, else on --ranks threads",
-                   .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
-                             {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
-                             {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
-                             {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
-                   .details = ConfigKeysHelp()},
-          .run = Train};
+  return {
+      .spec = {.name = "train",
+               .summary = "trains a model: under mpirun or srun on their ranks, else on --ranks threads",
+               .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
+                         {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
+                         {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
+                         {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
+               .details = ConfigKeysHelp()},
+      .run = Train};
 }
 
 }  // namespace lycia

@@ -12,7 +12,8 @@ namespace lycia {
 // rate 0 in evaluation.
 inline DropoutMask RowDropout(const StageContext& stage, double rate, std::string_view name, const Shape& shape) {
   if (!stage.training || rate == 0) return {};
-  return {.rate = rate, .random = RandomStream(stage.seed, name, static_cast<std::uint64_t>(stage.step)),
+  return {.rate = rate,
+          .random = RandomStream(stage.seed, name, static_cast<std::uint64_t>(stage.step)),
           .first_index = stage.samples.begin * shape.dim(1) * shape.dim(2)};
 }
 

@@ -12,7 +12,10 @@
 namespace lycia {
 
 GptAttention::GptAttention(const GptConfig& config, int block)
-    : config_(config), prefix_(StrCat("h.", block, ".")), name_(prefix_ + "attn"), dropout_probabilities_("dropout/" + prefix_ + "attn"),
+    : config_(config),
+      prefix_(StrCat("h.", block, ".")),
+      name_(prefix_ + "attn"),
+      dropout_probabilities_("dropout/" + prefix_ + "attn"),
       dropout_output_("dropout/" + prefix_ + "attn_out") {}
 
 StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
@@ -21,9 +24,11 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
   const double std = config_.init_std, residual_std = std / std::sqrt(2.0 * static_cast<double>(config_.layers));
   gamma_ = plan.Parameter({.name = prefix_ + "ln_1.weight", .shape = {C}, .initial = Initial::kOne});
   beta_ = plan.Parameter({.name = prefix_ + "ln_1.bias", .shape = {C}});
-  wqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.weight", .shape = {C, 3 * C}, .initial = Initial::kNormal, .std = std, .decay = true});
+  wqkv_ =
+      plan.Parameter({.name = prefix_ + "attn.c_attn.weight", .shape = {C, 3 * C}, .initial = Initial::kNormal, .std = std, .decay = true});
   bqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.bias", .shape = {3 * C}});
-  wproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
+  wproj_ = plan.Parameter(
+      {.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
 
   const TensorSpec rows{plan.compute(), {B, T}}, qkv{plan.compute(), {B, T, 3 * C}};
@@ -39,8 +44,15 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
   dnormed_ = plan.Handoff(x);
   projected_ = plan.Scratch(x);
   dmixed_ = plan.Scratch(x);
-  problem_ = {.dtype = plan.compute(), .samples = B, .queries = T, .keys = T, .heads = config_.heads, .kv_heads = config_.heads,
-              .head_dim = C / config_.heads, .scale = 1 / std::sqrt(static_cast<double>(C / config_.heads)), .mask = MaskKind::kCausal};
+  problem_ = {.dtype = plan.compute(),
+              .samples = B,
+              .queries = T,
+              .keys = T,
+              .heads = config_.heads,
+              .kv_heads = config_.heads,
+              .head_dim = C / config_.heads,
+              .scale = 1 / std::sqrt(static_cast<double>(C / config_.heads)),
+              .mask = MaskKind::kCausal};
   attention_scratch_ =
       plan.Scratch({DType::kU8, {std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_))}});
   plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * 3 * C + C * C) + AttentionForwardFlops(problem_));
@@ -50,8 +62,12 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
 AttentionProblem GptAttention::Problem(const StageContext& stage) const {
   AttentionProblem problem = problem_;
   if (stage.training && config_.dropout > 0) {
-    problem.dropout = {.rate = config_.dropout, .random = RandomStream(stage.seed, dropout_probabilities_, static_cast<std::uint64_t>(stage.step)),
-                       .first_sample = stage.samples.begin, .first_head = 0, .total_heads = config_.heads, .length = problem.keys};
+    problem.dropout = {.rate = config_.dropout,
+                       .random = RandomStream(stage.seed, dropout_probabilities_, static_cast<std::uint64_t>(stage.step)),
+                       .first_sample = stage.samples.begin,
+                       .first_head = 0,
+                       .total_heads = config_.heads,
+                       .length = problem.keys};
   }
   return problem;
 }
@@ -60,14 +76,24 @@ void GptAttention::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &normed = context.keep(normed_), &qkv = context.keep(qkv_), &mixed = context.keep(mixed_);
   const std::int64_t heads = config_.heads;
-  LayerNormForward(stream, {.in = x, .gamma = context.parameter(gamma_), .beta = context.parameter(beta_), .out = normed,
-                            .mean = context.keep(mean_), .rstd = context.keep(rstd_)});
+  LayerNormForward(stream, {.in = x,
+                            .gamma = context.parameter(gamma_),
+                            .beta = context.parameter(beta_),
+                            .out = normed,
+                            .mean = context.keep(mean_),
+                            .rstd = context.keep(rstd_)});
   Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wqkv_)), .c = AsMatrix(qkv), .bias = context.parameter(bqkv_)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, heads);
-  AttentionForward(stream, {.problem = Problem(*context.stage), .q = part.q, .k = part.k, .v = part.v, .out = AsHeads(mixed, heads),
-                            .log_sum_exp = context.keep(log_sum_exp_), .scratch = context.temporary(attention_scratch_)});
+  AttentionForward(stream, {.problem = Problem(*context.stage),
+                            .q = part.q,
+                            .k = part.k,
+                            .v = part.v,
+                            .out = AsHeads(mixed, heads),
+                            .log_sum_exp = context.keep(log_sum_exp_),
+                            .scratch = context.temporary(attention_scratch_)});
   const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
-  GemmArgs project{.a = AsMatrix(mixed), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
+  GemmArgs project{
+      .a = AsMatrix(mixed), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
   if (mask.rate == 0) {
     project.residual = AsMatrix(x);
     Gemm(stream, project);
@@ -87,25 +113,49 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
   Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dmixed)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(context.keep(qkv_)), heads, heads);
   const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, heads, heads);
-  AttentionBackward(stream, {.problem = Problem(*context.stage), .q = part.q, .k = part.k, .v = part.v,
-                             .out = AsHeads(ConstTensor(context.keep(mixed_)), heads), .dout = AsHeads(ConstTensor(dmixed), heads),
-                             .log_sum_exp = context.keep(log_sum_exp_), .dq = dpart.q, .dk = dpart.k, .dv = dpart.v,
+  AttentionBackward(stream, {.problem = Problem(*context.stage),
+                             .q = part.q,
+                             .k = part.k,
+                             .v = part.v,
+                             .out = AsHeads(ConstTensor(context.keep(mixed_)), heads),
+                             .dout = AsHeads(ConstTensor(dmixed), heads),
+                             .log_sum_exp = context.keep(log_sum_exp_),
+                             .dq = dpart.q,
+                             .dk = dpart.k,
+                             .dv = dpart.v,
                              .scratch = context.temporary(attention_scratch_)});
   Gemm(stream, {.a = AsMatrix(dqkv), .b = AsMatrix(context.parameter(wqkv_)), .transpose_b = true, .c = AsMatrix(dnormed)});
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
-  LayerNormBackwardInput(stream, {.dout = dnormed, .in = x, .gamma = context.parameter(gamma_), .mean = context.keep(mean_),
-                                  .rstd = context.keep(rstd_), .din = context.din[0], .accumulate = true});
+  LayerNormBackwardInput(stream, {.dout = dnormed,
+                                  .in = x,
+                                  .gamma = context.parameter(gamma_),
+                                  .mean = context.keep(mean_),
+                                  .rstd = context.keep(rstd_),
+                                  .din = context.din[0],
+                                  .accumulate = true});
 }
 
 void GptAttention::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &dproj = context.handoff(dproj_), &dqkv = context.handoff(dqkv_);
-  Gemm(stream, {.a = AsMatrix(context.keep(mixed_)), .transpose_a = true, .b = AsMatrix(dproj), .c = AsMatrix(context.gradient(wproj_)), .accumulate = true});
+  Gemm(stream, {.a = AsMatrix(context.keep(mixed_)),
+                .transpose_a = true,
+                .b = AsMatrix(dproj),
+                .c = AsMatrix(context.gradient(wproj_)),
+                .accumulate = true});
   BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  Gemm(stream, {.a = AsMatrix(context.keep(normed_)), .transpose_a = true, .b = AsMatrix(dqkv), .c = AsMatrix(context.gradient(wqkv_)), .accumulate = true});
+  Gemm(stream, {.a = AsMatrix(context.keep(normed_)),
+                .transpose_a = true,
+                .b = AsMatrix(dqkv),
+                .c = AsMatrix(context.gradient(wqkv_)),
+                .accumulate = true});
   BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
-  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_), .in = context.in[0], .mean = context.keep(mean_), .rstd = context.keep(rstd_),
-                                   .dgamma = context.gradient(gamma_), .dbeta = context.gradient(beta_)});
+  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
+                                   .in = context.in[0],
+                                   .mean = context.keep(mean_),
+                                   .rstd = context.keep(rstd_),
+                                   .dgamma = context.gradient(gamma_),
+                                   .dbeta = context.gradient(beta_)});
 }
 
 }  // namespace lycia

@@ -11,8 +11,12 @@ StatusOr<std::vector<TensorSpec>> GptHead::Plan(std::span<const TensorSpec> in, 
   const std::int64_t B = x.shape.dim(0), T = x.shape.dim(1), C = config_.hidden, V = config_.vocab;
   gamma_ = plan.Parameter({.name = "ln_f.weight", .shape = {C}, .initial = Initial::kOne});
   beta_ = plan.Parameter({.name = "ln_f.bias", .shape = {C}});
-  weight_ = plan.Parameter({.name = config_.tied ? "wte.weight" : "lm_head.weight", .shape = {V, C}, .initial = Initial::kNormal,
-                            .std = config_.init_std, .decay = true, .use = config_.tied ? 1 : 0});
+  weight_ = plan.Parameter({.name = config_.tied ? "wte.weight" : "lm_head.weight",
+                            .shape = {V, C},
+                            .initial = Initial::kNormal,
+                            .std = config_.init_std,
+                            .decay = true,
+                            .use = config_.tied ? 1 : 0});
   const TensorSpec rows{plan.compute(), {B, T}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
@@ -29,28 +33,46 @@ void GptHead::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const StageContext& stage = *context.stage;
   const Tensor &normed = context.keep(normed_), &logits = context.keep(dlogits_);
-  LayerNormForward(stream, {.in = context.in[0], .gamma = context.parameter(gamma_), .beta = context.parameter(beta_), .out = normed,
-                            .mean = context.keep(mean_), .rstd = context.keep(rstd_)});
+  LayerNormForward(stream, {.in = context.in[0],
+                            .gamma = context.parameter(gamma_),
+                            .beta = context.parameter(beta_),
+                            .out = normed,
+                            .mean = context.keep(mean_),
+                            .rstd = context.keep(rstd_)});
   Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(weight_)), .transpose_b = true, .c = AsMatrix(logits)});
   if (stage.logits.data != nullptr) stream.Copy(stage.logits.data, logits.data, logits.bytes());
-  CrossEntropy(stream, {.logits = logits, .labels = context.labels, .sample_losses = stage.sample_losses,
-                        .dlogits = stage.training ? logits : Tensor{}, .scale = stage.gradient_scale});
+  CrossEntropy(stream, {.logits = logits,
+                        .labels = context.labels,
+                        .sample_losses = stage.sample_losses,
+                        .dlogits = stage.training ? logits : Tensor{},
+                        .scale = stage.gradient_scale});
 }
 
 void GptHead::BackwardInput(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor& dnormed = context.handoff(dnormed_);
   Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)), .b = AsMatrix(context.parameter(weight_)), .c = AsMatrix(dnormed)});
-  LayerNormBackwardInput(stream, {.dout = dnormed, .in = context.in[0], .gamma = context.parameter(gamma_), .mean = context.keep(mean_),
-                                  .rstd = context.keep(rstd_), .din = context.din[0]});
+  LayerNormBackwardInput(stream, {.dout = dnormed,
+                                  .in = context.in[0],
+                                  .gamma = context.parameter(gamma_),
+                                  .mean = context.keep(mean_),
+                                  .rstd = context.keep(rstd_),
+                                  .din = context.din[0]});
 }
 
 void GptHead::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
-  Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)), .transpose_a = true, .b = AsMatrix(context.keep(normed_)),
-                .c = AsMatrix(context.gradient(weight_)), .accumulate = true});
-  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_), .in = context.in[0], .mean = context.keep(mean_), .rstd = context.keep(rstd_),
-                                   .dgamma = context.gradient(gamma_), .dbeta = context.gradient(beta_)});
+  Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)),
+                .transpose_a = true,
+                .b = AsMatrix(context.keep(normed_)),
+                .c = AsMatrix(context.gradient(weight_)),
+                .accumulate = true});
+  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
+                                   .in = context.in[0],
+                                   .mean = context.keep(mean_),
+                                   .rstd = context.keep(rstd_),
+                                   .dgamma = context.gradient(gamma_),
+                                   .dbeta = context.gradient(beta_)});
 }
 
 }  // namespace lycia

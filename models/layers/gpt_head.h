@@ -1,4 +1,5 @@
-// Head and loss: x [B, T, C], labels [B, T] -> logits = LN(x) Wᵀ, loss of each sample; no output. W is wte.weight (tied) or lm_head.weight.
+// Head and loss: x [B, T, C], labels [B, T] -> logits = LN(x) Wᵀ and the loss of each sample; no output. W is wte.weight (tied) or
+// lm_head.weight.
 // Forward turns the kept logits into their gradient at once, so the probabilities are stored once.
 #ifndef LYCIA_MODELS_LAYERS_GPT_HEAD_H_
 #define LYCIA_MODELS_LAYERS_GPT_HEAD_H_

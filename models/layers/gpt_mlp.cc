@@ -20,7 +20,8 @@ StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, L
   beta_ = plan.Parameter({.name = prefix_ + "ln_2.bias", .shape = {C}});
   wfc_ = plan.Parameter({.name = prefix_ + "mlp.c_fc.weight", .shape = {C, F}, .initial = Initial::kNormal, .std = std, .decay = true});
   bfc_ = plan.Parameter({.name = prefix_ + "mlp.c_fc.bias", .shape = {F}});
-  wproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.weight", .shape = {F, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
+  wproj_ = plan.Parameter(
+      {.name = prefix_ + "mlp.c_proj.weight", .shape = {F, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.bias", .shape = {C}});
 
   const TensorSpec rows{plan.compute(), {B, T}}, hidden{plan.compute(), {B, T, F}};
@@ -41,12 +42,17 @@ StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, L
 void GptMlp::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &normed = context.keep(normed_), &hidden = context.keep(hidden_), &activated = context.keep(activated_);
-  LayerNormForward(stream, {.in = x, .gamma = context.parameter(gamma_), .beta = context.parameter(beta_), .out = normed,
-                            .mean = context.keep(mean_), .rstd = context.keep(rstd_)});
+  LayerNormForward(stream, {.in = x,
+                            .gamma = context.parameter(gamma_),
+                            .beta = context.parameter(beta_),
+                            .out = normed,
+                            .mean = context.keep(mean_),
+                            .rstd = context.keep(rstd_)});
   Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wfc_)), .c = AsMatrix(hidden), .bias = context.parameter(bfc_)});
   GeluForward(stream, {.in = hidden, .out = activated});
   const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
-  GemmArgs project{.a = AsMatrix(activated), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
+  GemmArgs project{
+      .a = AsMatrix(activated), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
   if (mask.rate == 0) {
     project.residual = AsMatrix(x);
     Gemm(stream, project);
@@ -66,19 +72,36 @@ void GptMlp::BackwardInput(const LayerContext& context) const {
   GeluBackward(stream, {.in = context.keep(hidden_), .dout = dhidden, .din = dhidden});
   Gemm(stream, {.a = AsMatrix(dhidden), .b = AsMatrix(context.parameter(wfc_)), .transpose_b = true, .c = AsMatrix(dnormed)});
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
-  LayerNormBackwardInput(stream, {.dout = dnormed, .in = x, .gamma = context.parameter(gamma_), .mean = context.keep(mean_),
-                                  .rstd = context.keep(rstd_), .din = context.din[0], .accumulate = true});
+  LayerNormBackwardInput(stream, {.dout = dnormed,
+                                  .in = x,
+                                  .gamma = context.parameter(gamma_),
+                                  .mean = context.keep(mean_),
+                                  .rstd = context.keep(rstd_),
+                                  .din = context.din[0],
+                                  .accumulate = true});
 }
 
 void GptMlp::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
-  Gemm(stream, {.a = AsMatrix(context.keep(activated_)), .transpose_a = true, .b = AsMatrix(dproj), .c = AsMatrix(context.gradient(wproj_)), .accumulate = true});
+  Gemm(stream, {.a = AsMatrix(context.keep(activated_)),
+                .transpose_a = true,
+                .b = AsMatrix(dproj),
+                .c = AsMatrix(context.gradient(wproj_)),
+                .accumulate = true});
   BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  Gemm(stream, {.a = AsMatrix(context.keep(normed_)), .transpose_a = true, .b = AsMatrix(dhidden), .c = AsMatrix(context.gradient(wfc_)), .accumulate = true});
+  Gemm(stream, {.a = AsMatrix(context.keep(normed_)),
+                .transpose_a = true,
+                .b = AsMatrix(dhidden),
+                .c = AsMatrix(context.gradient(wfc_)),
+                .accumulate = true});
   BiasGradient(stream, {.dout = AsMatrix(dhidden), .dbias = context.gradient(bfc_)});
-  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_), .in = context.in[0], .mean = context.keep(mean_), .rstd = context.keep(rstd_),
-                                   .dgamma = context.gradient(gamma_), .dbeta = context.gradient(beta_)});
+  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
+                                   .in = context.in[0],
+                                   .mean = context.keep(mean_),
+                                   .rstd = context.keep(rstd_),
+                                   .dgamma = context.gradient(gamma_),
+                                   .dbeta = context.gradient(beta_)});
 }
 
 }  // namespace lycia

@@ -1,7 +1,7 @@
 // Layer: says its memory and its gradients out loud. No tape.
 //
-// A layer is planned once (shapes known, all memory declared) and immutable after; it holds no micro-batch. Each call gets a LayerContext in
-// which every declared tensor is already bound to memory. For one micro-batch the calls are
+// A layer is planned once (shapes known, all memory declared) and immutable after; it holds no micro-batch. Each call gets a LayerContext
+// in which every declared tensor is already bound to memory. For one micro-batch the calls are
 //   Forward;  then BackwardInput;  then BackwardWeight (at once, or much later where a schedule splits the backward).
 // Forward may run again before the backward (recompute) and must then give the same bits.
 #ifndef LYCIA_PARALLEL_LAYER_LAYER_H_
@@ -23,10 +23,18 @@ namespace lycia {
 enum class KeepUntil : std::uint8_t { kInput, kWeight };
 
 // Handles of what a plan has declared; each counts from 0 within its layer.
-struct ParameterHandle { int index = -1; };
-struct KeptHandle { int index = -1; };
-struct HandoffHandle { int index = -1; };
-struct ScratchHandle { int index = -1; };
+struct ParameterHandle {
+  int index = -1;
+};
+struct KeptHandle {
+  int index = -1;
+};
+struct HandoffHandle {
+  int index = -1;
+};
+struct ScratchHandle {
+  int index = -1;
+};
 
 // What one layer asks for. Filled by Layer::Plan, read by Stage.
 class LayerPlan {
@@ -85,12 +93,12 @@ struct SampleRange {
 struct StageContext {
   Stream* stream = nullptr;
   std::uint64_t seed = 0;
-  std::int64_t step = 0;           // from 0; part of every random key
-  bool training = true;            // dropout on, gradients wanted
-  SampleRange samples;             // global indices of this micro-batch
-  double gradient_scale = 1;       // 1 / loss tokens of the global batch
-  double* sample_losses = nullptr; // [samples.count] f64: sum of token losses of each sample; written by the last layer
-  Tensor logits;                   // when data is set: the last layer copies its logits here, [samples, T, V]
+  std::int64_t step = 0;            // from 0; part of every random key
+  bool training = true;             // dropout on, gradients wanted
+  SampleRange samples;              // global indices of this micro-batch
+  double gradient_scale = 1;        // 1 / loss tokens of the global batch
+  double* sample_losses = nullptr;  // [samples.count] f64: sum of token losses of each sample; written by the last layer
+  Tensor logits;                    // when data is set: the last layer copies its logits here, [samples, T, V]
 };
 
 // One layer's view of memory in one call. All tensors are bound; gradients of parameters are accumulated (+=).

@@ -18,8 +18,8 @@ struct ParameterSpec {
   std::string name;  // Hugging Face's
   Shape shape;
   Initial initial = Initial::kZero;
-  double std = 0;        // of kNormal; element i is std * RandomStream(seed, "init/" + name, 0).Normal(i)
-  bool decay = false;    // decoupled weight decay applies
+  double std = 0;      // of kNormal; element i is std * RandomStream(seed, "init/" + name, 0).Normal(i)
+  bool decay = false;  // decoupled weight decay applies
   // A parameter used twice (tied embedding) has one weight and one gradient buffer per use, added use by use: 0, then 1.
   int use = 0;
   ShardPolicy shard = ShardPolicy::kFlat;

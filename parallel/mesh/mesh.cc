@@ -27,12 +27,14 @@ StatusOr<Mesh> Mesh::Create(const Spec& spec, int ranks) {
   }
   mesh.ranks_ = ranks;
   const std::vector<std::string> order = absl::StrSplit(spec.order, ',');
-  if (order.size() != kNumAxes) return InvalidArgument("mesh order \"", spec.order, "\" has ", order.size(), " axes; name all ", kNumAxes, " once");
+  if (order.size() != kNumAxes)
+    return InvalidArgument("mesh order \"", spec.order, "\" has ", order.size(), " axes; name all ", kNumAxes, " once");
   int stride = 1;
   for (auto name = order.rbegin(); name != order.rend(); ++name) {
     int axis = 0;
     while (axis < kNumAxes && Name(static_cast<Axis>(axis)) != *name) ++axis;
-    if (axis == kNumAxes) return InvalidArgument("mesh order names an unknown axis \"", *name, "\"; axes are data, context, expert, pipeline, z, y, x");
+    if (axis == kNumAxes)
+      return InvalidArgument("mesh order names an unknown axis \"", *name, "\"; axes are data, context, expert, pipeline, z, y, x");
     int& slot = mesh.strides_[static_cast<std::size_t>(axis)];
     if (slot != 0) return InvalidArgument("mesh order names axis \"", *name, "\" twice");
     slot = stride;

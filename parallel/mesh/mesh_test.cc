@@ -9,8 +9,9 @@ TEST(Mesh, RanksAndCoordinatesAreInverse) {
   const Mesh mesh = *Mesh::Create({.pipeline = 4, .data = 3, .x = 2, .y = 5, .z = 1, .order = "pipeline,context,data,expert,x,z,y"}, 120);
   for (int rank = 0; rank < 120; ++rank) {
     // The order string, read as digits of a mixed-radix number.
-    const int expected = ((mesh.coordinate(rank, Axis::kPipeline) * 3 + mesh.coordinate(rank, Axis::kData)) * 2 + mesh.coordinate(rank, Axis::kX)) * 5 +
-                         mesh.coordinate(rank, Axis::kY);
+    const int expected =
+        ((mesh.coordinate(rank, Axis::kPipeline) * 3 + mesh.coordinate(rank, Axis::kData)) * 2 + mesh.coordinate(rank, Axis::kX)) * 5 +
+        mesh.coordinate(rank, Axis::kY);
     EXPECT_EQ(rank, expected);
     EXPECT_EQ(mesh.Neighbour(rank, Axis::kData, mesh.coordinate(rank, Axis::kData)), rank);
   }

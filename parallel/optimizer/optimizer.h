@@ -1,8 +1,8 @@
 // Optimizer: from gradients on every holder to one new weight on all of them.
 //
-// A step is BeginStep; forward and backward passes; Synchronize(group) for every local group, in the order of the schedule; Update. The last
-// carries the one Decide collective of the step: gradient norm, loss, non-finite and stop flags reach every rank together, so that all ranks
-// make the same decision.
+// A step is BeginStep; forward and backward passes; Synchronize(group) for every local group, in the order of the schedule; Update. The
+// last carries the one Decide collective of the step: gradient norm, loss, non-finite and stop flags reach every rank together, so that all
+// ranks make the same decision.
 #ifndef LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
 #define LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
 
@@ -14,10 +14,10 @@ namespace lycia {
 
 // What all ranks learn at the end of a step.
 struct Decision {
-  double loss_sum = 0;        // of all loss tokens of the global batch, added sample by sample
-  double gradient_norm = 0;   // before clipping, each parameter counted once
-  bool finite = true;         // false: nothing was updated
-  bool stop = false;          // some rank was asked to stop
+  double loss_sum = 0;       // of all loss tokens of the global batch, added sample by sample
+  double gradient_norm = 0;  // before clipping, each parameter counted once
+  bool finite = true;        // false: nothing was updated
+  bool stop = false;         // some rank was asked to stop
 };
 
 class Optimizer {

@@ -28,8 +28,8 @@ StatusOr<ParameterGroups> DeriveParameterGroups(const std::vector<std::vector<Pa
       ParameterSpec same = spec;
       same.use = entry->second.spec.use;
       if (!fresh && !(same == entry->second.spec)) {
-        return InvalidArgument("parameter ", spec.name, " is declared twice and differently: ", entry->second.spec.shape.ToString(), " and ",
-                               spec.shape.ToString(), " (or other initial values or decay)");
+        return InvalidArgument("parameter ", spec.name, " is declared twice and differently: ", entry->second.spec.shape.ToString(),
+                               " and ", spec.shape.ToString(), " (or other initial values or decay)");
       }
       entry->second.stages.insert(static_cast<int>(stage));
     }

@@ -17,7 +17,9 @@ constexpr std::int64_t kBlock = kNormBlock;
 std::vector<std::vector<ParameterSpec>> Stages() {
   return {{{.name = "tied", .shape = {5, 3}}, {.name = "b", .shape = {7}}, {.name = "three", .shape = {2}}},
           {{.name = "three", .shape = {2}, .use = 1}},
-          {{.name = "c", .shape = {kBlock + 1}}, {.name = "tied", .shape = {5, 3}, .use = 1}, {.name = "a", .shape = {20}},
+          {{.name = "c", .shape = {kBlock + 1}},
+           {.name = "tied", .shape = {5, 3}, .use = 1},
+           {.name = "a", .shape = {20}},
            {.name = "three", .shape = {2}, .use = 2}}};
 }
 

@@ -68,9 +68,15 @@ void ParameterStore::Initialise(std::uint64_t seed) {
       T* values = tensor.as<T>();
       for (std::int64_t i = 0; i < tensor.elements(); ++i) {
         switch (spec.initial) {
-          case Initial::kZero: values[i] = T(0); break;
-          case Initial::kOne: values[i] = T(1); break;
-          case Initial::kNormal: values[i] = static_cast<T>(spec.std * random.Normal(static_cast<std::uint64_t>(i))); break;
+          case Initial::kZero:
+            values[i] = T(0);
+            break;
+          case Initial::kOne:
+            values[i] = T(1);
+            break;
+          case Initial::kNormal:
+            values[i] = static_cast<T>(spec.std * random.Normal(static_cast<std::uint64_t>(i)));
+            break;
         }
       }
     });

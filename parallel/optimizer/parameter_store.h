@@ -16,9 +16,9 @@ namespace lycia {
 
 class ParameterStore {
  public:
-  // local_groups: indices into groups.groups that this rank is a member of. local_uses: every (name, use) that a layer on this rank declares;
-  // the first use of a name accumulates straight into the flat gradient buffer, each further one into a buffer of its own.
-  // groups must outlive the store. Without gradients (generation) only weights exist.
+  // local_groups: indices into groups.groups that this rank is a member of. local_uses: every (name, use) that a layer on this rank
+  // declares; the first use of a name accumulates straight into the flat gradient buffer, each further one into a buffer of its own. groups
+  // must outlive the store. Without gradients (generation) only weights exist.
   ParameterStore(const ParameterGroups& groups, std::vector<int> local_groups, const std::vector<ParameterSpec>& local_uses, DType dtype,
                  bool gradients, ArenaPlan& plan);
   void Bind(const Arena& arena);

@@ -19,8 +19,8 @@ Tensor Slice(const Tensor& flat, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-ShardedAdamW::ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples,
-                           DType dtype, ArenaPlan& plan)
+ShardedAdamW::ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members,
+                           std::int64_t samples, DType dtype, ArenaPlan& plan)
     : store_(store), options_(options), samples_(samples), dtype_(dtype) {
   for (const int g : store.local_groups()) {
     const ParameterGroup& parameters = store.groups().groups[static_cast<std::size_t>(g)];

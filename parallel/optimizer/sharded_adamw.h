@@ -28,8 +28,8 @@ struct GroupMember {
 class ShardedAdamW final : public Optimizer {
  public:
   // members: one for each local group of the store. samples: of the global batch.
-  ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples, DType dtype,
-               ArenaPlan& plan);
+  ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members, std::int64_t samples,
+               DType dtype, ArenaPlan& plan);
   // holders: the communicator of each local group, of the size told above.
   Status Bind(Device& device, const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders);
 
@@ -48,7 +48,8 @@ class ShardedAdamW final : public Optimizer {
   Communicator* holders(int group) const { return groups_.at(group).communicator; }
 
  private:
-  // Layout of the Decide vector: flags, then one loss a sample, then one sum of squares a norm block of the model; every entry has one owner.
+  // Layout of the Decide vector: flags, then one loss a sample, then one sum of squares a norm block of the model; every entry has one
+  // owner.
   static constexpr std::int64_t kStopFlag = 0;
   static constexpr std::int64_t kNumFlags = 1;
 

@@ -90,15 +90,25 @@ Status Executor::Open(const Arena& arena) {
     if (sender == nullptr) return OkStatus();
     for (const Region& region : sender->regions) sender->buffers.push_back(arena.At(region));
     sender->events.resize(sender->buffers.size());
-    ChannelOptions options{.peer = sender->peer, .sender = true, .lane = sender->lane, .bytes = sender->message.bytes(),
-                           .credits = sender->credits, .send_window = args_.credits, .tag = tag};
+    ChannelOptions options{.peer = sender->peer,
+                           .sender = true,
+                           .lane = sender->lane,
+                           .bytes = sender->message.bytes(),
+                           .credits = sender->credits,
+                           .send_window = args_.credits,
+                           .tag = tag};
     LYCIA_ASSIGN_OR_RETURN(sender->channel, args_.pipeline->OpenChannel(options));
     return OkStatus();
   };
   auto open_receiver = [&](Receiver* receiver, Tag tag) -> Status {
     if (receiver == nullptr) return OkStatus();
-    ChannelOptions options{.peer = receiver->peer, .sender = false, .lane = receiver->lane, .bytes = receiver->bytes, .credits = receiver->credits,
-                           .receive_memory = arena.At(receiver->region), .tag = tag};
+    ChannelOptions options{.peer = receiver->peer,
+                           .sender = false,
+                           .lane = receiver->lane,
+                           .bytes = receiver->bytes,
+                           .credits = receiver->credits,
+                           .receive_memory = arena.At(receiver->region),
+                           .tag = tag};
     LYCIA_ASSIGN_OR_RETURN(receiver->channel, args_.pipeline->OpenChannel(options));
     return OkStatus();
   };

@@ -1,7 +1,7 @@
 // Executor: runs one worker's program of a schedule. It knows no scheme, no model and no transport.
 //
-// Messages of pipe p over the boundary between stages s and s+1 go through two channels, one per direction, each a FIFO with its own receive
-// slots; the executor checks that every message is the one its instruction names. Everything is set up once: Run allocates nothing.
+// Messages of pipe p over the boundary between stages s and s+1 go through two channels, one per direction, each a FIFO with its own
+// receive slots; the executor checks that every message is the one its instruction names. Everything is set up once: Run allocates nothing.
 #ifndef LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
 #define LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
 
@@ -49,20 +49,21 @@ Program ProgramOf(const schedule::Schedule& schedule, int worker);
 class Executor {
  public:
   struct Args {
-    const schedule::Schedule* schedule = nullptr;  // placement and channels; the programs given to Run must share its placement
+    const schedule::Schedule* schedule = nullptr;    // placement and channels; the programs given to Run must share its placement
     const schedule::Schedule* evaluation = nullptr;  // its forward-only counterpart, or null: message buffers must do for both
     int worker = 0;
     std::map<std::pair<int, int>, Stage*> stages;  // (pipe, stage) of every stage this worker holds
     Communicator* pipeline = nullptr;              // rank = worker
     int credits = 2;
-    StepObserver* observer = nullptr;              // may be null
+    StepObserver* observer = nullptr;  // may be null
   };
   // Declares message buffers; Open() then opens the channels on them.
   Executor(Args args, ArenaPlan& plan);
   Status Open(const Arena& arena);
 
-  // One step (or one evaluation pass) of a program. `context` carries what is the same for all micro-batches; micro-batch m holds the samples
-  // [first_sample + m * samples_per_micro_batch, ...). Returns the first failure of the stream, with the instruction it happened in.
+  // One step (or one evaluation pass) of a program. `context` carries what is the same for all micro-batches; micro-batch m holds the
+  // samples [first_sample + m * samples_per_micro_batch, ...). Returns the first failure of the stream, with the instruction it happened
+  // in.
   Status Run(const Program& program, StageContext context, std::int64_t first_sample, std::int64_t samples_per_micro_batch,
              StepActions& actions);
 
@@ -83,7 +84,7 @@ class Executor {
     std::int64_t bytes = 0;
     int credits = 0;
     Region region;
-    std::vector<int> held;     // slots received and not yet used, oldest first: a ring of `credits`
+    std::vector<int> held;  // slots received and not yet used, oldest first: a ring of `credits`
     std::size_t first = 0, count = 0;
   };
   // A stage of this worker with its neighbours.

@@ -1,5 +1,5 @@
-// The executor on stages whose numbers name every stage and sample they have passed, so that a message that goes astray, comes late or lands
-// in a slot still in use changes the result.
+// The executor on stages whose numbers name every stage and sample they have passed, so that a message that goes astray, comes late or
+// lands in a slot still in use changes the result.
 #include "parallel/pipeline/executor.h"
 
 #include <algorithm>
@@ -68,7 +68,11 @@ struct Worker {
 
   Status Open(Communicator& world, int credits) {
     LYCIA_ASSIGN_OR_RETURN(stream, device->NewStream());
-    Executor::Args args{.schedule = &training, .evaluation = &evaluation, .worker = world.rank(), .pipeline = &world, .credits = credits,
+    Executor::Args args{.schedule = &training,
+                        .evaluation = &evaluation,
+                        .worker = world.rank(),
+                        .pipeline = &world,
+                        .credits = credits,
                         .observer = &recorder};
     for (int pipe = 0; pipe < training.shape.pipes; ++pipe) {
       for (int stage = 0; stage < training.shape.stages; ++stage) {

@@ -49,7 +49,7 @@ std::int64_t PackedBytes(std::span<const TensorSpec> specs) {
 }
 
 StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique_ptr<Layer>> layers, std::vector<TensorSpec> inputs,
-                                                        const Options& options) {
+                                                         const Options& options) {
   std::unique_ptr<LayerStage> stage(new LayerStage(options));
   stage->edges_.push_back(std::move(inputs));
   for (std::unique_ptr<Layer>& layer : layers) {
@@ -121,9 +121,15 @@ void LayerStage::LayOut() {
     }
     const std::int64_t kept = PackedBytes(SpecsOf(plans_[i].kept()));
     switch (options_.recompute) {
-      case Recompute::kNone: kept_place_[i] = in_stash(kept); break;
-      case Recompute::kLayers: kept_place_[i] = shared_kept; break;
-      case Recompute::kStage: kept_place_[i] = in_transient(kept); break;
+      case Recompute::kNone:
+        kept_place_[i] = in_stash(kept);
+        break;
+      case Recompute::kLayers:
+        kept_place_[i] = shared_kept;
+        break;
+      case Recompute::kStage:
+        kept_place_[i] = in_transient(kept);
+        break;
     }
   }
   edge_place_[num_layers] = {true, static_cast<std::int64_t>(num_layers % 2) * widest_edge};

@@ -26,7 +26,7 @@ class LayerStage final : public Stage {
   };
   // Plans every layer. The errors are those of Layer::Plan, with the layer's name.
   static StatusOr<std::unique_ptr<LayerStage>> Create(std::vector<std::unique_ptr<Layer>> layers, std::vector<TensorSpec> inputs,
-                                                     const Options& options);
+                                                      const Options& options);
 
   std::span<const TensorSpec> inputs() const override { return edges_.front(); }
   std::span<const TensorSpec> outputs() const override { return edges_.back(); }

@@ -1,8 +1,8 @@
 // Stage: the part of a model that one worker computes for one pipe, as the executor sees it.
 //
-// A stage owns no memory. Per micro-batch in flight it uses one stash slot (what forward keeps for the backward); transient memory is shared by
-// all stages of a worker, because one compute stream runs one call at a time. Activations and gradients between stages are one contiguous
-// region each (PackedBytes of the tensor list).
+// A stage owns no memory. Per micro-batch in flight it uses one stash slot (what forward keeps for the backward); transient memory is
+// shared by all stages of a worker, because one compute stream runs one call at a time. Activations and gradients between stages are one
+// contiguous region each (PackedBytes of the tensor list).
 #ifndef LYCIA_PARALLEL_PIPELINE_STAGE_H_
 #define LYCIA_PARALLEL_PIPELINE_STAGE_H_
 
@@ -22,15 +22,16 @@ class Stage {
  public:
   virtual ~Stage() = default;
 
-  virtual std::span<const TensorSpec> inputs() const = 0;    // tokens [samples, T] i32 on the first stage
-  virtual std::span<const TensorSpec> outputs() const = 0;   // empty on the last stage
+  virtual std::span<const TensorSpec> inputs() const = 0;   // tokens [samples, T] i32 on the first stage
+  virtual std::span<const TensorSpec> outputs() const = 0;  // empty on the last stage
   virtual bool reads_labels() const = 0;
 
   // Where a load or a receive puts the stage's input and labels for the micro-batch in `slot`.
   virtual void* input(int slot) = 0;
   virtual void* labels(int slot) = 0;
 
-  // out, din: PackedBytes(outputs()), PackedBytes(inputs()); nullptr where the stage has none (last stage's output, first stage's gradient).
+  // out, din: PackedBytes(outputs()), PackedBytes(inputs()); nullptr where the stage has none (last stage's output, first stage's
+  // gradient).
   virtual void Forward(StageContext& context, int slot, void* out) = 0;
   // Input and weight gradient, layer by layer, so that what one layer hands over is recycled by the next.
   virtual void Backward(StageContext& context, int slot, const void* dout, void* din) = 0;

@@ -11,7 +11,9 @@ namespace lycia::internal {
 // Collects the streamed message and aborts when destroyed.
 class CheckFailure {
  public:
-  CheckFailure(const char* file, int line, const char* condition) { text_ << file << ":" << line << ": CHECK failed: " << condition << " "; }
+  CheckFailure(const char* file, int line, const char* condition) {
+    text_ << file << ":" << line << ": CHECK failed: " << condition << " ";
+  }
   [[noreturn]] ~CheckFailure() {
     text_ << "\n";
     std::fputs(text_.str().c_str(), stderr);
@@ -34,9 +36,9 @@ class CheckFailure {
 #define LYCIA_CHECK_LE(a, b) LYCIA_CHECK_OP_(a, <=, b)
 #define LYCIA_CHECK_GE(a, b) LYCIA_CHECK_OP_(a, >=, b)
 #define LYCIA_CHECK_GT(a, b) LYCIA_CHECK_OP_(a, >, b)
-#define LYCIA_CHECK_OK(expression)                                           \
-  do {                                                                       \
-    if (::absl::Status lycia_check_ = (expression); !lycia_check_.ok())      \
+#define LYCIA_CHECK_OK(expression)                                                               \
+  do {                                                                                           \
+    if (::absl::Status lycia_check_ = (expression); !lycia_check_.ok())                          \
       ::lycia::internal::CheckFailure(__FILE__, __LINE__, #expression).stream() << lycia_check_; \
   } while (false)
 

@@ -53,8 +53,8 @@ Status InvalidArgument(const Parts&... parts) {
 #define LYCIA_STATUS_CONCAT_INNER_(a, b) a##b
 #define LYCIA_STATUS_CONCAT_(a, b) LYCIA_STATUS_CONCAT_INNER_(a, b)
 
-#define LYCIA_RETURN_IF_ERROR(expression)                            \
-  do {                                                               \
+#define LYCIA_RETURN_IF_ERROR(expression)                                                       \
+  do {                                                                                          \
     if (::absl::Status lycia_status_ = (expression); !lycia_status_.ok()) return lycia_status_; \
   } while (false)
 

@@ -31,7 +31,8 @@ std::int64_t ArenaPlan::bytes(std::string_view category) const {
 
 std::string ArenaPlan::ToString() const {
   std::string text;
-  for (const Category& c : categories_) absl::StrAppendFormat(&text, "  %-22s %10.2f MiB in %d regions\n", c.name, c.bytes / 1048576.0, c.regions);
+  for (const Category& c : categories_)
+    absl::StrAppendFormat(&text, "  %-22s %10.2f MiB in %d regions\n", c.name, c.bytes / 1048576.0, c.regions);
   absl::StrAppendFormat(&text, "  %-22s %10.2f MiB\n", "total", bytes_ / 1048576.0);
   return text;
 }

@@ -73,8 +73,10 @@ class ScheduleTest(harness.Case):
         self.assertEqual([int(CELL.match(cell)[4]) for cell in four_pipes.split(",")], [0, 1, 6, 2, 7, 3, 4, 4, 5, 5, 2, 6, 3, 7, 0, 1])
 
     def test_csv_of_one_pipe(self):
-        self.assertEqual(self.rows("gpipe", 2, 3), ["p0.0F0,p0.0F1,p0.0F2,p0.0B0,p0.0B1,p0.0B2", "p0.1F0,p0.1F1,p0.1F2,p0.1B0,p0.1B1,p0.1B2"])
-        self.assertEqual(self.rows("1f1b", 2, 3), ["p0.0F0,p0.0F1,p0.0B0,p0.0F2,p0.0B1,p0.0B2", "p0.1F0,p0.1B0,p0.1F1,p0.1B1,p0.1F2,p0.1B2"])
+        self.assertEqual(self.rows("gpipe", 2, 3), ["p0.0F0,p0.0F1,p0.0F2,p0.0B0,p0.0B1,p0.0B2",
+                                                    "p0.1F0,p0.1F1,p0.1F2,p0.1B0,p0.1B1,p0.1B2"])
+        self.assertEqual(self.rows("1f1b", 2, 3), ["p0.0F0,p0.0F1,p0.0B0,p0.0F2,p0.0B1,p0.0B2",
+                                                   "p0.1F0,p0.1B0,p0.1F1,p0.1B1,p0.1F2,p0.1B2"])
 
     def test_csv_has_every_pass_once(self):
         for name, stages, micro_batches in (("chimera", 4, 6), ("chimera", 6, 1), ("chimera", 4, 3), ("1f1b", 4, 2), ("gpipe", 3, 5)):
@@ -123,8 +125,10 @@ class ScheduleTest(harness.Case):
 
     def test_refusals(self):
         for words, parts in (
-            (("chimera", 3, 4), ("3", "even")), (("chimera", 6, 6, "--pipes=4"), ("pipes", "4")), (("chimaera", 4, 4), ("chimaera", "chimera")),
-            (("1f1b", 4, 4, "--cost=F=1,Q=2"), ("Q",)), (("1f1b", 4, 4, "--cost=F=1/0"), ("1/0",)), (("1f1b", 4, 4, "--format=pdf"), ("pdf", "svg")),
+            (("chimera", 3, 4), ("3", "even")), (("chimera", 6, 6, "--pipes=4"), ("pipes", "4")),
+            (("chimaera", 4, 4), ("chimaera", "chimera")),
+            (("1f1b", 4, 4, "--cost=F=1,Q=2"), ("Q",)), (("1f1b", 4, 4, "--cost=F=1/0"), ("1/0",)),
+            (("1f1b", 4, 4, "--format=pdf"), ("pdf", "svg")),
             (("1f1b", 4, 4, "--latency=-1"), ("-1",)), (("1f1b", 0, 4), ("stages", "0")), (("1f1b", 4, 4, "--pipes=2"), ("pipe",)),
         ):
             with self.subTest(words=words):
@@ -141,7 +145,7 @@ class CommandLineTest(harness.Case):
             self.assertIn(part, whole.out)
         for command, parts in (
             ("train", ("--config", "--set", "--ranks", "--resume", "train.lr", "watchdog.deadline_seconds")),
-            ("schedule", ("--name", "--stages", "--micro-batches", "--pipes", "--cost", "--latency", "--format", "gpipe", "1f1b", "chimera")),
+            ("schedule", ("--name", "--stages", "--micro-batches", "--pipes", "--cost", "--latency", "--format", "gpipe", "chimera")),
             ("generate", ("--run", "--prompt", "--seed")), ("doctor", ("--format",)),
         ):
             job = harness.call(command, "--help")
@@ -151,9 +155,10 @@ class CommandLineTest(harness.Case):
 
     def test_bad_command_lines(self):
         for words, parts in (
-            (("trian",), ("trian", "train")), (("train",), ("--config",)), (("train", "--config=x", "--rank=4"), ("--rank", "did you mean 'ranks'")),
-            (("train", "--config=x", "--ranks=four"), ("four",)), (("schedule", "--stages=4"), ("--name",)), (("doctor", "--format=xml"), ("xml",)),
-            (("generate",), ("--run",)),
+            (("trian",), ("trian", "train")), (("train",), ("--config",)),
+            (("train", "--config=x", "--rank=4"), ("--rank", "did you mean 'ranks'")),
+            (("train", "--config=x", "--ranks=four"), ("four",)), (("schedule", "--stages=4"), ("--name",)),
+            (("doctor", "--format=xml"), ("xml",)), (("generate",), ("--run",)),
         ):
             with self.subTest(words=words):
                 job = harness.call(*words)
@@ -187,7 +192,8 @@ class BadInputTest(harness.Case):
 
     def test_keys(self):
         self.refuse("unknown key", harness.model(train__lrr=1), "train.lrr", "did you mean 'train.lr'", "config.toml:")
-        self.refuse("unknown override", harness.model(), "modle.layers", "model.layers", words=("--set", "modle.layers=3"), transports=("threads",))
+        self.refuse("unknown override", harness.model(), "modle.layers", "model.layers", words=("--set", "modle.layers=3"),
+                    transports=("threads",))
         self.refuse("wrong type", harness.model(train__steps="many"), "train.steps", "integer", transports=("threads",))
         self.refuse("out of range", harness.model(model__dropout=1.5), "model.dropout", "1.5", transports=("threads",))
         self.refuse("no such schedule", harness.model(parallel__schedule="chimaera"), "chimaera", "chimera", transports=("threads",))
@@ -195,7 +201,8 @@ class BadInputTest(harness.Case):
     def test_files(self):
         self.refuse("no data file", harness.model(data__files=["/nowhere/book.txt"]), "/nowhere/book.txt", "missing", "data.files")
         self.refuse("no data", harness.model(data__files=[]), "data.files", transports=("threads",))
-        self.refuse("text shorter than a batch", harness.model(data__files=[harness.write(harness.work + "/short.txt", "too short " * 10)]), "100")
+        short = harness.write(os.path.join(harness.work, "short.txt"), "too short " * 10)
+        self.refuse("text shorter than a batch", harness.model(data__files=[short]), "100 bytes", "needs 257")
         self.refuse("no weights", harness.model(init__from="/nowhere/model.safetensors"), "init.from", "/nowhere/model.safetensors")
         for words in (["--ranks=4"], [harness.mpirun_sh, "-n", "4", "--grace=1"]):
             if len(words) > 1 and not harness.has_mpi():
@@ -207,7 +214,7 @@ class BadInputTest(harness.Case):
 
     def test_sizes(self):
         self.refuse("heads", harness.model(model__heads=3), "model.heads = 3", "model.hidden = 32", "use heads = 2")
-        self.refuse("batch", harness.model(train__batch=8, train__micro_batch=3), "train.batch = 8", "train.micro_batch = 3", "use batch = 6 or 9")
+        self.refuse("batch", harness.model(train__micro_batch=3), "train.batch = 8", "train.micro_batch = 3", "use batch = 6 or 9")
         self.refuse("odd depth", harness.model(parallel__stages=3), "3", "even", ranks=3)
         self.refuse("ranks", harness.model(), "3 ranks", "parallel.stages = 4", "start 4", ranks=3)
         self.refuse("replicas", harness.model(parallel__data=2), "8 ranks", "there are 4", transports=("threads",))

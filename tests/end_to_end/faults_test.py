@@ -42,7 +42,8 @@ class DeadOrStoppedRankTest(harness.Case):
         self.assertLess(time.monotonic() - stopped, deadline + 4, "told late")
         job.wait()
         self.assertNotIn(job.code, (0, 2, 85), job.describe())
-        named = re.search(r"rank %d \(host \S+, pid %d\) is stopped or dead.*its last instruction was %s" % (rank, pid, INSTRUCTION), job.err)
+        who = r"rank %d \(host \S+, pid %d\) is stopped or dead" % (rank, pid)
+        named = re.search(who + ".*its last instruction was " + INSTRUCTION, job.err)
         self.assertTrue(named, job.err)
         self.assertEqual(len(re.findall("^lycia: the job hangs", job.err, re.MULTILINE)), 1, "told once")
         table = re.findall(r"^ +(\d) +\S+ +(\d+) +(\d+) ", job.err, re.MULTILINE)
@@ -57,16 +58,23 @@ class DeadOrStoppedRankTest(harness.Case):
                 os.kill(pid, number)
                 job.wait(30)
                 self.assertEqual(job.code, 128 + number, job.describe())
-                self.assertRegex(job.err, r"lycia: rank %d \(host \S+, pid %d\) has died; its last instruction was %s" % (rank, pid, INSTRUCTION))
+                who = r"lycia: rank %d \(host \S+, pid %d\) has died" % (rank, pid)
+                self.assertRegex(job.err, who + "; its last instruction was " + INSTRUCTION)
                 self.assertIn("ended by %s" % number.name, job.err)
                 self.assertEqual(processes.leftovers(), [])
 
     def test_no_shared_memory_is_left(self):
-        before = set(os.listdir("/dev/shm"))
+        def boards():
+            return {name for name in os.listdir("/dev/shm") if name.startswith("lycia-")}
+        before = boards()
         job = start_endless(harness.folder("shared"), mpi=True)
+        words = next(words for _, _, words in processes.descendants().values() if words.startswith("mpirun ")).split()
+        shared = words[words.index("btl_vader_backing_directory") + 1]
+        self.assertTrue(os.path.isdir(shared))
         os.kill(processes.rank_pids(harness.lycia)[1], signal.SIGKILL)
         job.wait()
-        self.assertEqual({name for name in os.listdir("/dev/shm") if name not in before}, set())
+        self.assertFalse(os.path.exists(shared))
+        self.assertEqual(boards() - before, set(), "a board has no name once all have joined it")
 
 
 class StopSignalTest(harness.Case):

@@ -200,7 +200,8 @@ class Case(unittest.TestCase):
 
 @functools.lru_cache(maxsize=None)
 def has_mpi():
-    return "not in this build" not in json.loads(call("doctor", "--format=json").out)["transports"]["mpi"] and shutil.which("mpirun") is not None
+    built = "not in this build" not in json.loads(call("doctor", "--format=json").out)["transports"]["mpi"]
+    return built and shutil.which("mpirun") is not None
 
 
 def set_up(lycia_path, mpirun_path):

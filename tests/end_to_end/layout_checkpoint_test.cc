@@ -39,8 +39,8 @@ std::vector<Layout> Layouts(bool tied) {
 Status Save(Trainer& trainer, Communicator& world, const std::string& directory) {
   std::vector<Piece> pieces = CheckpointPieces(trainer);
   std::vector<char> staging(static_cast<std::size_t>(StagingBytes(pieces)));
-  LYCIA_ASSIGN_OR_RETURN(auto writer, CheckpointWriter::Create({.directory = directory, .run = "test", .rank = world.rank(), .ranks = world.size()},
-                                                               std::move(pieces), staging.data()));
+  const CheckpointWriter::Options options{.directory = directory, .run = "test", .rank = world.rank(), .ranks = world.size()};
+  LYCIA_ASSIGN_OR_RETURN(auto writer, CheckpointWriter::Create(options, std::move(pieces), staging.data()));
   CheckpointState state;
   state.step = kSteps;
   LYCIA_RETURN_IF_ERROR(writer->Save(state, trainer.stream()));
@@ -65,7 +65,8 @@ Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) 
       const Tensor weight = trainer.store().weight(p.spec.name);
       std::vector<char> saved(static_cast<std::size_t>(weight.bytes()));
       LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange("weight/" + p.spec.name, 0, p.elements, saved.data()));
-      if (std::memcmp(saved.data(), weight.data, saved.size()) != 0) return absl::InternalError(StrCat("rank ", rank, " holds another ", p.spec.name));
+      if (std::memcmp(saved.data(), weight.data, saved.size()) == 0) continue;
+      return absl::InternalError(StrCat("rank ", rank, " holds another ", p.spec.name));
     }
   }
   return OkStatus();

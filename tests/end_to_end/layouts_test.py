@@ -51,7 +51,8 @@ class SameNumbersTest(harness.Case):
             for line, expected in zip(lines, truth):
                 self.assertEqual(set(line), set(expected))
                 for key, value in expected.items():
-                    self.assertAlmostEqual(line[key], value, delta=2e-8 * max(1, abs(value)), msg="%s: %s of step %s" % (name, key, line["step"]))
+                    where = "%s: %s of step %s" % (name, key, line["step"])
+                    self.assertAlmostEqual(line[key], value, delta=2e-8 * max(1, abs(value)), msg=where)
 
 
 class WeightsTest(harness.Case):
@@ -79,8 +80,9 @@ class WeightsTest(harness.Case):
         raw = harness.weights(self.source)
         header = json.loads(raw[8:8 + struct.unpack("<Q", raw[:8])[0]])
         shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        block = {"ln_1.weight": [32], "ln_1.bias": [32], "attn.c_attn.weight": [32, 96], "attn.c_attn.bias": [96], "attn.c_proj.weight": [32, 32],
-                 "attn.c_proj.bias": [32], "ln_2.weight": [32], "ln_2.bias": [32], "mlp.c_fc.weight": [32, 128], "mlp.c_fc.bias": [128],
+        block = {"ln_1.weight": [32], "ln_1.bias": [32], "attn.c_attn.weight": [32, 96], "attn.c_attn.bias": [96],
+                 "attn.c_proj.weight": [32, 32], "attn.c_proj.bias": [32], "ln_2.weight": [32], "ln_2.bias": [32],
+                 "mlp.c_fc.weight": [32, 128], "mlp.c_fc.bias": [128],
                  "mlp.c_proj.weight": [128, 32], "mlp.c_proj.bias": [32]}
         expected = {"wte.weight": [256, 32], "wpe.weight": [32, 32], "ln_f.weight": [32], "ln_f.bias": [32]}
         expected.update({"h.%d.%s" % (layer, name): shape for layer in range(2) for name, shape in block.items()})

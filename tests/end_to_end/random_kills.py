@@ -93,8 +93,8 @@ def run_many(runs, seed):
         left = processes.leftovers()
         if left and not problem:
             problem = "left behind: %s" % left
-        print("run %d: %d kills of ranks %s after %s s: %s" % (
-            run + 1, summary.kills - before, [rank for rank, _ in plan], ["%.2f" % delay for _, delay in plan], problem or "the same"), flush=True)
+        wanted = ", ".join("rank %d after %.2f s" % kill for kill in plan)
+        print("run %d: %d of these kills: %s: %s" % (run + 1, summary.kills - before, wanted, problem or "the same"), flush=True)
         if problem:
             summary.failures.append("run %d: %s" % (run + 1, problem))
     return summary
@@ -107,9 +107,9 @@ def main():
         seed = int(sys.argv[4]) if len(sys.argv) > 4 else time.time_ns() % 1000000
         started = time.monotonic()
         summary = run_many(runs, seed)
-        print("%d of %d runs ended with the unbroken weights; %d kills, %d of them inside a save, %d before a step was done; seed %d, %.0f s" % (
-            summary.runs - len(summary.failures), summary.runs, summary.kills, summary.in_saves, summary.in_set_up, seed,
-            time.monotonic() - started))
+        same = summary.runs - len(summary.failures)
+        print("%d of %d runs ended with the unbroken weights; %d kills, %d inside a save, %d before a first step; seed %d, %.0f s"
+              % (same, summary.runs, summary.kills, summary.in_saves, summary.in_set_up, seed, time.monotonic() - started))
     finally:
         harness.clean_up()
     sys.exit(1 if summary.failures else 0)

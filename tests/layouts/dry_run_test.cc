@@ -20,10 +20,14 @@ constexpr std::int64_t kC = 32, kF = 96, kV = 48, kT = 16, kBlocks = 7, kSamples
 std::int64_t Parameters(int begin, int end) {
   std::int64_t n = 0;
   for (int i = begin; i < end; ++i) {
-    if (i == 0) n += kV * kC + kT * kC;
-    else if (i == 2 * kBlocks + 1) n += 2 * kC + kV * kC;
-    else if (i % 2 == 1) n += 2 * kC + 3 * kC * kC + 3 * kC + kC * kC + kC;
-    else n += 2 * kC + kC * kF + kF + kF * kC + kC;
+    if (i == 0)
+      n += kV * kC + kT * kC;
+    else if (i == 2 * kBlocks + 1)
+      n += 2 * kC + kV * kC;
+    else if (i % 2 == 1)
+      n += 2 * kC + 3 * kC * kC + 3 * kC + kC * kC + kC;
+    else
+      n += 2 * kC + kC * kF + kF + kF * kC + kC;
   }
   return n;
 }
@@ -71,7 +75,8 @@ void CheckStep(const std::string& schedule, int stages, int replicas, int pipes)
     const std::int64_t back = pipes == 1 ? (worker > 0 ? kMicroBatches : 0) : sends;
     EXPECT_EQ(pipeline.at(Operation::kSend, Tag::kGradient), (Counter{back, back * boundary}));
   }
-  // Every stage's gradients are reduce-scattered over its pipes * W holders: (q - 1) * n elements over all ranks; weights gathered likewise.
+  // Every stage's gradients are reduce-scattered over its pipes * W holders: (q - 1) * n elements over all ranks; weights gathered
+  // likewise.
   std::int64_t expected = 0;
   for (int stage = 0; stage < stages; ++stage) {
     const std::int64_t n = Parameters(cuts[static_cast<std::size_t>(stage)], cuts[static_cast<std::size_t>(stage) + 1]);

@@ -70,6 +70,21 @@ for signal in TERM USR1; do
   expect "SIG$signal becomes USR1, no restart" "$code $(wc -l <program.log)" "85 1"
 done
 
+# An mpirun that hangs after its ranks have ended (a program that ends while mpirun does not) is ended too, and the run starts again.
+cat >hanging <<'STUB'
+#!/usr/bin/env bash
+if [[ $1 == --version ]]; then echo "mpirun (Open MPI) 4.1.4"; exit 0; fi
+echo life >>program.log
+[[ $(wc -l <program.log) -eq 1 ]] || exit 0
+bash -c 'sleep 2' &
+exec sleep 100
+STUB
+chmod +x hanging
+rm -f ./*.log
+code=0
+"$root/launch/mpirun.sh" --mpirun="$work/hanging" -n 4 --grace=0 --restarts=1 ./program train 2>messages || code=$?
+expect "mpirun that outlives its ranks" "$code $(wc -l <program.log) $(grep -c 'outlived its ranks' messages)" "0 2 1"
+
 command=$("$root/launch/mpirun.sh" --mpirun="$work/mpirun" --dry-run -n 4 --grace=7 -x COLOR=blue --mca a b ./program train)
 for words in "-n 4" "--mca odls_base_sigkill_timeout 7" "--oversubscribe" "-x COLOR=blue" "-x OPENBLAS_NUM_THREADS" "--mca a b ./program train"; do
   [[ $command == *"$words"* ]] || expect "dry run" "$command" "... $words ..."

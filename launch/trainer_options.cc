@@ -1,0 +1,38 @@
+#include "launch/trainer_options.h"
+
+#include "launch/generator.h"
+
+namespace lycia {
+
+TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
+  TrainerOptions options;
+  options.model = GptConfigOf(config.model);
+  options.precision = config.train.precision == "f64" ? DType::kF64 : DType::kF32;
+  options.recompute = config.train.recompute == "layers"  ? Recompute::kLayers
+                      : config.train.recompute == "stage" ? Recompute::kStage
+                                                          : Recompute::kNone;
+  options.schedule = config.parallel.schedule;
+  options.stages = static_cast<int>(config.parallel.stages);
+  options.pipes = static_cast<int>(config.parallel.pipes);
+  options.data = static_cast<int>(config.parallel.data);
+  options.mesh_order = config.parallel.order;
+  // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
+  for (const std::int64_t blocks : config.parallel.partition) options.partition.push_back(2 * blocks);
+  if (!options.partition.empty()) {
+    ++options.partition.front();
+    ++options.partition.back();
+  }
+  options.micro_batches = MicroBatchesPerReplica(config);
+  options.samples_per_micro_batch = config.train.micro_batch;
+  options.optimizer = {.beta1 = config.train.beta1,
+                       .beta2 = config.train.beta2,
+                       .eps = config.train.eps,
+                       .weight_decay = config.train.weight_decay,
+                       .clip = config.train.clip};
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.observer = &observer;
+  options.guard = session.watchdog;
+  return options;
+}
+
+}  // namespace lycia

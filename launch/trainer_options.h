@@ -1,0 +1,16 @@
+// What a configuration means to a trainer.
+#ifndef LYCIA_LAUNCH_TRAINER_OPTIONS_H_
+#define LYCIA_LAUNCH_TRAINER_OPTIONS_H_
+
+#include "launch/config.h"
+#include "launch/session.h"
+#include "launch/trainer.h"
+
+namespace lycia {
+
+// `config` is resolved; observer and the session's watchdog outlive the trainer.
+TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer);
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_TRAINER_OPTIONS_H_
