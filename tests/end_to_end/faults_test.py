@@ -74,7 +74,14 @@ class DeadOrStoppedRankTest(harness.Case):
         os.kill(processes.rank_pids(harness.lycia)[1], signal.SIGKILL)
         job.wait()
         self.assertFalse(os.path.exists(shared))
-        self.assertEqual(boards() - before, set(), "a board has no name once all have joined it")
+        # Another run on this machine may be opening its own board just now; that name lives for moments.
+        left = boards() - before
+        for _ in range(50):
+            left &= boards()
+            if not left:
+                break
+            time.sleep(0.1)
+        self.assertEqual(left, set(), "a board has no name once all have joined it")
 
 
 class StopSignalTest(harness.Case):
