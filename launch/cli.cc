@@ -1,7 +1,9 @@
 #include "launch/cli.h"
 
 #include <charconv>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "launch/suggest.h"
@@ -118,30 +120,45 @@ std::string CommandHelp(const CommandSpec& command) {
   return text;
 }
 
-int RunCommand(std::span<const Command> commands, std::span<const std::string> words) {
-  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
-    std::fputs(CommandsHelp(commands).c_str(), words.empty() ? stderr : stdout);
-    return words.empty() ? kExitBadInput : kExitOk;
+namespace {
+
+constexpr std::chrono::milliseconds kAfterRank0{500};
+
+// Tells a mistake in the command line once in a job.
+int BadCommandLine(const std::string& line, int rank) {
+  if (rank == 0) {
+    std::fprintf(stderr, "%s\n", line.c_str());
+  } else {
+    std::this_thread::sleep_for(kAfterRank0);
+  }
+  return kExitBadInput;
+}
+
+}  // namespace
+
+int RunCommand(std::span<const Command> commands, std::span<const std::string> words, int rank) {
+  if (words.empty()) return BadCommandLine(CommandsHelp(commands), rank);
+  if (words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    if (rank == 0) std::fputs(CommandsHelp(commands).c_str(), stdout);
+    return kExitOk;
   }
   std::vector<std::string> names;
   for (const Command& command : commands) {
     names.push_back(command.spec.name);
     if (command.spec.name != words[0]) continue;
     const StatusOr<Arguments> arguments = ParseArguments(command.spec, words.subspan(1));
-    Status status = arguments.status();
-    if (status.ok() && arguments->help()) {
-      std::fputs(CommandHelp(command.spec).c_str(), stdout);
+    if (!arguments.ok()) return BadCommandLine(StrCat("lycia ", words[0], ": ", arguments.status().message()), rank);
+    if (arguments->help()) {
+      if (rank == 0) std::fputs(CommandHelp(command.spec).c_str(), stdout);
       return kExitOk;
     }
-    if (status.ok()) status = command.run(*arguments);
+    const Status status = command.run(*arguments);
     if (!status.ok() && !status.message().empty()) {
       std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
     }
     return ExitCode(status);
   }
-  const std::string nearest = DidYouMean(words[0], names);
-  std::fprintf(stderr, "lycia: unknown command '%s'%s; `lycia --help` lists all\n", words[0].c_str(), nearest.c_str());
-  return kExitBadInput;
+  return BadCommandLine(StrCat("lycia: unknown command '", words[0], "'", DidYouMean(words[0], names), "; `lycia --help` lists all"), rank);
 }
 
 }  // namespace lycia

@@ -70,7 +70,9 @@ struct Command {
 
 // The command line after the program's name: runs the command and returns the exit code. Prints help on stdout; an error as one line
 // "lycia <command>: message" on stderr, or nothing where the message is empty (another rank prints it).
-int RunCommand(std::span<const Command> commands, std::span<const std::string> words);
+// rank: of this process among those that a launcher started. Mistakes in the command line are the same on all ranks: rank 0 tells them, and
+// the others end a moment later, because a launcher ends all ranks with the first that fails.
+int RunCommand(std::span<const Command> commands, std::span<const std::string> words, int rank = 0);
 
 }  // namespace lycia
 

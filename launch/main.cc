@@ -9,6 +9,7 @@
 #include "kernels/gemm/blas_core.h"
 #include "launch/cli.h"
 #include "launch/commands/commands.h"
+#include "runtime/comm/transports.h"
 
 int main(int argc, char** argv) {
   // Before anything else: the BLAS reads its kernel choice while it is loaded, so this may start the program anew.
@@ -17,5 +18,5 @@ int main(int argc, char** argv) {
   }
   const std::array<lycia::Command, 4> commands = {lycia::TrainCommand(), lycia::ScheduleCommand(), lycia::GenerateCommand(),
                                                   lycia::DoctorCommand()};
-  return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc));
+  return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
 }

@@ -9,12 +9,23 @@
 
 namespace lycia {
 
+namespace {
+
 // What the launchers tell their processes: Open MPI's mpirun, PMIx (srun --mpi=pmix, prrte), PMI-1 and PMI-2 (MPICH's mpirun, srun).
-bool StartedByMpi() {
+const char* RankVariable() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-    if (std::getenv(name) != nullptr) return true;
+    if (const char* value = std::getenv(name); value != nullptr) return value;
   }
-  return false;
+  return nullptr;
+}
+
+}  // namespace
+
+bool StartedByMpi() { return RankVariable() != nullptr; }
+
+int LauncherRank() {
+  const char* value = RankVariable();
+  return value == nullptr ? 0 : std::atoi(value);
 }
 
 StatusOr<std::unique_ptr<Communicator>> OpenMpiWorld() {

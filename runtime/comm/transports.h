@@ -20,6 +20,8 @@ Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body
 
 // True when this process was started by mpirun or srun (PMIx, PMI) and so must not start ranks of its own. Reads no configuration.
 bool StartedByMpi();
+// This process's rank as its launcher tells it, before MPI is initialised; 0 without one.
+int LauncherRank();
 // Initialises MPI (thread level MPI_THREAD_MULTIPLE or, where missing, SERIALIZED: all calls are made by one communication thread) and
 // opens its world. MPI is finalised when the returned communicator and all its descendants are gone. Unavailable in a build without MPI.
 StatusOr<std::unique_ptr<Communicator>> OpenMpiWorld();

@@ -194,6 +194,7 @@ class BadInputTest(harness.Case):
         self.refuse("unknown key", harness.model(train__lrr=1), "train.lrr", "did you mean 'train.lr'", "config.toml:")
         self.refuse("unknown override", harness.model(), "modle.layers", "model.layers", words=("--set", "modle.layers=3"),
                     transports=("threads",))
+        self.refuse("unknown flag", harness.model(), "--resum", "did you mean 'resume'", words=("--resum",))
         self.refuse("wrong type", harness.model(train__steps="many"), "train.steps", "integer", transports=("threads",))
         self.refuse("out of range", harness.model(model__dropout=1.5), "model.dropout", "1.5", transports=("threads",))
         self.refuse("no such schedule", harness.model(parallel__schedule="chimaera"), "chimaera", "chimera", transports=("threads",))
