@@ -18,6 +18,10 @@ StatusOr<std::string> ScheduleCommand(const ScheduleCommandArgs& args) {
   StatusOr<Fraction> latency = ParseFraction(args.latency);
   if (!latency.ok()) return Annotate(latency.status(), "--latency");
   costs->latency = *latency;
+  if (!costs->stages.empty() && static_cast<int>(costs->stages.size()) != args.stages) {
+    return InvalidArgument("--cost has ", costs->stages.size(), " lists of costs for --stages=", args.stages,
+                           "; give one, or one for each stage");
+  }
   if (args.pipes < 0) return InvalidArgument("--pipes=", args.pipes, ": a schedule has at least one pipe");
 
   LYCIA_ASSIGN_OR_RETURN(

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
@@ -72,11 +73,15 @@ std::string ToString(const Fraction& fraction) {
   return absl::StrCat(fraction.numerator, "/", fraction.denominator);
 }
 
-StatusOr<Costs> ParseCosts(std::string_view text) {
+namespace {
+
+// One list, "F=1,B=2".
+StatusOr<StageCosts> ParseStageCosts(std::string_view text) {
   constexpr std::string_view kKeys = "FBIW";
   std::array<std::optional<Fraction>, 4> given;
   const std::vector<std::string> items = absl::StrSplit(View(text), ',', absl::SkipWhitespace());
-  for (const std::string& item : items) {
+  for (const std::string& padded : items) {
+    const std::string item(absl::StripAsciiWhitespace(padded));
     const std::size_t key = item.size() > 2 && item[1] == '=' ? kKeys.find(item[0]) : std::string_view::npos;
     if (key == std::string_view::npos) {
       return InvalidArgument("cost \"", item, "\" is none of F=, B=, I=, W=; write for example F=1,B=2 or F=1,I=1,W=3/4");
@@ -85,7 +90,7 @@ StatusOr<Costs> ParseCosts(std::string_view text) {
     LYCIA_ASSIGN_OR_RETURN(given[key], ParseFraction(std::string_view(item).substr(2)));
   }
   auto [forward, backward, input, weight] = given;
-  Costs costs;
+  StageCosts costs;
   costs.forward = forward.value_or(Fraction{1, 1});
   if (!backward) {
     if (!input && !weight) backward = Times(costs.forward, 2, 1);
@@ -105,26 +110,66 @@ StatusOr<Costs> ParseCosts(std::string_view text) {
   return costs;
 }
 
+// The kinds of compute, for what is done to each.
+constexpr Fraction StageCosts::*kKinds[] = {&StageCosts::forward, &StageCosts::backward, &StageCosts::input, &StageCosts::weight};
+
+constexpr std::size_t kMaxStages = 4096;
+
+}  // namespace
+
+StatusOr<Costs> ParseCosts(std::string_view text) {
+  const std::vector<std::string> lists = absl::StrSplit(View(text), ';');
+  Costs costs;
+  if (lists.size() == 1) {
+    LYCIA_ASSIGN_OR_RETURN(static_cast<StageCosts&>(costs), ParseStageCosts(text));
+    return costs;
+  }
+  if (lists.size() > kMaxStages) return InvalidArgument("costs of ", lists.size(), " stages; at most ", kMaxStages);
+  for (auto kind : kKinds) costs.*kind = Fraction{0, 1};
+  for (const std::string& list : lists) {
+    LYCIA_ASSIGN_OR_RETURN(const StageCosts stage, ParseStageCosts(list));
+    for (auto kind : kKinds) {
+      costs.*kind = Sum(costs.*kind, stage.*kind);
+      if ((costs.*kind).denominator > kMaxTicksPerUnit)
+        return InvalidArgument("the costs of the stages have no small common denominator; round them");
+    }
+    costs.stages.push_back(stage);
+  }
+  for (auto kind : kKinds) costs.*kind = Times(costs.*kind, 1, static_cast<std::int64_t>(lists.size()));
+  return costs;
+}
+
 StatusOr<TickCosts> ToTicks(const Costs& costs, int divisor) {
+  std::vector<Fraction> all = {costs.latency, costs.transmit, costs.sync, costs.update};
+  if (costs.stages.empty()) {
+    for (auto kind : kKinds) all.push_back(costs.*kind);
+  }
+  for (const StageCosts& stage : costs.stages) {
+    for (auto kind : kKinds) all.push_back(stage.*kind);
+  }
   std::int64_t unit = 1;
-  for (const Fraction& cost : {costs.forward, costs.backward, costs.input, costs.weight, costs.latency, costs.sync}) {
+  for (const Fraction& cost : all) {
     if (cost.denominator <= kMaxTicksPerUnit) unit = std::lcm(unit, cost.denominator);
     if (cost.denominator > kMaxTicksPerUnit || unit > kMaxTicksPerUnit / divisor) {
       return InvalidArgument("the costs F=", ToString(costs.forward), " B=", ToString(costs.backward), " I=", ToString(costs.input),
-                             " W=", ToString(costs.weight), " latency=", ToString(costs.latency), " sync=", ToString(costs.sync),
+                             " W=", ToString(costs.weight), " latency=", ToString(costs.latency), " transmit=", ToString(costs.transmit),
+                             " sync=", ToString(costs.sync), " update=", ToString(costs.update),
                              " have no small common denominator; round them, to three decimals for example");
     }
   }
   unit *= divisor;
   const auto ticks = [unit](const Fraction& cost) { return cost.numerator * (unit / cost.denominator); };
+  const auto stage_ticks = [&](const StageCosts& stage) {
+    return StageTicks{ticks(stage.forward), ticks(stage.backward), ticks(stage.input), ticks(stage.weight)};
+  };
   TickCosts result;
   result.ticks_per_unit = unit;
-  result.forward = ticks(costs.forward);
-  result.backward = ticks(costs.backward);
-  result.input = ticks(costs.input);
-  result.weight = ticks(costs.weight);
+  if (costs.stages.empty()) static_cast<StageTicks&>(result) = stage_ticks(costs);
+  for (const StageCosts& stage : costs.stages) result.stages.push_back(stage_ticks(stage));
   result.latency = ticks(costs.latency);
+  result.transmit = ticks(costs.transmit);
   result.sync = ticks(costs.sync);
+  result.update = ticks(costs.update);
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "runtime/core/status.h"
 
@@ -23,33 +24,48 @@ struct Fraction {
 StatusOr<Fraction> ParseFraction(std::string_view text);
 std::string ToString(const Fraction& fraction);  // "3" or "3/2"
 
-// Costs in units of the user's choice, of one stage (all chunks of a worker and pipe together) and one whole micro-batch.
-struct Costs {
+// What one stage and one whole micro-batch cost.
+struct StageCosts {
   Fraction forward{1, 1};
   Fraction backward{2, 1};  // full: input and weight gradient
   Fraction input{1, 1};     // split backward: gradient with respect to the input ...
   Fraction weight{1, 1};    // ... and to the weights
-  Fraction latency;         // from the end of a compute instruction to the arrival of its message on another worker
-  Fraction sync;            // one sync set's reduction, from the arrival of its last member
+
+  bool operator==(const StageCosts&) const = default;
+};
+
+// Costs in units of the user's choice. Those of compute are of all chunks of a worker and pipe together; `stages` overrides them.
+struct Costs : StageCosts {
+  Fraction latency;                // from the end of a compute instruction to the arrival of its message on another worker
+  Fraction transmit;               // bytes over bandwidth: how long a message occupies its sender's one egress link, before the latency
+  Fraction sync;                   // one sync set's reduction, from the arrival of its last member
+  Fraction update;                 // the optimizer's step on everything that a worker holds
+  std::vector<StageCosts> stages;  // [stage] of each stage as it is, uneven ones too; empty: the same share of the above for all
 
   bool operator==(const Costs&) const = default;
 };
 
 // "F=1,B=2" with keys F, B, I, W in any order. What is not given follows: F = 1; B = I + W, or 2 F; I and W share B, half and half or
-// what the other one leaves. F and B must be positive.
+// what the other one leaves. F and B must be positive. Several stages: one such list each, "F=1,B=2; F=3/2,B=3", into Costs::stages;
+// the costs of all of them together over the number of lists then stand in the fields of the whole.
 StatusOr<Costs> ParseCosts(std::string_view text);
 
-// The same in ticks; unit = ticks_per_unit ticks. For measured costs, build it directly: ticks = ns, ticks_per_unit = 1'000'000 (ms).
-struct TickCosts {
-  std::int64_t ticks_per_unit = 1;
+struct StageTicks {
   std::int64_t forward = 1;
   std::int64_t backward = 2;
   std::int64_t input = 1;
   std::int64_t weight = 1;
+  bool operator==(const StageTicks&) const = default;
+};
+
+// The same in ticks; unit = ticks_per_unit ticks. For measured costs, build it directly: ticks = ns, ticks_per_unit = 1'000'000 (ms).
+struct TickCosts : StageTicks {
+  std::int64_t ticks_per_unit = 1;
   std::int64_t latency = 0;
   std::int64_t transmit = 0;  // a message's time on the sender's one egress link; the next message waits for it
   std::int64_t sync = 0;
   std::int64_t update = 0;
+  std::vector<StageTicks> stages;  // [stage]; empty: each of a worker's chunks takes 1 / chunks of the above
 };
 
 // Ticks such that every cost, and every divisor-th of it, is a whole number (halved backwards, chunks: divisor = 2 * chunks * parts).

@@ -15,10 +15,12 @@
 namespace lycia::schedule {
 
 struct GenerateOptions {
-  int workers = 1;        // D: workers, and stages of each copy of the model
-  int micro_batches = 1;  // N >= 1, over all pipes
-  int pipes = 0;          // copies of the model; 0 = what the schedule prefers
-  Costs costs;            // for schedules that are planned by cost; fixed orders ignore them
+  int workers = 1;          // D: workers, and stages of each copy of the model
+  int micro_batches = 1;    // N >= 1, over all pipes
+  int pipes = 0;            // copies of the model; 0 = what the schedule prefers
+  int chunks = 0;           // stages per worker and pipe (interleaved: v); 0 = what the schedule prefers
+  Costs costs;              // for schedules that are planned by cost; fixed orders ignore them
+  int max_activations = 0;  // for those too: most stages' activations that a worker may keep at once; 0 = the schedule's own bound
 };
 
 struct Generator {

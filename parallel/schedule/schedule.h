@@ -37,7 +37,7 @@ enum class Op : std::uint8_t {
   kSendGradient,       // stage -> stage - 1
   kReceiveGradient,
   kGradientSync,  // sum of one sync set's gradients over all its holders: a rendezvous
-  kUpdate,        // decide (norm, loss, stop), then the optimizer's step on everything the worker holds
+  kUpdate,        // with a sync set: the optimizer's step on it; without: decide (norm, loss, stop), then the step on what is left
 };
 
 // Micro-batch of instructions that have none (sync, update).
@@ -48,12 +48,12 @@ struct Instruction {
   int pipe = 0;
   int stage = 0;                    // of 0..D-1
   int micro_batch = kNoMicroBatch;  // of 0..N-1
-  std::uint8_t part = 0;            // backward halving: part of parts, each with 1/parts of the samples
+  std::uint8_t part = 0;            // halving: part of parts, each with 1/parts of the samples; forward and backward may differ in parts
   std::uint8_t parts = 1;
   bool paired_with_next = false;  // DualPipe's F&B block; outputs are released at the block's end
 
   // Written by passes; -1 = not assigned.
-  int sync_set = -1;    // kGradientSync: index into Schedule::sync_sets
+  int sync_set = -1;    // kGradientSync, kUpdate: index into Schedule::sync_sets
   int stash_slot = -1;  // of (pipe, stage) on this worker: what forward keeps for the backward of the same micro-batch
   int stream = 0;       // 0 compute, 1 messages, 2 gradient synchronisation
 

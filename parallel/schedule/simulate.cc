@@ -64,8 +64,8 @@ class Simulator {
     const TickCosts& all = options_.costs;
     if (instruction.op == Op::kUpdate) return all.update;
     if (!IsCompute(instruction.op)) return 0;
-    const bool own = !options_.stage_costs.empty();
-    const StageTicks costs = own ? options_.stage_costs[instruction.stage] : StageTicks{all.forward, all.backward, all.input, all.weight};
+    const bool own = !all.stages.empty();
+    const StageTicks& costs = own ? all.stages[instruction.stage] : all;
     const std::int64_t cost = instruction.op == Op::kForward         ? costs.forward
                               : instruction.op == Op::kBackward      ? costs.backward
                               : instruction.op == Op::kBackwardInput ? costs.input
@@ -183,7 +183,7 @@ class Simulator {
 }  // namespace
 
 StatusOr<Timeline> Simulate(const Schedule& schedule, const SimulateOptions& options) {
-  if (!options.stage_costs.empty()) LYCIA_CHECK_EQ(static_cast<int>(options.stage_costs.size()), schedule.shape.stages);
+  if (!options.costs.stages.empty()) LYCIA_CHECK_EQ(static_cast<int>(options.costs.stages.size()), schedule.shape.stages);
   if (!options.durations.empty()) {
     for (int worker = 0; worker < schedule.shape.workers; ++worker) {
       LYCIA_CHECK_EQ(options.durations.at(worker).size(), schedule.program[worker].size());

@@ -19,17 +19,8 @@
 
 namespace lycia::schedule {
 
-// Costs in ticks of one stage and one whole micro-batch.
-struct StageTicks {
-  std::int64_t forward = 0;
-  std::int64_t backward = 0;
-  std::int64_t input = 0;
-  std::int64_t weight = 0;
-};
-
 struct SimulateOptions {
-  TickCosts costs;                                        // of a worker's stage; each of its chunks takes 1 / chunks of it
-  std::vector<StageTicks> stage_costs;                    // [stage], as they are; empty: costs
+  TickCosts costs;
   std::vector<std::vector<std::int64_t>> durations = {};  // [worker][index] measured, as they are, of every instruction; empty: the above
 };
 

@@ -233,7 +233,7 @@ TEST(SimulateTest, SyncIsARendezvousAndTheUpdateWaits) {
 
 TEST(SimulateTest, StageCostsAndMeasuredDurations) {
   SimulateOptions options;
-  options.stage_costs = {{.forward = 1, .backward = 2}, {.forward = 10, .backward = 20}};
+  options.costs.stages = {{.forward = 1, .backward = 2}, {.forward = 10, .backward = 20}};
   EXPECT_EQ(Simulate(Must("1f1b", 2, 1), options)->makespan, 33);
   options.durations = {{5, 7}, {11, 13}};  // of F and B on workers 0 and 1
   EXPECT_EQ(Simulate(Must("1f1b", 2, 1), options)->makespan, 36);

@@ -46,7 +46,7 @@ compile() {
   if [[ $source == *.cu ]]; then
     "$cuda/bin/nvcc" -c -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a --expt-relaxed-constexpr -lineinfo -I. -I"$work" "$source" -o "$object"
   else
-    g++ -c -O2 -std=c++20 -DNDEBUG -I. -I"$work" -isystem "$cuda/include" "$source" -o "$object"
+    g++ -c -O2 -std=c++20 -DNDEBUG -Wno-psabi -I. -I"$work" -isystem "$cuda/include" "$source" -o "$object"
   fi
 }
 export -f compile
