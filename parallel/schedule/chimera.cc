@@ -19,50 +19,19 @@
 // 2f pipes:               3N + (K + 1)(D/f - 2) at F = 1, B = 2; 2N + D/f - 2 at F = B.
 // Peak activations        D - D/2f + 1 on the outer workers to D on the middle ones, at most N; weights 2f copies.
 #include <algorithm>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "parallel/schedule/bidirectional.h"
 #include "parallel/schedule/generators.h"
 #include "runtime/core/check.h"
 #include "runtime/core/status.h"
 
 namespace lycia::schedule {
-namespace {
-
-Status CheckSizes(int D, int pipes) {
-  if (D == 1) return InvalidArgument("chimera needs an even number of stages, got 1; use 2, or 1f1b, which takes any number");
-  if (D % 2 != 0) {
-    return InvalidArgument("chimera needs an even number of stages, got ", D, "; use ", D - 1, " or ", D + 1,
-                           ", or 1f1b, which takes any number");
-  }
-  if (pipes >= 2 && pipes % 2 == 0 && (D / 2) % (pipes / 2) == 0) return OkStatus();
-  std::string valid;
-  for (int f = 1; f <= D / 2; ++f) {
-    if ((D / 2) % f == 0) absl::StrAppend(&valid, valid.empty() ? "" : ", ", 2 * f);
-  }
-  return InvalidArgument("chimera with ", D, " stages takes 2f pipes with f a divisor of ", D / 2, ", got ", pipes, "; use one of ", valid);
-}
-
-}  // namespace
 
 StatusOr<Schedule> Chimera(const GenerateOptions& options) {
   const int D = options.workers;
-  const int pipes = options.pipes == 0 ? 2 : options.pipes;
-  LYCIA_RETURN_IF_ERROR(CheckSizes(D, pipes));
-  const int f = pipes / 2;
-
-  Schedule schedule = OnePipe("chimera", options);
-  schedule.shape.pipes = pipes;
-  schedule.worker_of.assign(pipes, std::vector<int>(D));
-  for (int i = 0; i < f; ++i) {
-    for (int stage = 0; stage < D; ++stage) {
-      schedule.worker_of[i][stage] = (stage + i * (D / f)) % D;
-      schedule.worker_of[f + i][stage] = (D - 1 - stage + i * (D / f)) % D;
-    }
-  }
-  schedule.pipe_of_micro_batch = PipeOfMicroBatch(D, pipes, options.micro_batches);
+  LYCIA_ASSIGN_OR_RETURN(Schedule schedule, Bidirectional("chimera", options));
 
   std::vector<std::vector<std::pair<int, Instruction>>> slots(D);  // [worker]
   int j = 0;                                                       // place of the micro-batch in its pipe's share of the unit

@@ -77,6 +77,8 @@ TEST(PictureTest, GeneratorsShowWhatTheyMake) {
   ExpectPicture("gpipe.cc", Output({.name = "gpipe", .stages = 4, .micro_batches = 4}));
   ExpectPicture("one_f_one_b.cc", Output({.name = "1f1b", .stages = 4, .micro_batches = 4}));
   ExpectPicture("chimera.cc", Output({.name = "chimera", .stages = 4, .micro_batches = 4}));
+  ExpectPicture("chimera_continuous.cc", Output({.name = "chimera-continuous", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("chimera_zb.cc", Output({.name = "chimera-zb", .stages = 4, .micro_batches = 4}));
   const Schedule evaluation = ForwardOnly(*Chimera({.workers = 4, .micro_batches = 4}), 8);
   ExpectPicture("forward_only.cc", RenderText(evaluation, *Simulate(evaluation)));
 }

@@ -45,6 +45,10 @@ const std::vector<Generator>& Generators() {
       {"1f1b", "one forward, one backward (DAPPLE, PipeDream-Flush): GPipe's bubble with at most D activations", "any D, N", OneFOneB},
       {"chimera", "bidirectional pipelines, two copies of the model: half the bubble (Li & Hoefler 2021)",
        "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", Chimera},
+      {"chimera-continuous", "chimera without the bubbles between its units: 3N + 2D - 4 instead of 3N + (K + 1)(D - 2)", "D even, any N",
+       ChimeraContinuous},
+      {"chimera-zb", "chimera with the backward split in two: the least bubble that two copies of the model allow",
+       "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", ChimeraZb},
   };
   return table;
 }

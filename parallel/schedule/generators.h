@@ -37,9 +37,11 @@ const std::vector<Generator>& Generators();
 // with those that it can.
 StatusOr<Schedule> Generate(std::string_view name, const GenerateOptions& options);
 
-StatusOr<Schedule> GPipe(const GenerateOptions& options);     // gpipe.cc
-StatusOr<Schedule> OneFOneB(const GenerateOptions& options);  // one_f_one_b.cc
-StatusOr<Schedule> Chimera(const GenerateOptions& options);   // chimera.cc
+StatusOr<Schedule> GPipe(const GenerateOptions& options);              // gpipe.cc
+StatusOr<Schedule> OneFOneB(const GenerateOptions& options);           // one_f_one_b.cc
+StatusOr<Schedule> Chimera(const GenerateOptions& options);            // chimera.cc
+StatusOr<Schedule> ChimeraContinuous(const GenerateOptions& options);  // chimera_continuous.cc
+StatusOr<Schedule> ChimeraZb(const GenerateOptions& options);          // chimera_zb.cc
 
 // Forward passes of `micro_batches` on the placement of another schedule, all its pipes used: evaluation without moving a weight.
 // forward_only.cc; micro_batches >= 1.
