@@ -27,6 +27,7 @@ Status CheckSizes(const std::string& name, int D, int pipes) {
 StatusOr<Schedule> Bidirectional(std::string name, const GenerateOptions& options) {
   const int D = options.workers;
   const int pipes = options.pipes == 0 ? 2 : options.pipes;
+  LYCIA_RETURN_IF_ERROR(CheckFixed(name, options, {.pipes = 0}));
   LYCIA_RETURN_IF_ERROR(CheckSizes(name, D, pipes));
   const int f = pipes / 2;
   Schedule schedule = OnePipe(std::move(name), options);

@@ -79,6 +79,13 @@ TEST(PictureTest, GeneratorsShowWhatTheyMake) {
   ExpectPicture("chimera.cc", Output({.name = "chimera", .stages = 4, .micro_batches = 4}));
   ExpectPicture("chimera_continuous.cc", Output({.name = "chimera-continuous", .stages = 4, .micro_batches = 8}));
   ExpectPicture("chimera_zb.cc", Output({.name = "chimera-zb", .stages = 4, .micro_batches = 4}));
+  ExpectPicture("interleaved.cc", Output({.name = "interleaved", .stages = 2, .micro_batches = 4}));
+  ExpectPicture("gems.cc", Output({.name = "gems", .stages = 4, .micro_batches = 3}));
+  ExpectPicture("zb_h1.cc", Output({.name = "zb-h1", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("zb_h2.cc", Output({.name = "zb-h2", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("zb_v.cc", Output({.name = "zb-v", .stages = 2, .micro_batches = 4}));
+  ExpectPicture("dualpipe.cc", Output({.name = "dualpipe", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("dualpipev.cc", Output({.name = "dualpipev", .stages = 2, .micro_batches = 4}));
   const Schedule evaluation = ForwardOnly(*Chimera({.workers = 4, .micro_batches = 4}), 8);
   ExpectPicture("forward_only.cc", RenderText(evaluation, *Simulate(evaluation)));
 }

@@ -12,6 +12,7 @@ namespace lycia::schedule {
 namespace {
 
 constexpr int kMaxWorkers = 4096;
+constexpr int kMaxStages = 2 * kMaxWorkers;
 constexpr std::int64_t kMaxInstructions = std::int64_t{1} << 22;  // a picture or a program of more helps nobody
 
 int EditDistance(std::string_view a, std::string_view b) {
@@ -43,12 +44,22 @@ const std::vector<Generator>& Generators() {
   static const std::vector<Generator>& table = *new std::vector<Generator>{
       {"gpipe", "all forwards, then all backwards", "any D, N; keeps N activations", GPipe},
       {"1f1b", "one forward, one backward (DAPPLE, PipeDream-Flush): GPipe's bubble with at most D activations", "any D, N", OneFOneB},
+      {"interleaved", "1F1B on v stages per worker (Megatron): 1/v of the bubble, v times the messages",
+       "any D; N a multiple of D (any N if v = 1); chunks = v (default 2)", Interleaved, 2},
+      {"gems", "two copies of the model, two micro-batches at work (Jain et al. 2020): one activation per worker, most of the time idle",
+       "any D, N", Gems},
       {"chimera", "bidirectional pipelines, two copies of the model: half the bubble (Li & Hoefler 2021)",
        "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", Chimera},
       {"chimera-continuous", "chimera without the bubbles between its units: 3N + 2D - 4 instead of 3N + (K + 1)(D - 2)", "D even, any N",
        ChimeraContinuous},
       {"chimera-zb", "chimera with the backward split in two: the least bubble that two copies of the model allow",
-       "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", ChimeraZb},
+       "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", ChimeraZb, 1, 3},
+      {"zb-h1", "zero bubble with 1F1B's memory (Qi et al. 2023): weight gradients fill two thirds of the bubble", "any D, N", ZbH1, 1, 3},
+      {"zb-h2", "zero bubble with twice the memory: no worker waits once it has begun", "any D, N", ZbH2, 1, 3},
+      {"zb-v", "zero bubble on a V of 2D half stages (Qi et al. 2024, order of PyTorch): memory of 1F1B, balanced", "any D, N", ZbV, 2, 3},
+      {"dualpipe", "bidirectional, forwards paired with backwards (DeepSeek-V3): two copies of the model, D + 1 activations",
+       "D even; N even, at least 2D", DualPipe, 1, 3},
+      {"dualpipev", "DualPipe folded to a V of 2D half stages: one copy of the model", "any D; N at least 2D", DualPipeV, 2, 3},
   };
   return table;
 }
@@ -61,33 +72,29 @@ StatusOr<Schedule> Generate(std::string_view name, const GenerateOptions& option
     }
     if (options.micro_batches < 1)
       return InvalidArgument(generator.name, ": micro-batches must be at least 1, got ", options.micro_batches);
-    if (std::int64_t{2} * options.workers * options.micro_batches > kMaxInstructions) {
-      return InvalidArgument(generator.name, ": ", options.workers, " stages x ", options.micro_batches, " micro-batches make more than ",
-                             kMaxInstructions, " instructions; use fewer micro-batches");
+    const int chunks = options.chunks == 0 ? generator.chunks : options.chunks;
+    if (chunks < 1 || std::int64_t{chunks} * options.workers > kMaxStages) {
+      return InvalidArgument(generator.name, ": ", options.workers, " workers take 1 to ", kMaxStages / options.workers,
+                             " stages each, got chunks ", chunks);
+    }
+    if (std::int64_t{generator.instructions} * chunks * options.workers * options.micro_batches > kMaxInstructions) {
+      return InvalidArgument(generator.name, ": ", options.workers * chunks, " stages x ", options.micro_batches,
+                             " micro-batches make more than ", kMaxInstructions, " instructions; use fewer micro-batches");
     }
     return generator.generate(options);
   }
   return UnknownName(name);
 }
 
-Schedule OnePipe(std::string name, const GenerateOptions& options) {
-  Schedule schedule;
-  schedule.name = std::move(name);
-  schedule.shape = {.workers = options.workers, .stages = options.workers, .chunks = 1, .pipes = 1, .micro_batches = options.micro_batches};
-  schedule.worker_of.resize(1);
-  for (int stage = 0; stage < options.workers; ++stage) schedule.worker_of[0].push_back(stage);
-  schedule.pipe_of_micro_batch = PipeOfMicroBatch(1, 1, options.micro_batches);
-  schedule.program.resize(options.workers);
-  return schedule;
-}
-
-std::vector<int> PipeOfMicroBatch(int unit, int pipes, int micro_batches) {
-  std::vector<int> pipe_of;
-  for (int first = 0; first < micro_batches; first += unit) {
-    const int count = std::min(unit, micro_batches - first);
-    for (int pipe = 0; pipe < pipes; ++pipe) pipe_of.insert(pipe_of.end(), count / pipes + (pipe < count % pipes), pipe);
+Status CheckFixed(std::string_view name, const GenerateOptions& options, const FixedPlacement& fixed) {
+  const absl::string_view scheme(name.data(), name.size());
+  if (options.pipes != 0 && fixed.pipes != 0 && options.pipes != fixed.pipes) {
+    if (fixed.pipes == 1) return InvalidArgument(scheme, " has one pipe, not ", options.pipes, "; leave out --pipes or use chimera");
+    return InvalidArgument(scheme, " has ", fixed.pipes, " pipes, not ", options.pipes, "; leave out --pipes or use chimera");
   }
-  return pipe_of;
+  if (options.chunks == 0 || options.chunks == fixed.chunks) return OkStatus();
+  return InvalidArgument(scheme, " has ", fixed.chunks, fixed.chunks == 1 ? " stage" : " stages", " per worker and pipe, not ",
+                         options.chunks, "; leave out --chunks or use interleaved");
 }
 
 Instruction Compute(Op op, int pipe, int stage, int micro_batch) {

@@ -9,18 +9,20 @@
 #include <vector>
 
 #include "parallel/schedule/costs.h"
+#include "parallel/schedule/placement.h"
 #include "parallel/schedule/schedule.h"
 #include "runtime/core/status.h"
 
 namespace lycia::schedule {
 
 struct GenerateOptions {
-  int workers = 1;          // D: workers, and stages of each copy of the model
-  int micro_batches = 1;    // N >= 1, over all pipes
-  int pipes = 0;            // copies of the model; 0 = what the schedule prefers
-  int chunks = 0;           // stages per worker and pipe (interleaved: v); 0 = what the schedule prefers
-  Costs costs;              // for schedules that are planned by cost; fixed orders ignore them
-  int max_activations = 0;  // for those too: most stages' activations that a worker may keep at once; 0 = the schedule's own bound
+  int workers = 1;        // D: workers, and stages of each copy of the model
+  int micro_batches = 1;  // N >= 1, over all pipes
+  int pipes = 0;          // copies of the model; 0 = what the schedule prefers
+  int chunks = 0;         // stages per worker and pipe (interleaved: v); 0 = what the schedule prefers
+  Costs costs;            // for schedules that are planned by cost; fixed orders ignore them
+  int max_activations =
+      0;  // for those too, and zb-h2: most stages' activations that a worker may keep at once; 0 = the schedule's own bound
 };
 
 struct Generator {
@@ -28,6 +30,8 @@ struct Generator {
   const char* summary;      // one line for --help
   const char* constraints;  // what D, N and pipes may be
   StatusOr<Schedule> (*generate)(const GenerateOptions&);
+  int chunks = 1;        // stages per worker and pipe where the options leave them open
+  int instructions = 2;  // at most, of a stage and micro-batch: 2 = F B; 3 = F I W
 };
 
 // All schedules, in the order of --help.
@@ -39,9 +43,16 @@ StatusOr<Schedule> Generate(std::string_view name, const GenerateOptions& option
 
 StatusOr<Schedule> GPipe(const GenerateOptions& options);              // gpipe.cc
 StatusOr<Schedule> OneFOneB(const GenerateOptions& options);           // one_f_one_b.cc
+StatusOr<Schedule> Interleaved(const GenerateOptions& options);        // interleaved.cc
+StatusOr<Schedule> Gems(const GenerateOptions& options);               // gems.cc
 StatusOr<Schedule> Chimera(const GenerateOptions& options);            // chimera.cc
 StatusOr<Schedule> ChimeraContinuous(const GenerateOptions& options);  // chimera_continuous.cc
 StatusOr<Schedule> ChimeraZb(const GenerateOptions& options);          // chimera_zb.cc
+StatusOr<Schedule> ZbH1(const GenerateOptions& options);               // zb_h1.cc
+StatusOr<Schedule> ZbH2(const GenerateOptions& options);               // zb_h2.cc
+StatusOr<Schedule> ZbV(const GenerateOptions& options);                // zb_v.cc
+StatusOr<Schedule> DualPipe(const GenerateOptions& options);           // dualpipe.cc
+StatusOr<Schedule> DualPipeV(const GenerateOptions& options);          // dualpipev.cc
 
 // Forward passes of `micro_batches` on the placement of another schedule, all its pipes used: evaluation without moving a weight.
 // forward_only.cc; micro_batches >= 1.
@@ -49,13 +60,12 @@ Schedule ForwardOnly(const Schedule& like, int micro_batches);
 
 // --- for generators ---
 
-// A schedule with its shape, placement and micro-batches filled in and empty programs: one pipe, stage s on worker s.
-Schedule OnePipe(std::string name, const GenerateOptions& options);
-
-// Which pipe takes each micro-batch. A unit is `unit` consecutive micro-batches, `unit` a multiple of `pipes`; pipe i takes the i-th
-// contiguous block of each. What is left after the last whole unit is split as evenly as possible, lower pipes first.
-//   unit 4, 2 pipes, N = 7:  0 0 1 1  0 0 1
-std::vector<int> PipeOfMicroBatch(int unit, int pipes, int micro_batches);
+// Stages per worker and pipe, and pipes, of a scheme in which they are fixed. Fails where the options ask for others.
+struct FixedPlacement {
+  int pipes = 1;  // 0 = any
+  int chunks = 1;
+};
+Status CheckFixed(std::string_view name, const GenerateOptions& options, const FixedPlacement& fixed = {});
 
 Instruction Compute(Op op, int pipe, int stage, int micro_batch);
 

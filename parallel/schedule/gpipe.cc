@@ -14,7 +14,7 @@
 namespace lycia::schedule {
 
 StatusOr<Schedule> GPipe(const GenerateOptions& options) {
-  if (options.pipes > 1) return InvalidArgument("gpipe has one pipe, not ", options.pipes, "; leave out --pipes or use chimera");
+  LYCIA_RETURN_IF_ERROR(CheckFixed("gpipe", options));
   Schedule schedule = OnePipe("gpipe", options);
   for (int worker = 0; worker < options.workers; ++worker) {
     auto& program = schedule.program[worker];

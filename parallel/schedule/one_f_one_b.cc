@@ -16,7 +16,7 @@
 namespace lycia::schedule {
 
 StatusOr<Schedule> OneFOneB(const GenerateOptions& options) {
-  if (options.pipes > 1) return InvalidArgument("1f1b has one pipe, not ", options.pipes, "; leave out --pipes or use chimera");
+  LYCIA_RETURN_IF_ERROR(CheckFixed("1f1b", options));
   Schedule schedule = OnePipe("1f1b", options);
   const int N = options.micro_batches;
   for (int worker = 0; worker < options.workers; ++worker) {
