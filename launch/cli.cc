@@ -22,7 +22,7 @@ std::string CommandsHelp(std::span<const Command> commands) {
   std::string text = "lycia: trains large models on many devices\n\nusage: lycia <command> [--flags]\n\ncommands:\n";
   for (const Command& command : commands) {
     char line[32];
-    std::snprintf(line, sizeof line, "  %-10s ", command.spec.name.c_str());
+    std::snprintf(line, sizeof line, "  %-16s ", command.spec.name.c_str());
     absl::StrAppend(&text, line, command.spec.summary, "\n");
   }
   return text +
@@ -124,6 +124,21 @@ namespace {
 
 constexpr std::chrono::milliseconds kAfterRank0{500};
 
+// How many of the words name the command: two where a command is called so, or where none is and the second word is a mistyped one.
+std::size_t NameWords(std::span<const Command> commands, std::span<const std::string> words) {
+  if (words.size() < 2) return 1;
+  const std::string two = StrCat(words[0], " ", words[1]);
+  for (const Command& command : commands) {
+    if (command.spec.name == two) return 2;
+  }
+  bool takes_words = true, has_second = false;
+  for (const Command& command : commands) {
+    if (command.spec.name == words[0]) takes_words = !command.spec.positional.empty();
+    has_second = has_second || command.spec.name.rfind(words[0] + " ", 0) == 0;
+  }
+  return has_second && !takes_words && words[1].rfind("-", 0) != 0 ? 2 : 1;
+}
+
 // Tells a mistake in the command line once in a job.
 int BadCommandLine(const std::string& line, int rank) {
   if (rank == 0) {
@@ -142,23 +157,25 @@ int RunCommand(std::span<const Command> commands, std::span<const std::string> w
     if (rank == 0) std::fputs(CommandsHelp(commands).c_str(), stdout);
     return kExitOk;
   }
+  const std::size_t name_words = NameWords(commands, words);
+  const std::string name = name_words == 2 ? StrCat(words[0], " ", words[1]) : words[0];
   std::vector<std::string> names;
   for (const Command& command : commands) {
     names.push_back(command.spec.name);
-    if (command.spec.name != words[0]) continue;
-    const StatusOr<Arguments> arguments = ParseArguments(command.spec, words.subspan(1));
-    if (!arguments.ok()) return BadCommandLine(StrCat("lycia ", words[0], ": ", arguments.status().message()), rank);
+    if (command.spec.name != name) continue;
+    const StatusOr<Arguments> arguments = ParseArguments(command.spec, words.subspan(name_words));
+    if (!arguments.ok()) return BadCommandLine(StrCat("lycia ", name, ": ", arguments.status().message()), rank);
     if (arguments->help()) {
       if (rank == 0) std::fputs(CommandHelp(command.spec).c_str(), stdout);
       return kExitOk;
     }
     const Status status = command.run(*arguments);
-    if (!status.ok() && !status.message().empty()) {
-      std::fprintf(stderr, "lycia %s: %s\n", words[0].c_str(), std::string(status.message()).c_str());
-    }
+    std::string message(status.message());
+    while (!message.empty() && message.back() == '\n') message.pop_back();  // of programs with the place marked
+    if (!message.empty()) std::fprintf(stderr, "lycia %s: %s\n", name.c_str(), message.c_str());
     return ExitCode(status);
   }
-  return BadCommandLine(StrCat("lycia: unknown command '", words[0], "'", DidYouMean(words[0], names), "; `lycia --help` lists all"), rank);
+  return BadCommandLine(StrCat("lycia: unknown command '", name, "'", DidYouMean(name, names), "; `lycia --help` lists all"), rank);
 }
 
 }  // namespace lycia

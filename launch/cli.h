@@ -1,5 +1,5 @@
 // The command line: `lycia <command> --flag=value --flag value --switch`. A command says its flags as data; parsing, --help and
-// "did you mean" follow from it.
+// "did you mean" follow from it. A command's name is one word, or two: "schedule compare" stands beside "schedule".
 #ifndef LYCIA_LAUNCH_CLI_H_
 #define LYCIA_LAUNCH_CLI_H_
 
@@ -31,7 +31,7 @@ struct FlagSpec {
 };
 
 struct CommandSpec {
-  std::string name;     // "train"
+  std::string name;     // "train", "schedule compare"
   std::string summary;  // one line
   std::vector<FlagSpec> flags;
   std::string positional = {};  // what words without dashes are ("FILE..."); "": none are accepted

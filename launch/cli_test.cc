@@ -97,6 +97,24 @@ TEST(Cli, RunCommandReturnsTheExitCode) {
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "lycia: unknown command 'trian'; did you mean 'train'?; `lycia --help` lists all\n");
 }
 
+TEST(Cli, ACommandOfTwoWordsStandsBesideThatOfOne) {
+  const auto fails = [](const Arguments&) -> Status { return InvalidArgument("one"); };
+  const auto works = [](const Arguments&) -> Status { return OkStatus(); };
+  const std::vector<Command> commands = {{{.name = "show", .flags = {{.name = "a", .value = "A"}}}, fails},
+                                         {{.name = "show all", .flags = {{.name = "b", .value = "B"}}}, works}};
+  const auto run = [&](std::vector<std::string> words) { return RunCommand(commands, words); };
+  EXPECT_EQ(run({"show", "all", "--b=1"}), kExitOk);
+  EXPECT_EQ(run({"show", "--a=all"}), kExitBadInput);
+  EXPECT_EQ(run({"show", "--a", "all"}), kExitBadInput);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(run({"show", "all", "--a=1"}), kExitBadInput);
+  EXPECT_EQ(run({"show", "al"}), kExitBadInput);
+  EXPECT_EQ(run({"show", "--a=1"}), kExitBadInput);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            "lycia show all: unknown flag --a; did you mean 'b'?\n"
+            "lycia: unknown command 'show al'; did you mean 'show all'?; `lycia --help` lists all\nlycia show: one\n");
+}
+
 TEST(Suggest, DistanceCountsEditsAndSwaps) {
   EXPECT_EQ(EditDistance("", ""), 0);
   EXPECT_EQ(EditDistance("", "abc"), 3);

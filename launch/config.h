@@ -51,17 +51,32 @@ struct TrainConfig {
   std::int64_t eval_every = 0;     // steps; 0: only at the end
   std::int64_t eval_batches = 0;   // global batches of held-out text; 0: all of it
   std::string recompute = "none";  // none | layers | stage
+  std::string update = "decided";  // decided | eager: each stage as soon as its gradient is there; needs clip = 0
   std::int64_t hash_every = 0;     // compare the replicas' weights every k steps; 0: never
 };
 
 struct ParallelConfig {
   std::string schedule = "1f1b";
-  std::int64_t stages = 1;              // D
-  std::int64_t data = 0;                // W, replicas; 0: ranks / stages
-  std::int64_t pipes = 0;               // 0: what the schedule uses (chimera 2, the others 1)
-  std::string order = "";               // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
-  std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
-  std::string device = "cpu";
+  std::string schedule_file;                // CSV of a schedule to train with instead; "": none
+  std::string schedule_csv;                 // its text, read by ResolveConfig; not a key
+  std::string gradient_sync = "eager-opt";  // lazy | eager | eager-opt
+  std::int64_t stages = 1;                  // D, workers of a replica; with c chunks the model is cut into c D stages
+  std::int64_t data = 0;                    // W, replicas; 0: ranks / stages
+  std::int64_t pipes = 0;                   // 0: what the schedule uses (chimera 2, one-directional ones 1)
+  std::int64_t chunks = 0;                  // stages of a worker and pipe; 0: what the schedule uses
+  std::string order = "";                   // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
+  std::vector<std::int64_t> partition;      // layers of each stage; empty ("auto"): by cost
+  std::string device = "cpu";               // cpu | emulated
+};
+
+// What an emulated device takes; times in milliseconds.
+struct EmulateConfig {
+  std::string clock = "logical";   // logical | wall
+  std::string cost = "F=10,B=20";  // of compute, as for schedule::ParseCosts: one list, or one a stage
+  double latency = 0;              // of a message
+  double bandwidth = 0;            // bytes a second of a worker's link; 0: infinite
+  double sync = 0;                 // one gradient sum
+  double update = 0;               // the optimizer's step
 };
 
 struct CheckpointConfig {
@@ -107,6 +122,7 @@ struct Config {
   WatchdogConfig watchdog;
   LogConfig log;
   GenerateConfig generate;
+  EmulateConfig emulate;
 };
 
 // One line of the table, for help.
@@ -125,8 +141,8 @@ StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string
 // The same from text; `name` stands for the file in messages.
 StatusOr<Config> ParseConfig(std::string_view text, std::string_view name, std::span<const std::string> overrides);
 
-// Fills in what 0 leaves open (vocab, ffn, data, pipes) and checks the keys against each other and against the number of ranks.
-// Text shorter than a batch is found by TextData::Open, an unwritable folder by PrepareOutputFolder.
+// Fills in what 0 leaves open (vocab, ffn, data, pipes, chunks), reads the schedule file, and checks the keys against each other and
+// against the number of ranks. Text shorter than a batch is found by TextData::Open, an unwritable folder by PrepareOutputFolder.
 Status ResolveConfig(int ranks, Config& config);
 
 // Micro-batches of one replica in one step (N of the schedule); after ResolveConfig.

@@ -1,5 +1,6 @@
 #include "launch/config_keys.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -27,6 +28,7 @@ Valid Share() { return {.least = 0, .most = 1, .below_most = true}; }
 std::vector<std::string> ScheduleNames() {
   std::vector<std::string> names;
   for (const schedule::Generator& generator : schedule::Generators()) names.push_back(generator.name);
+  if (std::find(names.begin(), names.end(), "auto") == names.end()) names.push_back("auto");
   return names;
 }
 
@@ -63,15 +65,23 @@ std::vector<Key> MakeKeys() {
       {"train.eval_every", AT(train.eval_every), AtLeast(0), "steps between evaluations; 0: only at the end"},
       {"train.eval_batches", AT(train.eval_batches), AtLeast(0), "global batches of an evaluation; 0: all held-out text"},
       {"train.recompute", AT(train.recompute), OneOf({"none", "layers", "stage"}), "what backward computes again instead of keeping it"},
+      {"train.update", AT(train.update), OneOf({"decided", "eager"}),
+       "when the optimizer steps: at the end, or each stage as soon as its gradient is there (needs clip = 0)"},
       {"train.hash_every", AT(train.hash_every), AtLeast(0), "steps between comparisons of the replicas' weights; 0: never"},
 
-      {"parallel.schedule", AT(parallel.schedule), OneOf(ScheduleNames()), "pipeline schedule"},
-      {"parallel.stages", AT(parallel.stages), Between(1, 10000), "pipeline stages (workers of one replica)"},
+      {"parallel.schedule", AT(parallel.schedule), OneOf(ScheduleNames()), "pipeline schedule; auto: the fastest by the stages' FLOPs"},
+      {"parallel.schedule_file", AT(parallel.schedule_file), Any(),
+       "CSV of a schedule to train with instead, one row a worker (lycia schedule --format=csv); \"\": none"},
+      {"parallel.gradient_sync", AT(parallel.gradient_sync), OneOf({"lazy", "eager", "eager-opt"}),
+       "when gradients are summed over replicas: after all compute, as soon as they are there, or that where a bubble follows"},
+      {"parallel.stages", AT(parallel.stages), Between(1, 10000), "workers of one replica; each has chunks stages of each pipe"},
       {"parallel.data", AT(parallel.data), Between(0, 1 << 20), "data-parallel replicas; 0: ranks / stages"},
-      {"parallel.pipes", AT(parallel.pipes), Between(0, 10000), "pipelines; 0: what the schedule uses (chimera 2, the others 1)"},
+      {"parallel.pipes", AT(parallel.pipes), Between(0, 10000), "pipelines; 0: what the schedule uses (chimera 2, one-directional ones 1)"},
+      {"parallel.chunks", AT(parallel.chunks), Between(0, 10000),
+       "stages of a worker and pipe; 0: what the schedule uses (interleaved: 2)"},
       {"parallel.order", AT(parallel.order), Any(), "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
-      {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage, e.g. [2, 1, 1]; \"auto\": by cost"},
-      {"parallel.device", AT(parallel.device), OneOf({"cpu"}), "where to compute"},
+      {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage in order, e.g. [2, 1, 1]; \"auto\": by cost"},
+      {"parallel.device", AT(parallel.device), OneOf({"cpu", "emulated"}), "where to compute; emulated: [emulate] says how long it takes"},
 
       {"checkpoint.every", AT(checkpoint.every), AtLeast(0), "steps between checkpoints; 0: only at the end and on SIGTERM or SIGUSR1"},
       {"checkpoint.keep", AT(checkpoint.keep), AtLeast(1), "newest checkpoints that are kept"},
@@ -91,6 +101,14 @@ std::vector<Key> MakeKeys() {
       {"generate.temperature", AT(generate.temperature), AtLeast(0), "0: always the likeliest token"},
       {"generate.top_k", AT(generate.top_k), AtLeast(0), "draw among the k likeliest tokens; 0: all"},
       {"generate.prompt", AT(generate.prompt), Any(), "text that the sample continues"},
+
+      {"emulate.clock", AT(emulate.clock), OneOf({"logical", "wall"}),
+       "time of an emulated device: exact and without waiting, or the host's"},
+      {"emulate.cost", AT(emulate.cost), Any(), "ms of a stage's F=, B= or I= and W=; different stages: one list each, between ';'"},
+      {"emulate.latency", AT(emulate.latency), Between(0, 1e6), "ms from a message's departure to its arrival"},
+      {"emulate.bandwidth", AT(emulate.bandwidth), AtLeast(0), "bytes a second of a worker's link; 0: infinite"},
+      {"emulate.sync", AT(emulate.sync), Between(0, 1e6), "ms of one gradient sum"},
+      {"emulate.update", AT(emulate.update), Between(0, 1e6), "ms of the optimizer's step"},
   };
 }
 

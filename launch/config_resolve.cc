@@ -4,13 +4,17 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <sstream>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launch/config.h"
+#include "launch/user_schedule.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/schedule/costs.h"
 #include "parallel/schedule/generators.h"
 
 namespace lycia {
@@ -60,14 +64,21 @@ Status CheckMesh(int ranks, ParallelConfig& parallel) {
   return Annotate(Mesh::Create(spec, ranks).status(), "parallel.order");
 }
 
-Status CheckPartition(const Config& config) {
+// stages: of the schedule.
+Status CheckPartition(const Config& config, std::int64_t stages) {
   const std::vector<std::int64_t>& blocks = config.parallel.partition;
   if (blocks.empty()) return OkStatus();
+  if (stages == 0) {
+    return InvalidArgument(
+        "parallel.partition needs to know the number of stages, which parallel.schedule = \"auto\" chooses; use "
+        "partition = \"auto\", or name the schedule");
+  }
   const std::int64_t sum = std::accumulate(blocks.begin(), blocks.end(), std::int64_t{0});
-  if (static_cast<std::int64_t>(blocks.size()) == config.parallel.stages && sum == config.model.layers) return OkStatus();
+  if (static_cast<std::int64_t>(blocks.size()) == stages && sum == config.model.layers) return OkStatus();
   return InvalidArgument("parallel.partition = [", absl::StrJoin(blocks, ", "), "] gives ", sum, " blocks to ", blocks.size(),
-                         " stages, but model.layers = ", config.model.layers, " and parallel.stages = ", config.parallel.stages,
-                         "; correct the list, or use \"auto\"");
+                         " stages, but model.layers = ", config.model.layers, " and there are ", stages,
+                         " stages (parallel.stages = ", config.parallel.stages, " times parallel.chunks = ", config.parallel.chunks,
+                         "); correct the list, or use \"auto\"");
 }
 
 Status CheckBatch(const Config& config) {
@@ -79,7 +90,24 @@ Status CheckBatch(const Config& config) {
                          "; use batch = ", batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "", (batch / unit + 1) * unit);
 }
 
+Status CheckEmulation(const Config& config) {
+  LYCIA_RETURN_IF_ERROR(Annotate(schedule::ParseCosts(config.emulate.cost).status(), "emulate.cost"));
+  if (config.checkpoint.resume) return InvalidArgument("an emulated device has no weights and so no checkpoint to resume from");
+  if (!config.init.from.empty()) {
+    return InvalidArgument("init.from = '", config.init.from, "' gives weights, which an emulated device does not have; leave it out");
+  }
+  if (config.output.trace_step > 0 && config.emulate.clock == "logical") {
+    return InvalidArgument("output.trace_step = ", config.output.trace_step,
+                           " records real time, which says nothing under emulate.clock = \"logical\"; use \"wall\"");
+  }
+  return OkStatus();
+}
+
 Status CheckTraining(const TrainConfig& train) {
+  if (train.update == "eager" && train.clip > 0) {
+    return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",
+                           train.clip, " needs; use train.clip = 0 or train.update = \"decided\"");
+  }
   if (train.min_lr > train.lr) {
     return InvalidArgument("train.min_lr = ", train.min_lr, " is above train.lr = ", train.lr, "; use min_lr = ", train.lr / 10,
                            " or less");
@@ -91,17 +119,51 @@ Status CheckTraining(const TrainConfig& train) {
   return OkStatus();
 }
 
-// The generator knows what it can take.
-Status CheckSchedule(const Config& config, ParallelConfig& parallel) {
-  const schedule::GenerateOptions options{.workers = static_cast<int>(parallel.stages),
-                                          .micro_batches = static_cast<int>(MicroBatchesPerReplica(config)),
-                                          .pipes = static_cast<int>(parallel.pipes)};
-  const StatusOr<schedule::Schedule> generated = schedule::Generate(parallel.schedule, options);
-  if (!generated.ok()) {
-    return Annotate(generated.status(), absl::StrCat("parallel.stages = ", parallel.stages, ", parallel.pipes = ", parallel.pipes));
+// A size that the file fixes and a key contradicts.
+Status CheckFileSize(const std::string& file, const char* key, std::int64_t asked, int has) {
+  if (asked == 0 || asked == has) return OkStatus();
+  return InvalidArgument("parallel.schedule_file = ", file, " has ", key, " = ", has, ", but parallel.", key, " = ", asked,
+                         "; leave that out");
+}
+
+// The compute instructions of the file's schedule.
+StatusOr<schedule::Schedule> ReadSchedule(const Config& config, ParallelConfig& parallel) {
+  std::ifstream file(parallel.schedule_file, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return InvalidArgument("parallel.schedule_file = ", parallel.schedule_file, " is missing, empty or cannot be read");
   }
-  parallel.pipes = generated->shape.pipes;
-  return OkStatus();
+  parallel.schedule_csv = text.str();
+  LYCIA_ASSIGN_OR_RETURN(schedule::Schedule schedule,
+                         ScheduleFromCsv(parallel.schedule_csv, parallel.schedule_file, static_cast<int>(parallel.stages),
+                                         static_cast<int>(MicroBatchesPerReplica(config))));
+  LYCIA_RETURN_IF_ERROR(CheckFileSize(parallel.schedule_file, "pipes", parallel.pipes, schedule.shape.pipes));
+  LYCIA_RETURN_IF_ERROR(CheckFileSize(parallel.schedule_file, "chunks", parallel.chunks, schedule.shape.chunks));
+  return schedule;
+}
+
+// The generator knows what it can take. `stages`: of the schedule, 0 where only the planner knows.
+Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_t* stages) {
+  *stages = 0;
+  if (parallel.schedule_file.empty() && parallel.schedule == "auto") return OkStatus();
+  StatusOr<schedule::Schedule> schedule = schedule::Schedule{};
+  if (!parallel.schedule_file.empty()) {
+    schedule = ReadSchedule(config, parallel);
+    if (!schedule.ok()) return schedule.status();
+  } else {
+    schedule = schedule::Generate(parallel.schedule, {.workers = static_cast<int>(parallel.stages),
+                                                      .micro_batches = static_cast<int>(MicroBatchesPerReplica(config)),
+                                                      .pipes = static_cast<int>(parallel.pipes),
+                                                      .chunks = static_cast<int>(parallel.chunks)});
+    if (!schedule.ok()) {
+      return Annotate(schedule.status(), absl::StrCat("parallel.stages = ", parallel.stages, ", parallel.pipes = ", parallel.pipes,
+                                                      ", parallel.chunks = ", parallel.chunks));
+    }
+  }
+  parallel.pipes = schedule->shape.pipes;
+  parallel.chunks = schedule->shape.chunks;
+  *stages = schedule->shape.stages;
+  return CheckParts(*schedule, config.train.micro_batch);
 }
 
 }  // namespace
@@ -110,11 +172,12 @@ Status ResolveConfig(int ranks, Config& config) {
   if (config.model.vocab == 0) config.model.vocab = 256;
   if (config.model.ffn == 0) config.model.ffn = 4 * config.model.hidden;
   LYCIA_RETURN_IF_ERROR(CheckModel(config.model));
-  LYCIA_RETURN_IF_ERROR(CheckTraining(config.train));
+  LYCIA_RETURN_IF_ERROR(config.parallel.device == "emulated" ? CheckEmulation(config) : CheckTraining(config.train));
   LYCIA_RETURN_IF_ERROR(CheckMesh(ranks, config.parallel));
-  LYCIA_RETURN_IF_ERROR(CheckPartition(config));
   LYCIA_RETURN_IF_ERROR(CheckBatch(config));
-  LYCIA_RETURN_IF_ERROR(CheckSchedule(config, config.parallel));
+  std::int64_t stages = 0;
+  LYCIA_RETURN_IF_ERROR(CheckSchedule(config, config.parallel, &stages));
+  LYCIA_RETURN_IF_ERROR(CheckPartition(config, stages));
   if (config.output.dir.empty()) return InvalidArgument("output.dir is empty; name a folder for the run");
   if (config.output.metrics.find('/') != std::string::npos) {
     return InvalidArgument("output.metrics = '", config.output.metrics, "' must be a file name inside output.dir, without '/'");

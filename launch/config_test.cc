@@ -94,13 +94,24 @@ TEST(Config, AnyValueSurvivesToTomlAndBack) {
                                               "train.eval_every=4",
                                               "train.eval_batches=2",
                                               "train.recompute=stage",
+                                              "train.update=eager",
                                               "train.hash_every=9",
                                               "parallel.schedule=chimera",
+                                              "parallel.schedule_file=a.csv",
+                                              "parallel.gradient_sync=lazy",
                                               "parallel.stages=2",
+                                              "parallel.chunks=1",
                                               "parallel.data=3",
                                               "parallel.pipes=2",
                                               "parallel.order=pipeline,data",
                                               "parallel.partition=[3, 4]",
+                                              "parallel.device=emulated",
+                                              "emulate.clock=wall",
+                                              "emulate.cost=F=3/2,I=1,W=2",
+                                              "emulate.latency=0.05",
+                                              "emulate.bandwidth=25e9",
+                                              "emulate.sync=0.5",
+                                              "emulate.update=0.25",
                                               "checkpoint.every=5",
                                               "checkpoint.keep=4",
                                               "checkpoint.resume=true",
@@ -170,7 +181,8 @@ TEST(Config, AWrongTypeOrValueNamesItsPlace) {
   EXPECT_THAT(Mistake("[train]\neps = 0\n"), HasSubstr("must be above 0, not 0.0"));
   EXPECT_THAT(Mistake("[train]\nlr = nan\n"), HasSubstr("must be finite"));
   EXPECT_THAT(Mistake("[train]\nprecision = \"f16\"\n"), HasSubstr("must be one of f32, f64, not 'f16'"));
-  EXPECT_THAT(Mistake("[parallel]\nschedule = \"chimaera\"\n"), HasSubstr("must be one of gpipe, 1f1b, chimera"));
+  EXPECT_THAT(Mistake("[parallel]\nschedule = \"chimaera\"\n"),
+              AllOf(HasSubstr("must be one of gpipe, 1f1b, "), HasSubstr(", auto, not 'chimaera'")));
   EXPECT_THAT(Mistake("[parallel]\npartition = [1, -2]\n"), HasSubstr("must be at least 0, not -2"));
   EXPECT_THAT(Mistake("[data]\nfiles = [1]\n"), HasSubstr("data.files must be a list of strings"));
   EXPECT_THAT(Mistake("[train\n"), HasSubstr("run.toml:1: not valid TOML"));
@@ -228,6 +240,69 @@ TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"output.trace_step=1000"}), HasSubstr("never reached"));
   EXPECT_THAT(Misfit(1, {"output.dir="}), HasSubstr("output.dir is empty"));
   EXPECT_THAT(Misfit(1, {"output.metrics=../m"}), HasSubstr("without '/'"));
+}
+
+// A schedule that a user wrote: two workers, two micro-batches, one stage each.
+class ConfigScheduleFile : public ::testing::Test {
+ protected:
+  std::string Write(const std::string& csv) {
+    std::ofstream(path_) << csv;
+    return "parallel.schedule_file=" + path_;
+  }
+  const std::string path_ = ::testing::TempDir() + "/schedule_" + std::to_string(getpid()) + ".csv";
+  const std::vector<std::string> sizes_ = {"parallel.stages=2", "train.batch=2", "train.micro_batch=1"};
+  std::string Misfit(const std::string& csv, std::vector<std::string> more = {}, int ranks = 2) {
+    std::vector<std::string> overrides = sizes_;
+    overrides.push_back(Write(csv));
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    return lycia::Misfit(ranks, overrides);
+  }
+};
+
+constexpr const char* kGoodFile = "p0.0F0,p0.0F1,p0.0B0,p0.0B1\np0.1F0,p0.1B0,p0.1F1,p0.1B1\n";
+
+TEST_F(ConfigScheduleFile, IsReadAndFixesPipesAndChunks) {
+  std::vector<std::string> overrides = sizes_;
+  overrides.push_back(Write(kGoodFile));
+  StatusOr<Config> config = Parse("", overrides);
+  ASSERT_TRUE(ResolveConfig(2, *config).ok()) << ResolveConfig(2, *config);
+  EXPECT_EQ(config->parallel.schedule_csv, kGoodFile);
+  EXPECT_EQ(config->parallel.pipes, 1);
+  EXPECT_EQ(config->parallel.chunks, 1);
+  ASSERT_TRUE(ResolveConfig(2, *config).ok());
+}
+
+TEST_F(ConfigScheduleFile, MistakesAreThoseOfAUser) {
+  EXPECT_THAT(lycia::Misfit(2, {"parallel.stages=2", "parallel.schedule_file=/nowhere.csv"}), HasSubstr("/nowhere.csv is missing"));
+  EXPECT_THAT(Misfit("p0.0F0,oops\n"), AllOf(HasSubstr("parallel.schedule_file: "), HasSubstr("oops")));
+  EXPECT_THAT(Misfit(kGoodFile, {"parallel.stages=4"}, 4), AllOf(HasSubstr("has 2 rows"), HasSubstr("use parallel.stages = 2")));
+  EXPECT_THAT(Misfit(kGoodFile, {"train.batch=3"}), AllOf(HasSubstr("has 2 micro-batches"), HasSubstr("a replica has 3")));
+  EXPECT_THAT(Misfit(kGoodFile, {"parallel.pipes=2"}), AllOf(HasSubstr("pipes = 1"), HasSubstr("parallel.pipes = 2")));
+  EXPECT_THAT(Misfit("p0.0B0,p0.0F0,p0.0F1,p0.0B1\np0.1F0,p0.1B0,p0.1F1,p0.1B1\n"), HasSubstr("backward comes before its forward"));
+  EXPECT_THAT(Misfit("p0.0F0,p0.0F1,p0.0B0/0,p0.0B0/1,p0.0B1\np0.1F0,p0.1B0/0,p0.1B0/1,p0.1F1,p0.1B1\n"),
+              AllOf(HasSubstr("in 2 parts"), HasSubstr("train.micro_batch = 1"), HasSubstr("use train.micro_batch = 2")));
+}
+
+TEST(ResolveConfig, AnEagerUpdateNeedsNoClipping) {
+  EXPECT_THAT(Misfit(1, {"train.update=eager"}), AllOf(HasSubstr("train.clip = 1"), HasSubstr("use train.clip = 0")));
+  StatusOr<Config> config = Parse("", {"train.update=eager", "train.clip=0"});
+  EXPECT_TRUE(ResolveConfig(1, *config).ok());
+}
+
+TEST(ResolveConfig, AnEmulatedDeviceTakesWhatItCanUse) {
+  const std::vector<std::string> emulated = {"parallel.device=emulated", "parallel.stages=2"};
+  StatusOr<Config> config = Parse("", emulated);
+  EXPECT_TRUE(ResolveConfig(2, *config).ok()) << ResolveConfig(2, *config);
+  const auto misfit = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), emulated.begin(), emulated.end());
+    return Misfit(2, more);
+  };
+  EXPECT_THAT(misfit({"emulate.cost=F=10,Q=20"}), AllOf(HasSubstr("emulate.cost"), HasSubstr("Q=20")));
+  EXPECT_THAT(misfit({"checkpoint.resume=true"}), HasSubstr("no checkpoint to resume from"));
+  EXPECT_THAT(misfit({"init.from=weights.safetensors"}), HasSubstr("leave it out"));
+  EXPECT_THAT(misfit({"output.trace_step=2"}), HasSubstr("use \"wall\""));
+  EXPECT_THAT(Mistake("", {"emulate.clock=sundial"}), HasSubstr("must be one of logical, wall"));
+  EXPECT_THAT(Mistake("", {"emulate.latency=-1"}), HasSubstr("must be at least 0"));
 }
 
 TEST(PrepareOutputFolder, MakesParentsAndRefusesWhatCannotBeWritten) {

@@ -8,6 +8,11 @@
 #include "runtime/core/philox.h"
 
 namespace lycia {
+namespace {
+
+constexpr StageSlots kSlots{.stash = 0};  // one sample at a time
+
+}  // namespace
 
 GptConfig GptConfigOf(const ModelConfig& config) {
   return {.layers = config.layers,
@@ -51,8 +56,8 @@ Status Generator::Prepare(const SafetensorsModel& model) {
 
   ArenaPlan plan;
   store_ = std::make_unique<ParameterStore>(*groups_, std::vector<int>{0}, stage_->parameters(), DType::kF32, /*gradients=*/false, plan);
-  const Region stash = plan.Add("activations", stage_->stash_bytes());
-  const Region transient = plan.Add("transient", stage_->transient_bytes());
+  const Region stash = plan.Add("activations", stage_->bytes(Area::kStash));
+  const Region transient = plan.Add("transient", stage_->bytes(Area::kTransient));
   const TensorSpec logits{DType::kF32, {1, config_.context, config_.vocab}};
   const Region logits_region = plan.Add("transient", logits);
   LYCIA_ASSIGN_OR_RETURN(arena_, Arena::Allocate(*device_, plan));
@@ -76,8 +81,8 @@ StatusOr<std::vector<std::int32_t>> Generator::Generate(const std::vector<std::i
       return InvalidArgument("prompt token ", token, " is outside the vocabulary of ", config_.vocab);
   }
   std::vector<std::int32_t> all = prompt;
-  auto* window = static_cast<std::int32_t*>(stage_->input(0));
-  auto* labels = static_cast<std::int32_t*>(stage_->labels(0));
+  auto* window = static_cast<std::int32_t*>(stage_->input(kSlots));
+  auto* labels = static_cast<std::int32_t*>(stage_->labels(kSlots));
   std::fill(labels, labels + config_.context, -1);
   StageContext context{.stream = stream_.get(), .training = false, .samples = {0, 1}};
   context.logits = logits_;
@@ -86,7 +91,7 @@ StatusOr<std::vector<std::int32_t>> Generator::Generate(const std::vector<std::i
     const auto length = std::min<std::int64_t>(static_cast<std::int64_t>(all.size()), config_.context);
     std::copy(all.end() - length, all.end(), window);
     std::fill(window + length, window + config_.context, 0);  // later positions are invisible to the last real one
-    stage_->Forward(context, 0, nullptr);
+    stage_->Forward(context, kSlots, nullptr);
     LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
     const float* last = logits_.as<float>() + (length - 1) * config_.vocab;
     all.push_back(Draw(last, random.Uniform(static_cast<std::uint64_t>(i)), options));

@@ -90,6 +90,14 @@ Status MetricsWriter::WriteEvaluation(std::int64_t step, double held_out_loss, s
   return WriteLine(line, bytes);
 }
 
+Status MetricsWriter::WriteEmulated(const EmulatedStepMetrics& m) {
+  char line[256], makespan[32], simulated[32], excess[32], bubble[32];
+  const int bytes = std::snprintf(
+      line, sizeof line, "{\"step\":%" PRId64 ",\"emulated_makespan_ms\":%s,\"simulated_makespan_ms\":%s,\"excess\":%s,\"bubble\":%s}\n",
+      m.step, Number(m.makespan_ms, makespan), Number(m.simulated_ms, simulated), Number(m.excess, excess), Number(m.bubble, bubble));
+  return WriteLine(line, bytes);
+}
+
 Status MetricsWriter::WriteLine(const char* line, int bytes) {
   if (file_ < 0) return OkStatus();
   for (int done = 0; done < bytes;) {
@@ -120,6 +128,15 @@ void ProgressLine::Step(const StepMetrics& m) {
   std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  %.*f%s tokens/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
                options_.steps, m.loss, thousands ? 2 : 0, thousands ? tokens_per_second_ / 1000 : tokens_per_second_, thousands ? "k" : "",
                eta, terminal_ ? "" : "\n");
+  std::fflush(options_.out);
+  open_ = terminal_;
+}
+
+void ProgressLine::EmulatedStep(const EmulatedStepMetrics& m) {
+  if (!terminal_ && m.step < options_.steps && m.step % options_.every != 0) return;
+  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  emulated %.3f ms  simulated %.3f ms (%+.2f %%)  bubble %.1f %%%s",
+               terminal_ ? "\r\x1b[K" : "", m.step, options_.steps, m.makespan_ms, m.simulated_ms, 100 * m.excess, 100 * m.bubble,
+               terminal_ ? "" : "\n");
   std::fflush(options_.out);
   open_ = terminal_;
 }

@@ -22,6 +22,15 @@ struct StepMetrics {
   double mfu_or_peak_share = 0;  // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
 };
 
+// A step of an emulated device. excess: of the measured makespan over the simulated one.
+struct EmulatedStepMetrics {
+  std::int64_t step = 0;  // from 1
+  double makespan_ms = 0;
+  double simulated_ms = 0;
+  double excess = 0;
+  double bubble = 0;  // share of all workers' time without compute
+};
+
 // metrics.jsonl: one JSON object a line, written at once with write(2), so that a killed run loses no whole line.
 class MetricsWriter {
  public:
@@ -37,6 +46,8 @@ class MetricsWriter {
   Status Write(const StepMetrics& metrics);
   // {"step":100,"held_out_loss":..,"held_out_tokens":..}
   Status WriteEvaluation(std::int64_t step, double held_out_loss, std::int64_t held_out_tokens);
+  // {"step":1,"emulated_makespan_ms":..,"simulated_makespan_ms":..,"excess":..,"bubble":..}
+  Status WriteEmulated(const EmulatedStepMetrics& metrics);
 
  private:
   Status WriteLine(const char* line, int bytes);
@@ -56,6 +67,8 @@ class ProgressLine {
 
   // step 120/600  loss 2.3145  1.24k tokens/s  ETA 00:42. The rate is a moving average, so that one slow step does not shake the ETA.
   void Step(const StepMetrics& metrics);
+  // step 3/10  emulated 693.214 ms  simulated 690.000 ms (+0.47 %)  bubble 30.8 %
+  void EmulatedStep(const EmulatedStepMetrics& metrics);
   // A line of its own above the progress line.
   void Message(const std::string& text);
   // Ends a redrawn line; the next output starts on a fresh one.

@@ -136,5 +136,29 @@ TEST(LrSchedule, WarmsUpThenFallsAsACosine) {
   EXPECT_DOUBLE_EQ((LrSchedule{.lr = 2.0, .min_lr = 0.5, .warmup_steps = 4, .steps = 4}.At(4)), 2.0);
 }
 
+TEST(EmulatedSteps, AreTheirOwnLines) {
+  const EmulatedStepMetrics metrics{.step = 3, .makespan_ms = 693.75, .simulated_ms = 690, .excess = 0.0054, .bubble = 0.3125};
+  const std::string path = Path("emulated");
+  {
+    StatusOr<MetricsWriter> writer = MetricsWriter::Open(path, 0);
+    ASSERT_TRUE(writer.ok() && writer->WriteEmulated(metrics).ok());
+  }
+  const nlohmann::json expected = {
+      {"step", 3}, {"emulated_makespan_ms", 693.75}, {"simulated_makespan_ms", 690.0}, {"excess", 0.0054}, {"bubble", 0.3125}};
+  EXPECT_EQ(Lines(path), std::vector<nlohmann::json>{expected});
+
+  std::FILE* out = std::tmpfile();
+  ProgressLine progress({.steps = 3, .every = 10, .out = out, .terminal = 0});
+  EmulatedStepMetrics earlier = metrics;
+  earlier.step = 2;
+  progress.EmulatedStep(earlier);  // not due
+  progress.EmulatedStep(metrics);
+  std::rewind(out);
+  char line[256] = {};
+  ASSERT_NE(std::fgets(line, sizeof line, out), nullptr);
+  EXPECT_STREQ(line, "step 3/3  emulated 693.750 ms  simulated 690.000 ms (+0.54 %)  bubble 31.2 %\n");
+  std::fclose(out);
+}
+
 }  // namespace
 }  // namespace lycia

@@ -60,11 +60,12 @@ void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std
                static_cast<int>(model.heads), static_cast<int>(model.hidden), static_cast<int>(model.context),
                static_cast<int>(model.vocab), model.tied ? ", tied" : "", config.train.precision.c_str());
   std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of",
-               config.parallel.schedule.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
+               trainer.schedule().name.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
                static_cast<int>(config.train.micro_batch));
   for (std::size_t s = 0; s + 1 < trainer.cuts().size(); ++s) std::fprintf(stderr, " %d", trainer.cuts()[s + 1] - trainer.cuts()[s]);
-  std::fprintf(stderr, " layers\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks, trainer.memory_report().c_str(),
-               "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
+  std::fprintf(stderr, " layers\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks,
+               trainer.memory_plan().ToString().c_str(), "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
+  if (!trainer.why().empty()) std::fprintf(stderr, "%s", trainer.why().c_str());
   if (step > 0) std::fprintf(stderr, "continuing after step %d\n", static_cast<int>(step));
 }
 

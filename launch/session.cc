@@ -279,14 +279,15 @@ Status AgreeOnInput(Communicator& world, const Status& mine) {
 
 namespace {
 
-// The message that an instruction sends or receives has one id on both sides: replica, pipe, boundary and direction, micro-batch.
+// The message that an instruction sends or receives has one id on both sides: replica, pipe, boundary and direction, micro-batch, part.
 // Boundary s lies between stages s and s + 1.
 std::uint64_t MessageId(const schedule::Instruction& instruction, int replica) {
   using schedule::Op;
   const bool gradient = instruction.op == Op::kSendGradient || instruction.op == Op::kReceiveGradient;
   const bool after = instruction.op == Op::kSendActivation || instruction.op == Op::kReceiveGradient;  // the boundary after its stage
   const int boundary = after ? instruction.stage : instruction.stage - 1;
-  return FlowId(replica, 2 * boundary + (gradient ? 1 : 0), instruction.pipe, static_cast<std::uint64_t>(instruction.micro_batch));
+  return FlowId(replica, 2 * boundary + (gradient ? 1 : 0), instruction.pipe,
+                static_cast<std::uint64_t>(instruction.micro_batch) << 8 | instruction.part);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "parallel/schedule/messages.h"
+#include "parallel/schedule/render.h"
 #include "parallel/schedule/simulate.h"
 #include "parallel/schedule/timeline_svg.h"
 
@@ -11,36 +13,18 @@ namespace lycia {
 namespace {
 
 using schedule::Instruction;
-using schedule::Op;
 using schedule::Panel;
 using schedule::SpanKind;
 
-SpanKind KindOf(const schedule::Schedule& schedule, const Instruction& instruction) {
-  const bool up = schedule::IsUpPipe(schedule.shape, instruction.pipe);
-  switch (instruction.op) {
-    case Op::kForward:
-      return up ? SpanKind::kForwardUp : SpanKind::kForward;
-    case Op::kBackward:
-    case Op::kBackwardInput:
-      return up ? SpanKind::kBackwardUp : SpanKind::kBackward;
-    case Op::kBackwardWeight:
-      return up ? SpanKind::kWeightUp : SpanKind::kWeight;
-    case Op::kLoad:
-      return SpanKind::kLoad;
-    case Op::kGradientSync:
-      return SpanKind::kSync;
-    case Op::kUpdate:
-      return SpanKind::kUpdate;
-    case Op::kReceiveActivation:
-    case Op::kReceiveGradient:
-      return SpanKind::kWait;
-    default:
-      return SpanKind::kMessage;
-  }
+// As in all pictures of schedules; a receive is drawn as the wait that it is.
+SpanKind LookOf(const schedule::Schedule& schedule, const Instruction& instruction) {
+  return schedule::IsReceive(instruction.op) ? SpanKind::kWait : schedule::KindOf(schedule, instruction);
 }
 
 std::string LabelOf(const Instruction& instruction) {
-  return schedule::IsCompute(instruction.op) ? absl::StrCat(instruction.micro_batch) : "";
+  if (!schedule::IsCompute(instruction.op)) return "";
+  if (instruction.parts == 1) return absl::StrCat(instruction.micro_batch);
+  return absl::StrCat(instruction.micro_batch, "/", static_cast<int>(instruction.part));
 }
 
 std::vector<std::string> WorkerNames(const schedule::Schedule& schedule) {
@@ -57,7 +41,7 @@ Panel PanelOf(const schedule::Schedule& schedule, const schedule::Timeline& time
     for (std::size_t i = 0; i < schedule.program[w].size(); ++i) {
       const Instruction& instruction = schedule.program[w][i];
       const schedule::Interval& at = timeline.spans[w][i];
-      const SpanKind kind = KindOf(schedule, instruction);
+      const SpanKind kind = LookOf(schedule, instruction);
       if (at.end == at.start || kind == SpanKind::kWait) continue;
       panel.spans.push_back({.row = static_cast<int>(w),
                              .start_ns = static_cast<std::int64_t>(static_cast<double>(at.start) * ns_per_tick),
@@ -77,7 +61,7 @@ Panel WallPanel(const schedule::Schedule& schedule, std::span<const RankSpans> w
     for (const Span& span : workers[w].spans) {
       if (span.instruction < 0) continue;
       const Instruction& instruction = schedule.program[w][static_cast<std::size_t>(span.instruction)];
-      const SpanKind kind = KindOf(schedule, instruction);
+      const SpanKind kind = LookOf(schedule, instruction);
       if (kind == SpanKind::kWait || kind == SpanKind::kMessage) continue;
       panel.spans.push_back({.row = static_cast<int>(w),
                              .start_ns = span.start_ns + workers[w].clock_offset_ns - start_ns,
@@ -105,7 +89,7 @@ StatusOr<StepPicture> DrawStep(const schedule::Schedule& schedule, std::span<con
       if (span.instruction < 0 || static_cast<std::size_t>(span.instruction) >= durations[w].size()) continue;
       const auto i = static_cast<std::size_t>(span.instruction);
       // A wait uses no CPU worth counting, and in the replay it is the simulator that finds out how long it lasts.
-      const SpanKind kind = KindOf(schedule, schedule.program[w][i]);
+      const SpanKind kind = LookOf(schedule, schedule.program[w][i]);
       durations[w][i] = kind == SpanKind::kWait || kind == SpanKind::kMessage || kind == SpanKind::kSync ? 0 : span.cpu_ns();
       if (schedule::IsCompute(schedule.program[w][i].op)) compute_ns += span.cpu_ns();
       start_ns = std::min(start_ns, span.start_ns + workers[w].clock_offset_ns);

@@ -4,14 +4,17 @@
 #include <set>
 
 #include "absl/strings/str_join.h"
-#include "models/partition.h"
+#include "launch/training_schedule.h"
+#include "launch/user_schedule.h"
 #include "parallel/schedule/generators.h"
-#include "parallel/schedule/passes.h"
+#include "parallel/schedule/simulate.h"
 #include "parallel/schedule/verify.h"
 #include "runtime/core/check.h"
 
 namespace lycia {
 namespace {
+
+constexpr std::int64_t kNsPerMs = 1'000'000;
 
 // Layers [cuts[stage], cuts[stage + 1]) of a fresh copy of the model.
 std::vector<std::unique_ptr<Layer>> LayersOfStage(const GptConfig& model, const std::vector<int>& cuts, int stage) {
@@ -51,7 +54,9 @@ Status DifferenceOf(const std::vector<int>& stages, std::span<const std::int64_t
 
 }  // namespace
 
-Trainer::~Trainer() = default;
+Trainer::~Trainer() {
+  if (clock_ != nullptr) clock_->Stop();
+}
 
 StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options, Communicator& world) {
   std::unique_ptr<Trainer> trainer(new Trainer(options, world));
@@ -63,6 +68,7 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
   trainer->replica_ = trainer->mesh_->coordinate(world.rank(), Axis::kData);
   LYCIA_RETURN_IF_ERROR(trainer->PlanModel());
   LYCIA_RETURN_IF_ERROR(trainer->PlanSchedule());
+  if (options.emulation) LYCIA_RETURN_IF_ERROR(trainer->PlanEmulation());
   LYCIA_RETURN_IF_ERROR(trainer->PlanMemory());
   LYCIA_RETURN_IF_ERROR(trainer->OpenChannels());
   trainer->store_->Initialise(options.seed);
@@ -75,18 +81,22 @@ Status Trainer::PlanModel() {
   const std::vector<TensorSpec> tokens = {{DType::kI32, {options_.samples_per_micro_batch, options_.model.context}}};
   LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> model,
                          LayerStage::Create(GptLayers(options_.model), tokens, {.compute = options_.precision}));
-  std::vector<double> costs;
-  for (const LayerPlan& plan : model->plans()) costs.push_back(plan.forward_flops());
-  if (options_.partition.empty()) {
-    LYCIA_ASSIGN_OR_RETURN(cuts_, PartitionByCost(costs, options_.stages));
-  } else {
-    LYCIA_ASSIGN_OR_RETURN(cuts_, PartitionByCounts(options_.partition, static_cast<int>(costs.size()), options_.stages));
-  }
-  flops_per_step_ = 3 * model->forward_flops() * static_cast<double>(options_.micro_batches * options_.data);
+  forward_flops_ = model->forward_flops();
+  LYCIA_ASSIGN_OR_RETURN(const ParameterGroups whole, DeriveParameterGroups({model->parameters()}));
+  const TensorSpec boundary{options_.precision, {options_.samples_per_micro_batch, options_.model.context, options_.model.hidden}};
+  LYCIA_ASSIGN_OR_RETURN(
+      TrainingSchedule planned,
+      PlanTrainingSchedule(
+          {.options = options_, .layers = model->plans(), .num_parameters = whole.num_parameters, .message_bytes = boundary.bytes()}));
+  why_ = std::move(planned.why);
+  compute_ = std::move(planned.compute);
+  cuts_ = std::move(planned.cuts);
+  costs_ = std::move(planned.costs);
 
-  std::vector<std::vector<ParameterSpec>> of_stage(static_cast<std::size_t>(options_.stages));
+  const int stages = compute_.shape.stages;
+  std::vector<std::vector<ParameterSpec>> of_stage(static_cast<std::size_t>(stages));
   stage_inputs_ = {tokens};
-  for (int stage = 0; stage < options_.stages; ++stage) {
+  for (int stage = 0; stage < stages; ++stage) {
     LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> part, LayerStage::Create(LayersOfStage(options_.model, cuts_, stage),
                                                                                 stage_inputs_.back(), {.compute = options_.precision}));
     of_stage[static_cast<std::size_t>(stage)] = part->parameters();
@@ -98,30 +108,53 @@ Status Trainer::PlanModel() {
 }
 
 Status Trainer::PlanSchedule() {
-  LYCIA_ASSIGN_OR_RETURN(
-      schedule::Schedule compute,
-      schedule::Generate(options_.schedule,
-                         {.workers = options_.stages, .micro_batches = static_cast<int>(options_.micro_batches), .pipes = options_.pipes}));
-  schedule::CompleteOptions complete;
+  if (options_.update == schedule::UpdateMode::kEager && options_.optimizer.clip > 0) {
+    return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",
+                           options_.optimizer.clip, " needs; use train.clip = 0 or train.update = \"decided\"");
+  }
+  schedule::CompleteOptions complete{.sync = options_.gradient_sync, .update = options_.update};
+  if (options_.emulation) {
+    LYCIA_ASSIGN_OR_RETURN(emulated_costs_, schedule::InNanoseconds(costs_, kNsPerMs));
+    complete.costs = emulated_costs_;
+  } else {
+    LYCIA_ASSIGN_OR_RETURN(complete.costs, schedule::ToTicks(costs_, schedule::TickDivisor(compute_)));
+  }
   for (const ParameterGroup& group : groups_->groups) {
     if (group.stages.size() > 1) complete.tied.push_back({group.stages});
   }
-  schedule_ = schedule::Complete(compute, complete);
-  LYCIA_RETURN_IF_ERROR(schedule::Verify(schedule_));
+  schedule_ = schedule::Complete(compute_, complete);
+  const Status proven = schedule::Verify(schedule_, {.credits = std::max(options_.credits, schedule_.credits)});
+  LYCIA_RETURN_IF_ERROR(options_.schedule_csv.empty() ? proven : FirstLine(proven, options_.schedule_file));
   for (std::size_t g = 0; g < groups_->groups.size(); ++g) LYCIA_CHECK(schedule_.sync_sets[g].stages == groups_->groups[g].stages);
   training_ = ProgramOf(schedule_, worker_);
 
-  forward_ = schedule::Complete(schedule::ForwardOnly(compute, static_cast<int>(options_.micro_batches)));
-  LYCIA_RETURN_IF_ERROR(schedule::Verify(forward_, {.training = false}));
+  forward_ = schedule::Complete(schedule::ForwardOnly(compute_, static_cast<int>(options_.micro_batches)));
+  LYCIA_RETURN_IF_ERROR(schedule::Verify(forward_, {.training = false, .credits = options_.credits}));
   evaluation_ = ProgramOf(forward_, worker_);
   return OkStatus();
+}
+
+LayerStage::Options Trainer::OptionsOfStage(int pipe, int stage) const {
+  LayerStage::Options options{.compute = options_.precision, .recompute = options_.recompute, .full_backward = false};
+  std::set<int> parts = {1};  // an evaluation's
+  for (const schedule::Instruction& instruction : training_.instructions) {
+    if (!schedule::IsCompute(instruction.op) || instruction.pipe != pipe || instruction.stage != stage) continue;
+    options.full_backward |= instruction.op == schedule::Op::kBackward;
+    options.split_backward |= instruction.op == schedule::Op::kBackwardInput;
+    parts.insert(instruction.parts);
+  }
+  options.parts.assign(parts.begin(), parts.end());
+  return options;
 }
 
 Status Trainer::PlanMemory() {
   device_ = options_.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice();
   ArenaPlan plan;
   std::vector<ParameterSpec> uses;
-  std::map<std::pair<int, int>, std::vector<Region>> stash;
+  struct Slots {
+    std::vector<Region> stash, input, handoff;
+  };
+  std::map<std::pair<int, int>, Slots> slots;
   std::map<std::pair<int, int>, Stage*> stage_pointers;
   std::int64_t transient_bytes = 0;
   std::set<int> local_stages;
@@ -130,10 +163,17 @@ Status Trainer::PlanMemory() {
       if (schedule_.worker_of[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)] != worker_) continue;
       LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<LayerStage> made,
                              LayerStage::Create(LayersOfStage(options_.model, cuts_, stage), stage_inputs_[static_cast<std::size_t>(stage)],
-                                                {.compute = options_.precision, .recompute = options_.recompute}));
-      const int slots = std::max(1, schedule_.stash_slots[static_cast<std::size_t>(pipe)][static_cast<std::size_t>(stage)]);
-      for (int slot = 0; slot < slots; ++slot) stash[{pipe, stage}].push_back(plan.Add("activations", made->stash_bytes()));
-      transient_bytes = std::max(transient_bytes, made->transient_bytes());
+                                                OptionsOfStage(pipe, stage)));
+      const auto add = [&, p = static_cast<std::size_t>(pipe), s = static_cast<std::size_t>(stage)](
+                           const char* category, const auto& training, const auto& evaluation, Area area, std::vector<Region>& regions) {
+        const int count = std::max(training[p][s], evaluation[p][s]);
+        for (int slot = 0; slot < count; ++slot) regions.push_back(plan.Add(category, made->bytes(area)));
+      };
+      Slots& of_stage = slots[{pipe, stage}];
+      add("activations", schedule_.stash_slots, forward_.stash_slots, Area::kStash, of_stage.stash);
+      add("activations", schedule_.input_slots, forward_.input_slots, Area::kInput, of_stage.input);
+      add("handoffs", schedule_.handoff_slots, forward_.handoff_slots, Area::kHandoff, of_stage.handoff);
+      transient_bytes = std::max(transient_bytes, made->bytes(Area::kTransient));
       for (const ParameterSpec& spec : made->parameters()) uses.push_back(spec);
       local_stages.insert(stage);
       stage_pointers[{pipe, stage}] = made.get();
@@ -168,7 +208,7 @@ Status Trainer::PlanMemory() {
   const Region staging_region = plan.Add("batches", staging);
   const Region losses_region = plan.Add("batches", losses);
 
-  memory_report_ = plan.ToString();
+  memory_plan_ = plan;
   LYCIA_ASSIGN_OR_RETURN(arena_, Arena::Allocate(*device_, plan));
   LYCIA_ASSIGN_OR_RETURN(stream_, device_->NewStream());
   stream_->set_guard(options_.guard);
@@ -177,7 +217,9 @@ Status Trainer::PlanMemory() {
   store_->Bind(arena_);
   for (auto& [key, stage] : stages_) {
     LayerStage::Memory memory;
-    for (const Region& region : stash[key]) memory.stash.push_back(arena_.At(region));
+    for (const Region& region : slots[key].stash) memory.stash.push_back(arena_.At(region));
+    for (const Region& region : slots[key].input) memory.input.push_back(arena_.At(region));
+    for (const Region& region : slots[key].handoff) memory.handoff.push_back(arena_.At(region));
     memory.transient = arena_.At(transient);
     memory.weight = [this](const std::string& name) { return store_->weight(name); };
     memory.gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); };
@@ -187,19 +229,19 @@ Status Trainer::PlanMemory() {
 }
 
 Status Trainer::OpenChannels() {
-  // Every rank splits for every group, in the one global order; groups with the same workers share a communicator.
+  // Every rank splits for every group, in the one global order. Each group has a communicator of its own, because with eager updates
+  // its holders do not agree on the order of one group's gather and another one's sum.
   std::map<int, Communicator*> holders;
   for (std::size_t g = 0; g < groups_->groups.size(); ++g) {
     const std::vector<int> workers = schedule::WorkersOfSyncSet(schedule_, {groups_->groups[g].stages});
-    auto [entry, fresh] = holders_.try_emplace(workers);
-    if (fresh) {
-      LYCIA_ASSIGN_OR_RETURN(entry->second, world_->Split(mesh_->ColorsOfHolders(workers)));
-    }
-    if (store_->holds(static_cast<int>(g))) holders[static_cast<int>(g)] = entry->second.get();
+    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> made, world_->Split(mesh_->ColorsOfHolders(workers)));
+    if (store_->holds(static_cast<int>(g))) holders[static_cast<int>(g)] = made.get();
+    holders_.push_back(std::move(made));
   }
   hashes_.resize(static_cast<std::size_t>(world_->size()));
   LYCIA_RETURN_IF_ERROR(optimizer_->Bind(*device_, arena_, world_, holders));
-  return executor_->Open(arena_);
+  if (options_.emulation) LYCIA_RETURN_IF_ERROR(OpenClock(holders));
+  return executor_->Open(arena_, clock_.get());
 }
 
 Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop) {
@@ -259,15 +301,17 @@ Status Trainer::CompareReplicas() {
 
 void Trainer::LoadTokens(Stream& stream, const SampleRange& samples, void* to) {
   source_->Load(training_now_ ? step_ : 0, first_source_sample_ + samples.begin, samples.count, staging_.as<std::int32_t>(), nullptr);
-  stream.Copy(to, staging_.data, staging_.bytes());
+  stream.Copy(to, staging_.data, samples.count * options_.model.context * SizeOf(DType::kI32));
 }
 
 void Trainer::LoadLabels(Stream& stream, const SampleRange& samples, void* to) {
   source_->Load(training_now_ ? step_ : 0, first_source_sample_ + samples.begin, samples.count, nullptr, staging_.as<std::int32_t>());
-  stream.Copy(to, staging_.data, staging_.bytes());
+  stream.Copy(to, staging_.data, samples.count * options_.model.context * SizeOf(DType::kI32));
 }
 
 void Trainer::SynchronizeGradients(Stream& stream, int sync_set) { optimizer_->Synchronize(stream, sync_set); }
+
+void Trainer::UpdateSet(Stream& stream, int sync_set) { optimizer_->UpdateGroup(stream, sync_set, step_, learning_rate_); }
 
 void Trainer::Update(Stream& stream) { optimizer_->Update(stream, step_, learning_rate_, stop_); }
 

@@ -5,15 +5,20 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "models/gpt.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/optimizer/sharded_adamw.h"
+#include "parallel/pipeline/emulated_clock.h"
 #include "parallel/pipeline/executor.h"
 #include "parallel/pipeline/layer_stage.h"
+#include "parallel/schedule/costs.h"
+#include "parallel/schedule/passes.h"
 #include "parallel/schedule/schedule.h"
+#include "parallel/schedule/simulate.h"
 #include "runtime/comm/communicator.h"
 
 namespace lycia {
@@ -28,14 +33,25 @@ class BatchSource {
   virtual std::int64_t LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const = 0;
 };
 
+// An emulated device: what the step of a real one would take.
+struct EmulationOptions {
+  ClockKind clock = ClockKind::kLogical;
+  schedule::Costs costs;        // in milliseconds; Costs::transmit follows from the bandwidth
+  double bytes_per_second = 0;  // of a worker's link; 0: infinite
+};
+
 struct TrainerOptions {
   GptConfig model;
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
   DType precision = DType::kF32;         // of weights, activations, gradients and optimizer states: f32 or f64
   Recompute recompute = Recompute::kNone;
   std::string schedule = "1f1b";
-  int stages = 1;                       // D
-  int pipes = 0;                        // 0: the schedule's own
+  std::string schedule_csv;   // not empty: the text of a schedule written by a user, to train with instead
+  std::string schedule_file;  // its path, for messages
+  int stages = 1;             // D: workers of a replica; with c chunks the model is cut into c D stages
+  int pipes = 0, chunks = 0;  // 0: the schedule's own
+  schedule::GradientSyncMode gradient_sync = schedule::GradientSyncMode::kEagerOpt;
+  schedule::UpdateMode update = schedule::UpdateMode::kDecided;
   int data = 1;                         // W, replicas of the pipeline
   std::string mesh_order;               // ""; Mesh's default
   std::vector<std::int64_t> partition;  // layers of each stage; empty: by cost
@@ -44,8 +60,9 @@ struct TrainerOptions {
   AdamWOptions optimizer;
   std::uint64_t seed = 1;
   int credits = 2;
-  StepObserver* observer = nullptr;  // may be null
-  WaitGuard* guard = nullptr;        // of every wait in a step; may be null
+  std::optional<EmulationOptions> emulation;  // of a device of kind kShape: EmulateStep instead of TrainStep
+  StepObserver* observer = nullptr;           // may be null
+  WaitGuard* guard = nullptr;                 // of every wait in a step; may be null
 };
 
 class Trainer final : private StepActions {
@@ -60,16 +77,25 @@ class Trainer final : private StepActions {
   const Decision& decision() const { return optimizer_->decision(); }
   double loss() const { return decision().loss_sum / static_cast<double>(loss_tokens_); }  // mean over the loss tokens of the last step
 
+  // One step on the emulated device; collective. No loss is computed and nothing is updated; returns the makespan in ns.
+  StatusOr<std::int64_t> EmulateStep(std::int64_t step);
+  // The same step as the simulator sees it.
+  const schedule::Timeline& simulated_step() const { return simulated_; }
+
   // Sum of losses of `batches` global batches starting with sample 0 of source's step 0; dropout off, nothing changed; collective.
   StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
   // Compares the weights of all holders of every local group; DataLoss naming the ranks that differ. Collective.
   Status CompareReplicas();
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
-  double flops_per_step() const { return flops_per_step_; }  // forward and backward of the global batch, matrix products and attention
+  double flops_per_step() const {
+    return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data);
+  }  // forward and backward of the global batch, matrix products and attention
   std::int64_t num_parameters() const { return groups_->num_parameters; }
   const Mesh& mesh() const { return *mesh_; }
   const schedule::Schedule& schedule() const { return schedule_; }
+  const schedule::Schedule& evaluation_schedule() const { return forward_; }
+  const std::string& why() const { return why_; }  // this schedule, where it was chosen ("auto"): lines of text
   int worker() const { return worker_; }
   bool first_replica() const { return replica_ == 0; }
   const ParameterGroups& groups() const { return *groups_; }
@@ -77,21 +103,28 @@ class Trainer final : private StepActions {
   ShardedAdamW& optimizer() { return *optimizer_; }
   const Communicator& pipeline() const { return *pipeline_; }
   const std::vector<int>& cuts() const { return cuts_; }  // first layer of each stage, and the number of layers
-  const std::string& memory_report() const { return memory_report_; }
+  const std::map<std::pair<int, int>, std::unique_ptr<LayerStage>>& stages() const { return stages_; }  // of this rank, by (pipe, stage)
+  const ArenaPlan& memory_plan() const { return memory_plan_; }
   std::int64_t memory_bytes() const { return arena_.bytes(); }
   Stream& stream() { return *stream_; }
   Device& device() { return *device_; }
 
  private:
   explicit Trainer(const TrainerOptions& options, Communicator& world) : options_(options), world_(&world) {}
-  Status PlanModel();     // layers, cuts, groups
+  Status PlanModel();     // layers, the schedule's compute, cuts, groups
   Status PlanSchedule();  // training and evaluation programs, proven
   Status PlanMemory();    // stages, store, optimizer, executor; one allocation
   Status OpenChannels();  // communicators and channels
+  // trainer_emulation.cc
+  Status PlanEmulation();
+  Status OpenClock(const std::map<int, Communicator*>& holders);
 
   void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
   void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
+  LayerStage::Options OptionsOfStage(int pipe, int stage) const;  // what the schedule asks of it
+
   void SynchronizeGradients(Stream& stream, int sync_set) override;
+  void UpdateSet(Stream& stream, int sync_set) override;
   void Update(Stream& stream) override;
   double* SampleLosses(const SampleRange& samples) override;
 
@@ -104,20 +137,26 @@ class Trainer final : private StepActions {
   std::vector<int> cuts_;
   std::vector<std::vector<TensorSpec>> stage_inputs_;
   std::unique_ptr<ParameterGroups> groups_;
-  schedule::Schedule schedule_, forward_;
+  schedule::Schedule compute_, schedule_, forward_;
+  schedule::Costs costs_;
+  std::string why_;
   Program training_, evaluation_;
   Arena arena_;
-  std::string memory_report_;
+  ArenaPlan memory_plan_;
+  schedule::TickCosts emulated_costs_;    // ns
+  schedule::Timeline simulated_;          // of an emulated step
+  std::unique_ptr<EmulatedClock> clock_;  // of an emulated device; declared before the communicators that write into it
+  std::unique_ptr<Communicator> clock_ranks_;
   std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<ShardedAdamW> optimizer_;
   std::unique_ptr<Communicator> pipeline_;
-  std::map<std::vector<int>, std::unique_ptr<Communicator>> holders_;  // by the workers of a group
+  std::vector<std::unique_ptr<Communicator>> holders_;  // [group]; null where this rank holds none of it
   std::unique_ptr<Executor> executor_;
   Tensor staging_;                    // [samples_per_micro_batch, T] i32, host
   Tensor evaluation_losses_;          // [samples_per_step] f64
   std::vector<std::int64_t> hashes_;  // of CompareReplicas
-  double flops_per_step_ = 0;
+  double forward_flops_ = 0;          // of one micro-batch through the whole model
 
   // Of the step under way.
   const BatchSource* source_ = nullptr;

@@ -1,5 +1,8 @@
 #include "launch/trainer_options.h"
 
+#include <cmath>
+#include <numeric>
+
 #include "launch/generator.h"
 
 namespace lycia {
@@ -12,8 +15,16 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
                       : config.train.recompute == "stage" ? Recompute::kStage
                                                           : Recompute::kNone;
   options.schedule = config.parallel.schedule;
+  options.schedule_csv = config.parallel.schedule_csv;
+  options.schedule_file = config.parallel.schedule_file;
   options.stages = static_cast<int>(config.parallel.stages);
   options.pipes = static_cast<int>(config.parallel.pipes);
+  options.chunks = static_cast<int>(config.parallel.chunks);
+  using schedule::GradientSyncMode;
+  options.gradient_sync = config.parallel.gradient_sync == "lazy"    ? GradientSyncMode::kLazy
+                          : config.parallel.gradient_sync == "eager" ? GradientSyncMode::kEager
+                                                                     : GradientSyncMode::kEagerOpt;
+  options.update = config.train.update == "eager" ? schedule::UpdateMode::kEager : schedule::UpdateMode::kDecided;
   options.data = static_cast<int>(config.parallel.data);
   options.mesh_order = config.parallel.order;
   // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
@@ -32,6 +43,19 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.seed = static_cast<std::uint64_t>(config.train.seed);
   options.observer = &observer;
   options.guard = session.watchdog;
+  return options;
+}
+
+StatusOr<EmulationOptions> EmulationOptionsOf(const EmulateConfig& config) {
+  EmulationOptions options{.clock = config.clock == "wall" ? ClockKind::kWall : ClockKind::kLogical, .bytes_per_second = config.bandwidth};
+  LYCIA_ASSIGN_OR_RETURN(options.costs, schedule::ParseCosts(config.cost));
+  const auto ms = [](double value) {  // to the nanosecond
+    const std::int64_t ns = std::llround(value * 1e6), common = std::gcd(ns, std::int64_t{1'000'000});
+    return schedule::Fraction{ns / common, 1'000'000 / common};
+  };
+  options.costs.latency = ms(config.latency);
+  options.costs.sync = ms(config.sync);
+  options.costs.update = ms(config.update);
   return options;
 }
 

@@ -174,7 +174,7 @@ class Run {
     state.step = step_;
     state.integers = Identity();
     state.integers.emplace_back("samples", step_ * config_.train.batch);
-    state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(config_.parallel.schedule, ", ", trainer_->mesh().ToString())}};
+    state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(trainer_->schedule().name, ", ", trainer_->mesh().ToString())}};
     return state;
   }
 
@@ -199,9 +199,11 @@ class Run {
   Status AfterStep(double rate, double seconds) {
     const Decision& decision = trainer_->decision();
     if (!decision.finite) {
+      const bool eager = config_.train.update == "eager";
       return absl::FailedPreconditionError(absl::StrFormat(
-          "step %d: the gradient norm or the loss is not finite; nothing was updated. Resume with a lower train.lr, or train.clip > 0",
-          step_));
+          "step %d: the gradient norm or the loss is not finite; %s. Resume with a lower train.lr, or train.clip > 0%s", step_,
+          eager ? "stages that were updated before this was known are lost, the last checkpoint is not" : "nothing was updated",
+          eager ? " with train.update = \"decided\"" : ""));
     }
     stopped_ = decision.stop;
     if (first()) {

@@ -20,6 +20,7 @@ namespace lycia {
 namespace {
 
 constexpr std::int64_t kSamples = 2, kFirstSample = 3;
+constexpr StageSlots kSlots{.stash = 0, .input = 0, .handoff = 0};
 const GptConfig kConfig{
     .layers = 2, .heads = 2, .hidden = 8, .context = 6, .vocab = 17, .ffn = 20, .tied = false, .dropout = 0.2, .init_std = 0.3};
 
@@ -42,12 +43,12 @@ struct Part {
     const std::int64_t elements = in[0].elements();
     for (std::int64_t i = 0; i < elements; ++i) {
       if (first == 0) {
-        static_cast<std::int32_t*>(stage->input(0))[i] = static_cast<std::int32_t>(i * 7 % config.vocab);
+        static_cast<std::int32_t*>(stage->input(kSlots))[i] = static_cast<std::int32_t>(i * 7 % config.vocab);
       } else {
-        static_cast<double*>(stage->input(0))[i] = Value("x", i);
+        static_cast<double*>(stage->input(kSlots))[i] = Value("x", i);
       }
       if (stage->reads_labels() && i < kSamples * config.context) {
-        static_cast<std::int32_t*>(stage->labels(0))[i] = i % 5 == 0 ? -1 : static_cast<std::int32_t>(i * 3 % config.vocab);
+        static_cast<std::int32_t*>(stage->labels(kSlots))[i] = i % 5 == 0 ? -1 : static_cast<std::int32_t>(i * 3 % config.vocab);
       }
     }
     if (!stage->reads_labels()) {
@@ -62,7 +63,7 @@ struct Part {
   double Objective() {
     std::vector<double> losses(kSamples, 0);
     context.sample_losses = losses.data();
-    stage->Forward(context, 0, out.empty() ? nullptr : out.data());
+    stage->Forward(context, kSlots, out.empty() ? nullptr : out.data());
     context.sample_losses = nullptr;
     double sum = 0;
     for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
@@ -102,7 +103,7 @@ TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
     config.dropout = dropout;
     Part part(config, GetParam(), 1);
     part.Objective();
-    part.stage->Backward(part.context, 0, part.Dout(), part.Din());
+    part.stage->Backward(part.context, kSlots, part.Dout(), part.Din());
     const std::map<std::string, std::vector<double>> gradients = part.memory->gradients();
     double largest = 0;
     for (auto& [name, weights] : part.memory->weights()) {
@@ -113,7 +114,7 @@ TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
     }
     EXPECT_GT(largest, 0.01);
     for (std::size_t i = 0; i < part.din.size(); i += 3) {
-      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(0))[i]), 1e-8)
+      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(kSlots))[i]), 1e-8)
           << "din[" << i << "] dropout " << dropout;
     }
   }
@@ -124,7 +125,7 @@ TEST_P(GptLayer, WeightGradientsAccumulate) {
   Part once(kConfig, GetParam(), 1), twice(kConfig, GetParam(), 1);
   for (Part* part : {&once, &twice, &twice}) {
     part->Objective();
-    part->stage->Backward(part->context, 0, part->Dout(), part->Din());
+    part->stage->Backward(part->context, kSlots, part->Dout(), part->Din());
   }
   for (const auto& [name, values] : once.memory->gradients()) {
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -143,11 +144,12 @@ TEST(Gpt, ASplitBackwardHasTheBitsOfTheFullOne) {
     config.tied = tied;
     Part full(config, 0, 6, false), split(config, 0, 6, true);
     full.Objective();
-    full.stage->Backward(full.context, 0, nullptr, nullptr);
+    full.stage->Backward(full.context, kSlots, nullptr, nullptr);
     split.Objective();
-    split.stage->BackwardInput(split.context, 0, nullptr, nullptr);
-    split.memory->PoisonTransient();
-    split.stage->BackwardWeight(split.context, 0);
+    split.stage->BackwardInput(split.context, kSlots, nullptr, nullptr);
+    split.memory->Poison(Area::kTransient);
+    split.memory->Poison(Area::kInput);
+    split.stage->BackwardWeight(split.context, kSlots);
     EXPECT_TRUE(full.memory->gradients() == split.memory->gradients()) << "tied " << tied;
     EXPECT_TRUE(full.memory->BordersAreIntact() && split.memory->BordersAreIntact());
     EXPECT_EQ(full.memory->gradients().contains("wte.weight#1"), tied);
@@ -159,8 +161,8 @@ TEST(Gpt, DropoutFollowsTheGlobalSample) {
   Part part(kConfig, 1, 2), moved(kConfig, 1, 2), plain(kConfig, 1, 2);
   // Sample 1 of `part` is sample 0 of `moved`, one further on.
   const std::size_t sample = part.out.size() / kSamples;
-  auto* x = static_cast<double*>(part.stage->input(0));
-  std::copy(x + sample, x + 2 * sample, static_cast<double*>(moved.stage->input(0)));
+  auto* x = static_cast<double*>(part.stage->input(kSlots));
+  std::copy(x + sample, x + 2 * sample, static_cast<double*>(moved.stage->input(kSlots)));
   moved.context.samples.begin = kFirstSample + 1;
   part.Objective();
   moved.Objective();
@@ -185,7 +187,7 @@ TEST(Gpt, EvaluationHasNoDropoutAndGivesLogits) {
   // The loss again, from the logits.
   double loss = 0;
   for (std::int64_t row = 0; row < kSamples * kConfig.context; ++row) {
-    const std::int32_t label = static_cast<std::int32_t*>(part.stage->labels(0))[row];
+    const std::int32_t label = static_cast<std::int32_t*>(part.stage->labels(kSlots))[row];
     if (label < 0) continue;
     double sum = 0;
     for (std::int64_t v = 0; v < kConfig.vocab; ++v) sum += std::exp(logits[static_cast<std::size_t>(row * kConfig.vocab + v)]);

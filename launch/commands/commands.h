@@ -6,10 +6,12 @@
 
 namespace lycia {
 
-Command TrainCommand();     // train.cc
-Command GenerateCommand();  // generate.cc
-Command ScheduleCommand();  // schedule.cc
-Command DoctorCommand();    // doctor.cc
+Command TrainCommand();            // train.cc
+Command GenerateCommand();         // generate.cc
+Command ScheduleCommand();         // schedule.cc
+Command ScheduleCompareCommand();  // schedule.cc
+Command DoctorCommand();           // doctor.cc
+Command EmulateCommand();          // emulate.cc
 
 }  // namespace lycia
 

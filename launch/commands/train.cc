@@ -6,6 +6,7 @@
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/data/text_data.h"
+#include "launch/emulated_run.h"
 #include "launch/session.h"
 #include "launch/training_run.h"
 #include "runtime/comm/transports.h"
@@ -52,18 +53,21 @@ Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Se
     config = *read;
     status = ResolveConfig(session.ranks(), config);
   }
+  const bool emulated = config.parallel.device == "emulated";
   StatusOr<TextData> data = absl::UnknownError("not opened");
-  if (status.ok()) {
+  if (status.ok() && !emulated) {
     data = OpenData(config);
     status = data.status();
   }
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session.world, status));
+  if (emulated) return RunEmulation(config, session);
   return RunTraining(config, session, *data);
 }
 
 Status Train(const Arguments& arguments) {
-  InstallStopSignals();
   const StatusOr<Config> read = ReadConfig(arguments);
+  const bool emulated = read.ok() && read->parallel.device == "emulated";
+  if (!emulated) InstallStopSignals();
   SessionOptions options;
   options.command = "lycia train";
   if (read.ok()) {
@@ -78,6 +82,9 @@ Status Train(const Arguments& arguments) {
   LYCIA_RETURN_IF_ERROR(read.status());
   Config config = *read;
   LYCIA_RETURN_IF_ERROR(ResolveConfig(options.thread_ranks, config));
+  if (emulated) {
+    return RunRanks(options, [&](Session& session) { return RunEmulation(config, session); });
+  }
   // Ranks as threads share one text.
   LYCIA_ASSIGN_OR_RETURN(const TextData data, OpenData(config));
   return RunRanks(options, [&](Session& session) { return RunTraining(config, session, data); });

@@ -53,14 +53,15 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
               .head_dim = C / config_.heads,
               .scale = 1 / std::sqrt(static_cast<double>(C / config_.heads)),
               .mask = MaskKind::kCausal};
-  attention_scratch_ =
-      plan.Scratch({DType::kU8, {std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_))}});
-  plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * 3 * C + C * C) + AttentionForwardFlops(problem_));
+  attention_scratch_ = plan.Workspace(std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_)));
+  plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * 3 * C + C * C), AttentionForwardFlops(problem_));
   return std::vector<TensorSpec>{x};
 }
 
-AttentionProblem GptAttention::Problem(const StageContext& stage) const {
+AttentionProblem GptAttention::Problem(const LayerContext& context) const {
+  const StageContext& stage = *context.stage;
   AttentionProblem problem = problem_;
+  problem.samples = context.in[0].shape.dim(0);
   if (stage.training && config_.dropout > 0) {
     problem.dropout = {.rate = config_.dropout,
                        .random = RandomStream(stage.seed, dropout_probabilities_, static_cast<std::uint64_t>(stage.step)),
@@ -84,7 +85,7 @@ void GptAttention::Forward(const LayerContext& context) const {
                             .rstd = context.keep(rstd_)});
   Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wqkv_)), .c = AsMatrix(qkv), .bias = context.parameter(bqkv_)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, heads);
-  AttentionForward(stream, {.problem = Problem(*context.stage),
+  AttentionForward(stream, {.problem = Problem(context),
                             .q = part.q,
                             .k = part.k,
                             .v = part.v,
@@ -113,7 +114,7 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
   Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dmixed)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(context.keep(qkv_)), heads, heads);
   const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, heads, heads);
-  AttentionBackward(stream, {.problem = Problem(*context.stage),
+  AttentionBackward(stream, {.problem = Problem(context),
                              .q = part.q,
                              .k = part.k,
                              .v = part.v,

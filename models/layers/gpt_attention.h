@@ -19,7 +19,7 @@ class GptAttention final : public Layer {
   void BackwardWeight(const LayerContext& context) const override;
 
  private:
-  AttentionProblem Problem(const StageContext& stage) const;  // with this micro-batch's dropout
+  AttentionProblem Problem(const LayerContext& context) const;  // of the samples at hand, with their dropout
 
   GptConfig config_;
   std::string prefix_;  // "h.3."

@@ -37,6 +37,9 @@ struct ScratchHandle {
 };
 
 // What one layer asks for. Filled by Layer::Plan, read by Stage.
+//
+// The first dimension of every tensor but a workspace is the samples of the micro-batch. A call may be for a part of them (a schedule that
+// divides micro-batches): then every tensor is a view of the part's samples, and a layer takes their number from the tensors at hand.
 class LayerPlan {
  public:
   explicit LayerPlan(DType compute) : compute_(compute) {}
@@ -51,10 +54,16 @@ class LayerPlan {
   HandoffHandle Handoff(const TensorSpec& spec);
   // Alive within one call.
   ScratchHandle Scratch(const TensorSpec& spec);
-  // The layer reads labels [samples, T] i32 (-1: no loss) in Forward and in the backward.
+  // The same, `bytes` of any content: u8, whole in every call.
+  ScratchHandle Workspace(std::int64_t bytes);
+  // The layer reads labels [samples, T] i32 (-1: no loss) in Forward and BackwardInput.
   void ReadLabels(const TensorSpec& spec);
-  // Matrix-multiply and attention FLOPs of Forward for one micro-batch; the backward is counted as twice that.
-  void CountFlops(double forward) { forward_flops_ += forward; }
+  // Matrix-multiply and attention FLOPs of Forward for one micro-batch, in products with weights and in those of activations alone. The
+  // first cost as much again in each of BackwardInput and BackwardWeight, the second twice as much in BackwardInput.
+  void CountFlops(double with_weights, double of_activations = 0) {
+    weight_flops_ += with_weights;
+    activation_flops_ += of_activations;
+  }
 
   struct Kept {
     TensorSpec spec;
@@ -63,24 +72,30 @@ class LayerPlan {
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
   const std::vector<Kept>& kept() const { return kept_; }
   const std::vector<TensorSpec>& handoffs() const { return handoffs_; }
-  const std::vector<TensorSpec>& scratch() const { return scratch_; }
+  struct ScratchSpec {
+    TensorSpec spec;
+    bool workspace;
+  };
+  const std::vector<ScratchSpec>& scratch() const { return scratch_; }
   bool keeps_input() const { return keeps_input_; }
   KeepUntil keeps_input_until() const { return keeps_input_until_; }
   bool reads_labels() const { return reads_labels_; }
   const TensorSpec& labels() const { return labels_; }
-  double forward_flops() const { return forward_flops_; }
+  double forward_flops() const { return weight_flops_ + activation_flops_; }
+  double input_flops() const { return weight_flops_ + 2 * activation_flops_; }
+  double weight_flops() const { return weight_flops_; }
 
  private:
   DType compute_;
   std::vector<ParameterSpec> parameters_;
   std::vector<Kept> kept_;
   std::vector<TensorSpec> handoffs_;
-  std::vector<TensorSpec> scratch_;
+  std::vector<ScratchSpec> scratch_;
   bool keeps_input_ = false;
   KeepUntil keeps_input_until_ = KeepUntil::kInput;
   bool reads_labels_ = false;
   TensorSpec labels_;
-  double forward_flops_ = 0;
+  double weight_flops_ = 0, activation_flops_ = 0;
 };
 
 // Samples of the global batch, by index within the step.
@@ -95,7 +110,7 @@ struct StageContext {
   std::uint64_t seed = 0;
   std::int64_t step = 0;            // from 0; part of every random key
   bool training = true;             // dropout on, gradients wanted
-  SampleRange samples;              // global indices of this micro-batch
+  SampleRange samples;              // global indices of this micro-batch, or of the part at hand
   double gradient_scale = 1;        // 1 / loss tokens of the global batch
   double* sample_losses = nullptr;  // [samples.count] f64: sum of token losses of each sample; written by the last layer
   Tensor logits;                    // when data is set: the last layer copies its logits here, [samples, T, V]

@@ -25,7 +25,12 @@ HandoffHandle LayerPlan::Handoff(const TensorSpec& spec) {
 }
 
 ScratchHandle LayerPlan::Scratch(const TensorSpec& spec) {
-  scratch_.push_back(spec);
+  scratch_.push_back({spec, false});
+  return {static_cast<int>(scratch_.size()) - 1};
+}
+
+ScratchHandle LayerPlan::Workspace(std::int64_t bytes) {
+  scratch_.push_back({{DType::kU8, {bytes}}, true});
   return {static_cast<int>(scratch_.size()) - 1};
 }
 

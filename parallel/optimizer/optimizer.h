@@ -2,7 +2,7 @@
 //
 // A step is BeginStep; forward and backward passes; Synchronize(group) for every local group, in the order of the schedule; Update. The
 // last carries the one Decide collective of the step: gradient norm, loss, non-finite and stop flags reach every rank together, so that all
-// ranks make the same decision.
+// ranks make the same decision. Where nothing has to be decided first, UpdateGroup steps a group ahead of it.
 #ifndef LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
 #define LYCIA_PARALLEL_OPTIMIZER_OPTIMIZER_H_
 
@@ -16,7 +16,7 @@ namespace lycia {
 struct Decision {
   double loss_sum = 0;       // of all loss tokens of the global batch, added sample by sample
   double gradient_norm = 0;  // before clipping, each parameter counted once
-  bool finite = true;        // false: nothing was updated
+  bool finite = true;        // false: nothing was updated, but for the groups that were updated ahead: their weights are lost
   bool stop = false;         // some rank was asked to stop
 };
 
@@ -28,7 +28,11 @@ class Optimizer {
   virtual double* sample_losses() = 0;
   // Starts the sum of a group's gradients over its ranks; a rendezvous. Enqueued: compute may go on.
   virtual void Synchronize(Stream& stream, int group) = 0;
-  // step counts from 0; stop: this rank was asked to stop. Waits for all sums, decides, updates the own shards and gathers the weights.
+  // Waits for the group's sum, updates the own shard and starts to gather the weights, which nobody may use before Update has returned.
+  // Not with clipping, whose factor is decided last. step counts from 0.
+  virtual void UpdateGroup(Stream& stream, int group, std::int64_t step, double learning_rate) = 0;
+  // stop: this rank was asked to stop. Waits for all sums, decides, updates the shards of all groups that were not, and gathers the
+  // weights.
   virtual void Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) = 0;
   // Of the last Update.
   virtual const Decision& decision() const = 0;

@@ -71,6 +71,7 @@ Tensor ShardedAdamW::OwnShard(const Tensor& flat, const Group& group) const {
 void ShardedAdamW::BeginStep(Stream& stream) {
   store_.ZeroGradients(stream);
   stream.Zero(decide_.data, decide_.bytes());
+  for (auto& [g, group] : groups_) group.updated = false;
 }
 
 void ShardedAdamW::Synchronize(Stream& stream, int g) {
@@ -81,27 +82,45 @@ void ShardedAdamW::Synchronize(Stream& stream, int g) {
       {.in = gradients, .out = OwnShard(gradients, group), .offsets = group.offsets, .tag = Tag::kGradient}, stream.Record());
 }
 
+void ShardedAdamW::UpdateGroup(Stream& stream, int g, std::int64_t step, double learning_rate) {
+  LYCIA_CHECK(options_.clip == 0) << "the clip factor is not known before all gradients are ";
+  Group& group = groups_.at(g);
+  SquareBlocks(stream, g, group);
+  SetScalars(stream, step, learning_rate, /*clip=*/1);
+  StepGroup(stream, g, group);
+}
+
 void ShardedAdamW::Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) {
   Decide(stream, stop);
-  if (!stream.ok() || !decision_.finite) return;
-  const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0;
-  host_->scalars = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
-  stream.Copy(scalars_, &host_->scalars, sizeof(StepScalars));
-  for (auto& [g, group] : groups_) UpdateGroup(stream, g, group);
+  if (!stream.ok()) return;
+  if (decision_.finite) {
+    SetScalars(stream, step, learning_rate,
+               options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0);
+    for (auto& [g, group] : groups_) {
+      if (!group.updated) StepGroup(stream, g, group);
+    }
+  }
+  for (auto& [g, group] : groups_) {
+    if (group.updated) stream.Wait(group.gathered);
+  }
+}
+
+void ShardedAdamW::SquareBlocks(Stream& stream, int g, const Group& group) {
+  stream.Wait(group.summed);
+  const Tensor gradients = store_.flat_gradients(g);
+  double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
+  for (const Segment& segment : group.segments) {
+    const std::int64_t offset = segment.parameter->offset;
+    const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
+    SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
+                               .block_sums = values == nullptr ? nullptr : values + block});
+  }
 }
 
 // Waits for every sum, takes the norm of the own shards and shares everything that ranks must agree on.
 void ShardedAdamW::Decide(Stream& stream, bool stop) {
-  double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
-  for (auto& [g, group] : groups_) {
-    stream.Wait(group.summed);
-    const Tensor gradients = store_.flat_gradients(g);
-    for (const Segment& segment : group.segments) {
-      const std::int64_t offset = segment.parameter->offset;
-      const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
-      SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
-                                 .block_sums = values == nullptr ? nullptr : values + block});
-    }
+  for (const auto& [g, group] : groups_) {
+    if (!group.updated) SquareBlocks(stream, g, group);
   }
   if (!stream.ok()) return;
   host_->stop = stop ? 1 : 0;
@@ -120,7 +139,12 @@ void ShardedAdamW::Decide(Stream& stream, bool stop) {
   decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
 }
 
-void ShardedAdamW::UpdateGroup(Stream& stream, int g, Group& group) {
+void ShardedAdamW::SetScalars(Stream& stream, std::int64_t step, double learning_rate, double clip) {
+  host_->scalars = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
+  stream.Copy(scalars_, &host_->scalars, sizeof(StepScalars));
+}
+
+void ShardedAdamW::StepGroup(Stream& stream, int g, Group& group) {
   const Tensor weights = store_.flat_weights(g), gradients = store_.flat_gradients(g);
   const std::int64_t shard_begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
   for (const Segment& segment : group.segments) {
@@ -135,9 +159,9 @@ void ShardedAdamW::UpdateGroup(Stream& stream, int g, Group& group) {
                    .weight_decay = segment.parameter->spec.decay ? options_.weight_decay : 0.0,
                    .scalars = scalars_});
   }
-  const Event gathered = group.communicator->AllGather(
+  group.gathered = group.communicator->AllGather(
       {.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = Tag::kWeight}, stream.Record());
-  stream.Wait(gathered);
+  group.updated = true;
 }
 
 }  // namespace lycia

@@ -36,6 +36,7 @@ class ShardedAdamW final : public Optimizer {
   void BeginStep(Stream& stream) override;
   double* sample_losses() override { return decide_.data == nullptr ? nullptr : decide_.as<double>() + kNumFlags; }
   void Synchronize(Stream& stream, int group) override;
+  void UpdateGroup(Stream& stream, int group, std::int64_t step, double learning_rate) override;
   void Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) override;
   const Decision& decision() const override { return decision_; }
 
@@ -60,11 +61,16 @@ class ShardedAdamW final : public Optimizer {
     Region m_region, v_region;
     Tensor m, v;
     Communicator* communicator = nullptr;
-    Event summed;
+    Event summed, gathered;
+    bool updated = false;  // in this step
   };
   Tensor OwnShard(const Tensor& flat, const Group& group) const;
+  // Sums of squares of the own shard's blocks, once its sum over ranks is there.
+  void SquareBlocks(Stream& stream, int index, const Group& group);
   void Decide(Stream& stream, bool stop);
-  void UpdateGroup(Stream& stream, int index, Group& group);
+  void SetScalars(Stream& stream, std::int64_t step, double learning_rate, double clip);
+  // Steps the own shard and starts the gather.
+  void StepGroup(Stream& stream, int index, Group& group);
 
   ParameterStore& store_;
   AdamWOptions options_;

@@ -14,16 +14,26 @@ using schedule::Op;
 int ActivationLane(int pipe, int boundary, int stages) { return 2 * (pipe * stages + boundary); }
 int GradientLane(int pipe, int boundary, int stages) { return ActivationLane(pipe, boundary, stages) + 1; }
 
-// Most messages of one channel that its receiver holds at once: received, and not yet used by the compute instruction that needs them.
-int MostHeld(const schedule::Schedule& schedule, int worker, int pipe, int stage, Op receive) {
-  int held = 0, most = 0;
-  for (const Instruction& instruction : schedule.program[static_cast<std::size_t>(worker)]) {
+bool Makes(Op op, bool gradient) { return gradient ? schedule::IsBackward(op) : op == Op::kForward; }
+
+// Most of one stage's instructions of one kind that have run before their counterparts of the other kind.
+template <typename First, typename Second>
+int MostAhead(const std::vector<Instruction>& program, int pipe, int stage, const First& first, const Second& second) {
+  int ahead = 0, most = 0;
+  for (const Instruction& instruction : program) {
     if (instruction.pipe != pipe || instruction.stage != stage) continue;
-    const bool used = receive == Op::kReceiveActivation ? instruction.op == Op::kForward : schedule::IsBackward(instruction.op);
-    if (instruction.op == receive) most = std::max(most, ++held);
-    if (used) --held;
+    if (first(instruction.op)) most = std::max(most, ++ahead);
+    if (second(instruction.op)) --ahead;
   }
   return most;
+}
+
+StageSlots SlotsOf(const Instruction& instruction) {
+  return {.stash = instruction.stash_slot,
+          .input = instruction.input_slot,
+          .handoff = instruction.handoff_slot,
+          .part = instruction.part,
+          .parts = instruction.parts};
 }
 
 }  // namespace
@@ -41,61 +51,87 @@ Executor::Executor(Args args, ArenaPlan& plan) : args_(std::move(args)) {
     const std::vector<int>& worker_of = args_.schedule->worker_of[static_cast<std::size_t>(pipe)];
     Node node;
     node.stage = stage;
-    // Both ends compute the same number of credits: what the receiver holds at once, and at least the usual.
-    auto credits = [&](int receiver, int receiving_stage, Op receive) {
-      const int training = MostHeld(*args_.schedule, receiver, pipe, receiving_stage, receive);
-      const int evaluation = args_.evaluation == nullptr ? 0 : MostHeld(*args_.evaluation, receiver, pipe, receiving_stage, receive);
-      return std::max({args_.credits, training, evaluation});
-    };
     if (s + 1 < stages) {
       const int peer = worker_of[static_cast<std::size_t>(s + 1)];
-      const std::int64_t bytes = PackedBytes(stage->outputs());
-      node.activation_out = PlanSender(peer, ActivationLane(pipe, s, stages), bytes, credits(peer, s + 1, Op::kReceiveActivation), plan);
-      node.gradient_in = PlanReceiver(peer, GradientLane(pipe, s, stages), bytes, credits(args_.worker, s, Op::kReceiveGradient), plan);
+      node.activation_out =
+          PlanSender(peer, ActivationLane(pipe, s, stages), stage->outputs(), TrafficOf(pipe, s, /*gradient=*/false), plan);
+      node.gradient_in = PlanReceiver(peer, GradientLane(pipe, s, stages), stage->outputs(), TrafficOf(pipe, s, /*gradient=*/true), plan);
     }
     if (s > 0) {
       const int peer = worker_of[static_cast<std::size_t>(s - 1)];
-      const std::int64_t bytes = PackedBytes(stage->inputs());
       node.activation_in =
-          PlanReceiver(peer, ActivationLane(pipe, s - 1, stages), bytes, credits(args_.worker, s, Op::kReceiveActivation), plan);
-      node.gradient_out = PlanSender(peer, GradientLane(pipe, s - 1, stages), bytes, credits(peer, s - 1, Op::kReceiveGradient), plan);
+          PlanReceiver(peer, ActivationLane(pipe, s - 1, stages), stage->inputs(), TrafficOf(pipe, s - 1, /*gradient=*/false), plan);
+      node.gradient_out =
+          PlanSender(peer, GradientLane(pipe, s - 1, stages), stage->inputs(), TrafficOf(pipe, s - 1, /*gradient=*/true), plan);
     }
     nodes_[key] = std::move(node);
   }
 }
 
-std::unique_ptr<Executor::Sender> Executor::PlanSender(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const {
+Executor::Traffic Executor::TrafficOf(int pipe, int boundary, bool gradient) const {
+  const int from = gradient ? boundary + 1 : boundary, to = gradient ? boundary : boundary + 1;
+  const int credits = std::max(args_.credits, args_.schedule->credits);
+  Traffic traffic{.credits = credits, .buffers = credits};
+  for (const schedule::Schedule* schedule : {args_.schedule, args_.evaluation}) {
+    if (schedule == nullptr) continue;
+    const std::vector<int>& worker_of = schedule->worker_of[static_cast<std::size_t>(pipe)];
+    const auto& sending = schedule->program[static_cast<std::size_t>(worker_of[static_cast<std::size_t>(from)])];
+    const auto& receiving = schedule->program[static_cast<std::size_t>(worker_of[static_cast<std::size_t>(to)])];
+    const auto makes = [&](Op op) { return Makes(op, gradient); };
+    const auto sends = [&](Op op) { return op == (gradient ? Op::kSendGradient : Op::kSendActivation); };
+    const auto receives = [&](Op op) { return op == (gradient ? Op::kReceiveGradient : Op::kReceiveActivation); };
+    traffic.buffers = std::max(traffic.buffers, MostAhead(sending, pipe, from, makes, sends));
+    traffic.credits = std::max(traffic.credits, MostAhead(receiving, pipe, to, receives, makes));
+    for (const Instruction& instruction : sending) {
+      if (!sends(instruction.op) || instruction.pipe != pipe || instruction.stage != from) continue;
+      traffic.parts = traffic.parts == 0 ? instruction.parts : std::min<int>(traffic.parts, instruction.parts);
+    }
+  }
+  traffic.parts = std::max(traffic.parts, 1);
+  return traffic;
+}
+
+std::unique_ptr<Executor::Sender> Executor::PlanSender(int peer, int lane, std::span<const TensorSpec> specs, const Traffic& traffic,
+                                                       ArenaPlan& plan) const {
   auto sender = std::make_unique<Sender>();
   sender->peer = peer;
   sender->lane = lane;
-  sender->credits = credits;
-  sender->message = {DType::kU8, {bytes}};
-  for (int i = 0; i < args_.credits; ++i) sender->regions.push_back(plan.Add("messages", bytes));
+  sender->credits = traffic.credits;
+  sender->bytes = PackedBytes(specs, traffic.parts);
+  sender->specs = specs;
+  for (int i = 0; i < traffic.buffers; ++i) sender->regions.push_back(plan.Add("messages", sender->bytes));
   return sender;
 }
 
-std::unique_ptr<Executor::Receiver> Executor::PlanReceiver(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const {
+std::unique_ptr<Executor::Receiver> Executor::PlanReceiver(int peer, int lane, std::span<const TensorSpec> specs, const Traffic& traffic,
+                                                           ArenaPlan& plan) const {
   auto receiver = std::make_unique<Receiver>();
   receiver->peer = peer;
   receiver->lane = lane;
-  receiver->bytes = bytes;
-  receiver->credits = credits;
-  receiver->held.assign(static_cast<std::size_t>(credits), -1);
-  receiver->region = plan.Add("messages", ChannelMemoryBytes(bytes, credits));
+  receiver->bytes = PackedBytes(specs, traffic.parts);
+  receiver->credits = traffic.credits;
+  receiver->held.resize(static_cast<std::size_t>(traffic.credits));
+  receiver->region = plan.Add("messages", ChannelMemoryBytes(receiver->bytes, traffic.credits));
   return receiver;
 }
 
-Status Executor::Open(const Arena& arena) {
+Status Executor::Open(const Arena& arena, EmulatedClock* clock) {
+  clock_ = clock;
   auto open_sender = [&](Sender* sender, Tag tag) -> Status {
     if (sender == nullptr) return OkStatus();
     for (const Region& region : sender->regions) sender->buffers.push_back(arena.At(region));
+    if (clock_ != nullptr) {
+      const auto bytes = static_cast<std::size_t>(sender->bytes);
+      sender->emulated.resize(bytes * sender->buffers.size());
+      for (std::size_t i = 0; i < sender->buffers.size(); ++i) sender->buffers[i] = sender->emulated.data() + i * bytes;
+    }
     sender->events.resize(sender->buffers.size());
     ChannelOptions options{.peer = sender->peer,
                            .sender = true,
                            .lane = sender->lane,
-                           .bytes = sender->message.bytes(),
+                           .bytes = sender->bytes,
                            .credits = sender->credits,
-                           .send_window = args_.credits,
+                           .send_window = static_cast<int>(sender->buffers.size()),
                            .tag = tag};
     LYCIA_ASSIGN_OR_RETURN(sender->channel, args_.pipeline->OpenChannel(options));
     return OkStatus();
@@ -126,9 +162,11 @@ Status Executor::Run(const Program& program, StageContext context, std::int64_t 
   for (std::size_t i = 0; i < program.instructions.size(); ++i) {
     const Instruction& instruction = program.instructions[i];
     if (args_.observer != nullptr) args_.observer->Begin(instruction, program.texts[i]);
-    context.samples = {first_sample + instruction.micro_batch * samples_per_micro_batch, samples_per_micro_batch};
+    const std::int64_t samples = samples_per_micro_batch / instruction.parts;
+    context.samples = {first_sample + instruction.micro_batch * samples_per_micro_batch + instruction.part * samples, samples};
     Status status = Execute(instruction, context, actions);
     if (status.ok()) status = context.stream->status();
+    if (status.ok() && clock_ != nullptr && !program.durations.empty()) clock_->Compute(program.durations[i]);
     if (args_.observer != nullptr) args_.observer->End(instruction);
     if (!status.ok()) return Annotate(status, StrCat("step ", context.step + 1, ", ", program.texts[i]));
   }
@@ -137,49 +175,55 @@ Status Executor::Run(const Program& program, StageContext context, std::int64_t 
 
 Status Executor::Execute(const Instruction& instruction, StageContext& context, StepActions& actions) {
   Stream& stream = *context.stream;
+  if (clock_ != nullptr && (instruction.op == Op::kGradientSync || instruction.op == Op::kUpdate)) {
+    if (instruction.op == Op::kUpdate) return clock_->AwaitSync(instruction.sync_set);
+    clock_->IssueSync(instruction.sync_set);
+    return OkStatus();
+  }
   if (instruction.op == Op::kGradientSync) {
     actions.SynchronizeGradients(stream, instruction.sync_set);
     return OkStatus();
   }
   if (instruction.op == Op::kUpdate) {
-    actions.Update(stream);
+    instruction.sync_set >= 0 ? actions.UpdateSet(stream, instruction.sync_set) : actions.Update(stream);
     return OkStatus();
   }
   auto found = nodes_.find({instruction.pipe, instruction.stage});
   LYCIA_CHECK(found != nodes_.end()) << schedule::ToString(instruction) << " is not of worker " << args_.worker << " ";
   Node& node = found->second;
-  const int slot = instruction.stash_slot;
+  const StageSlots slots = SlotsOf(instruction);
   switch (instruction.op) {
     case Op::kLoad:
-      if (instruction.stage == 0) actions.LoadTokens(stream, context.samples, node.stage->input(slot));
-      if (node.stage->reads_labels()) actions.LoadLabels(stream, context.samples, node.stage->labels(slot));
+      if (instruction.stage == 0) actions.LoadTokens(stream, context.samples, node.stage->input(slots));
+      if (node.stage->reads_labels()) actions.LoadLabels(stream, context.samples, node.stage->labels(slots));
       return OkStatus();
     case Op::kForward:
       if (node.activation_in != nullptr) {
-        stream.Copy(node.stage->input(slot), Oldest(node.activation_in.get()), node.activation_in->bytes);
-        Release(stream, node.activation_in.get());
+        node.stage->TakeInput(stream, slots, MessageFor(node.activation_in.get(), instruction));
+        Release(stream, node.activation_in.get(), instruction);  // before computing, so that the next message may come meanwhile
       }
       context.sample_losses = node.stage->reads_labels() ? actions.SampleLosses(context.samples) : nullptr;
-      node.stage->Forward(context, slot, NextBuffer(stream, node.activation_out.get()));
+      node.stage->Forward(context, slots, NextBuffer(stream, node.activation_out.get()));
       return OkStatus();
     case Op::kBackward:
+    case Op::kBackwardInput: {
       context.sample_losses = nullptr;
-      node.stage->Backward(context, slot, Oldest(node.gradient_in.get()), NextBuffer(stream, node.gradient_out.get()));
-      Release(stream, node.gradient_in.get());
+      const void* dout = MessageFor(node.gradient_in.get(), instruction);
+      void* din = NextBuffer(stream, node.gradient_out.get());
+      instruction.op == Op::kBackward ? node.stage->Backward(context, slots, dout, din)
+                                      : node.stage->BackwardInput(context, slots, dout, din);
+      Release(stream, node.gradient_in.get(), instruction);
       return OkStatus();
-    case Op::kBackwardInput:
-      context.sample_losses = nullptr;
-      node.stage->BackwardInput(context, slot, Oldest(node.gradient_in.get()), NextBuffer(stream, node.gradient_out.get()));
-      Release(stream, node.gradient_in.get());
-      return OkStatus();
+    }
     case Op::kBackwardWeight:
-      node.stage->BackwardWeight(context, slot);
+      context.sample_losses = nullptr;
+      node.stage->BackwardWeight(context, slots);
       return OkStatus();
     case Op::kSendActivation:
-      Send(stream, *node.activation_out, instruction.micro_batch);
+      Send(stream, *node.activation_out, instruction);
       return OkStatus();
     case Op::kSendGradient:
-      Send(stream, *node.gradient_out, instruction.micro_batch);
+      Send(stream, *node.gradient_out, instruction);
       return OkStatus();
     case Op::kReceiveActivation:
       return Receive(stream, *node.activation_in, instruction);
@@ -193,42 +237,58 @@ Status Executor::Execute(const Instruction& instruction, StageContext& context, 
 
 void* Executor::NextBuffer(Stream& stream, Sender* sender) {
   if (sender == nullptr) return nullptr;
-  stream.Wait(sender->events[sender->next]);
-  return sender->buffers[sender->next];
+  const std::size_t buffer = sender->filled;
+  stream.Wait(sender->events[buffer]);
+  sender->filled = (buffer + 1) % sender->buffers.size();
+  return sender->buffers[buffer];
 }
 
-void Executor::Send(Stream& stream, Sender& sender, int micro_batch) {
-  const ConstTensor message(sender.buffers[sender.next], sender.message.dtype, sender.message.shape);
-  sender.events[sender.next] = sender.channel->Send(message, stream.Record(), {.micro_batch = micro_batch});
-  sender.next = (sender.next + 1) % sender.buffers.size();
+void Executor::Send(Stream& stream, Sender& sender, const Instruction& instruction) {
+  const ConstTensor message(sender.buffers[sender.sent], DType::kU8, {PackedBytes(sender.specs, instruction.parts)});
+  MessageHeader header{.micro_batch = instruction.micro_batch, .part = instruction.part};
+  if (clock_ != nullptr) header.virtual_ns = sender.peer == args_.worker ? clock_->now_ns() : clock_->Depart();
+  sender.events[sender.sent] = sender.channel->Send(message, stream.Record(), header);
+  sender.sent = (sender.sent + 1) % sender.buffers.size();
 }
 
 Status Executor::Receive(Stream& stream, Receiver& receiver, const Instruction& instruction) {
   LYCIA_CHECK_LT(receiver.count, receiver.held.size());
   const Channel::Received received = receiver.channel->Receive();
+  const bool blocked = !received.event.Done();
   stream.Wait(received.event);
   LYCIA_RETURN_IF_ERROR(stream.status());
-  receiver.held[(receiver.first + receiver.count++) % receiver.held.size()] = received.slot;
-  const int got = receiver.channel->header(received.slot).micro_batch;
+  receiver.held[receiver.count++] = {received.slot, instruction.micro_batch, instruction.part};
+  const MessageHeader& got = receiver.channel->header(received.slot);
+  if (clock_ != nullptr) clock_->Arrive(got.virtual_ns, blocked);
   // A dry run has no peers and so no headers.
-  if (args_.pipeline->transport() != "dry-run" && got != instruction.micro_batch) {
-    return absl::InternalError(StrCat("expected micro-batch ", instruction.micro_batch, " from worker ", receiver.peer, ", got ", got,
-                                      ": the two workers run different schedules"));
-  }
-  return OkStatus();
+  if (args_.pipeline->transport() == "dry-run") return OkStatus();
+  if (got.micro_batch == instruction.micro_batch && got.part == instruction.part) return OkStatus();
+  const auto name = [&](int micro_batch, int part) {
+    return instruction.parts > 1 ? StrCat(micro_batch, " part ", part) : StrCat(micro_batch);
+  };
+  return absl::InternalError(StrCat("expected micro-batch ", name(instruction.micro_batch, instruction.part), " from worker ",
+                                    receiver.peer, ", got ", name(got.micro_batch, got.part), ": the two workers run different schedules"));
 }
 
-const void* Executor::Oldest(const Receiver* receiver) {
+Executor::Receiver::Held* Executor::Find(Receiver& receiver, const Instruction& instruction) {
+  const auto end = receiver.held.begin() + static_cast<std::ptrdiff_t>(receiver.count);
+  const auto found = std::find_if(receiver.held.begin(), end, [&](const Receiver::Held& held) {
+    return held.micro_batch == instruction.micro_batch && held.part == instruction.part;
+  });
+  LYCIA_CHECK(found != end) << schedule::ToString(instruction) << " has no message ";
+  return &*found;
+}
+
+const void* Executor::MessageFor(Receiver* receiver, const Instruction& instruction) {
   if (receiver == nullptr) return nullptr;
-  LYCIA_CHECK_GT(receiver->count, 0u);
-  return receiver->channel->data(receiver->held[receiver->first]);
+  return receiver->channel->data(Find(*receiver, instruction)->slot);
 }
 
-void Executor::Release(Stream& stream, Receiver* receiver) {
+void Executor::Release(Stream& stream, Receiver* receiver, const Instruction& instruction) {
   if (receiver == nullptr || !stream.ok()) return;
-  receiver->channel->Release(receiver->held[receiver->first], stream.Record());
-  receiver->first = (receiver->first + 1) % receiver->held.size();
-  --receiver->count;
+  Receiver::Held* held = Find(*receiver, instruction);
+  receiver->channel->Release(held->slot, stream.Record());
+  *held = receiver->held[--receiver->count];
 }
 
 }  // namespace lycia

@@ -1,16 +1,20 @@
 // Executor: runs one worker's program of a schedule. It knows no scheme, no model and no transport.
 //
 // Messages of pipe p over the boundary between stages s and s+1 go through two channels, one per direction, each a FIFO with its own
-// receive slots; the executor checks that every message is the one its instruction names. Everything is set up once: Run allocates nothing.
+// receive slots, also where both stages are on this worker; the executor checks that every message is the one its instruction names.
+// Everything is set up once: Run allocates nothing.
 #ifndef LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
 #define LYCIA_PARALLEL_PIPELINE_EXECUTOR_H_
 
+#include <cstddef>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "parallel/pipeline/emulated_clock.h"
 #include "parallel/pipeline/stage.h"
 #include "parallel/schedule/schedule.h"
 #include "runtime/comm/communicator.h"
@@ -25,7 +29,10 @@ class StepActions {
   // Enqueues tokens or labels [samples, T] i32 of one micro-batch into memory of the stage.
   virtual void LoadTokens(Stream& stream, const SampleRange& samples, void* to) = 0;
   virtual void LoadLabels(Stream& stream, const SampleRange& samples, void* to) = 0;
+  // Starts the sum of a set's gradients; compute goes on meanwhile.
   virtual void SynchronizeGradients(Stream& stream, int sync_set) = 0;
+  // The optimizer's step on one set whose sum was started; then what ends the step: the decision, and the step on all other sets.
+  virtual void UpdateSet(Stream& stream, int sync_set) = 0;
   virtual void Update(Stream& stream) = 0;
   // [samples.count] f64, where the last stage writes the loss of each sample; nullptr to drop them.
   virtual double* SampleLosses(const SampleRange& samples) = 0;
@@ -43,6 +50,7 @@ class StepObserver {
 struct Program {
   std::vector<schedule::Instruction> instructions;
   std::vector<std::string> texts;
+  std::vector<std::int64_t> durations;  // ns of each, for an emulated clock; empty: none
 };
 Program ProgramOf(const schedule::Schedule& schedule, int worker);
 
@@ -59,33 +67,41 @@ class Executor {
   };
   // Declares message buffers; Open() then opens the channels on them.
   Executor(Args args, ArenaPlan& plan);
-  Status Open(const Arena& arena);
+  // clock: of an emulated device, whose arena has no memory. Compute then takes time on it, gradient sums and updates are its rendezvous
+  // instead of actions; messages are real, in memory of their own.
+  Status Open(const Arena& arena, EmulatedClock* clock = nullptr);
 
   // One step (or one evaluation pass) of a program. `context` carries what is the same for all micro-batches; micro-batch m holds the
-  // samples [first_sample + m * samples_per_micro_batch, ...). Returns the first failure of the stream, with the instruction it happened
-  // in.
+  // samples [first_sample + m * samples_per_micro_batch, ...), its part k of p the k-th p-th of them. Returns the first failure of the
+  // stream, with the instruction it happened in.
   Status Run(const Program& program, StageContext context, std::int64_t first_sample, std::int64_t samples_per_micro_batch,
              StepActions& actions);
 
  private:
-  // One side of a channel.
+  // One side of a channel. Messages of parts are smaller than those of whole micro-batches.
   struct Sender {
     std::unique_ptr<Channel> channel;
     int peer = 0, lane = 0, credits = 0;
-    TensorSpec message;  // one flat run of bytes
+    std::int64_t bytes = 0;  // of the largest message
+    std::span<const TensorSpec> specs;
     std::vector<Region> regions;
-    std::vector<void*> buffers;
-    std::vector<Event> events;  // of the last send from each buffer
-    std::size_t next = 0;
+    std::vector<void*> buffers;       // a ring
+    std::vector<Event> events;        // of the last send from each buffer
+    std::vector<std::byte> emulated;  // the memory of the buffers where the device has none
+    std::size_t filled = 0;           // the next one that compute fills: ahead of the sends where a paired block makes several messages
+    std::size_t sent = 0;             // the next one to send
   };
   struct Receiver {
+    struct Held {
+      int slot = -1, micro_batch = -1, part = 0;
+    };
     std::unique_ptr<Channel> channel;
     int peer = 0, lane = 0;
     std::int64_t bytes = 0;
     int credits = 0;
     Region region;
-    std::vector<int> held;  // slots received and not yet used, oldest first: a ring of `credits`
-    std::size_t first = 0, count = 0;
+    std::vector<Held> held;  // received and not yet used: the first `count`
+    std::size_t count = 0;
   };
   // A stage of this worker with its neighbours.
   struct Node {
@@ -94,19 +110,29 @@ class Executor {
     std::unique_ptr<Receiver> activation_in, gradient_in;
   };
 
-  std::unique_ptr<Sender> PlanSender(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const;
-  std::unique_ptr<Receiver> PlanReceiver(int peer, int lane, std::int64_t bytes, int credits, ArenaPlan& plan) const;
+  // What both ends of a channel find in the two schedules.
+  struct Traffic {
+    int credits = 0;  // most messages that the receiver holds; at least Args::credits, and what the schedule needs
+    int buffers = 0;  // most messages that the sender has made and not sent; at least as many
+    int parts = 0;    // of the largest message
+  };
+  Traffic TrafficOf(int pipe, int boundary, bool gradient) const;
+  std::unique_ptr<Sender> PlanSender(int peer, int lane, std::span<const TensorSpec> specs, const Traffic& traffic, ArenaPlan& plan) const;
+  std::unique_ptr<Receiver> PlanReceiver(int peer, int lane, std::span<const TensorSpec> specs, const Traffic& traffic,
+                                         ArenaPlan& plan) const;
   Status Execute(const schedule::Instruction& instruction, StageContext& context, StepActions& actions);
   // The buffer for the next message, once its last send is done; nullptr when there is no such neighbour.
   static void* NextBuffer(Stream& stream, Sender* sender);
-  static void Send(Stream& stream, Sender& sender, int micro_batch);
+  void Send(Stream& stream, Sender& sender, const schedule::Instruction& instruction);
   // Waits for the next message, checks whose it is and holds it for its user, which may come several instructions later.
   Status Receive(Stream& stream, Receiver& receiver, const schedule::Instruction& instruction);
-  // The oldest message held; its slot is posted again once what has been enqueued until Release has read it.
-  static const void* Oldest(const Receiver* receiver);
-  static void Release(Stream& stream, Receiver* receiver);
+  // The message held for an instruction; its slot is posted again once what has been enqueued until Release has read it.
+  static Receiver::Held* Find(Receiver& receiver, const schedule::Instruction& instruction);
+  static const void* MessageFor(Receiver* receiver, const schedule::Instruction& instruction);
+  static void Release(Stream& stream, Receiver* receiver, const schedule::Instruction& instruction);
 
   Args args_;
+  EmulatedClock* clock_ = nullptr;
   std::map<std::pair<int, int>, Node> nodes_;
 };
 

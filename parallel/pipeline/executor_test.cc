@@ -12,6 +12,7 @@
 
 #include "gtest/gtest.h"
 #include "parallel/pipeline/relay_stage_for_test.h"
+#include "parallel/schedule/csv.h"
 #include "parallel/schedule/generators.h"
 #include "parallel/schedule/passes.h"
 #include "runtime/comm/transports.h"
@@ -31,6 +32,7 @@ class Actions final : public StepActions {
   void LoadTokens(Stream&, const SampleRange& samples, void* to) override { Fill(samples, to, 1000); }
   void LoadLabels(Stream&, const SampleRange& samples, void* to) override { Fill(samples, to, 5); }
   void SynchronizeGradients(Stream&, int sync_set) override { syncs.push_back(sync_set); }
+  void UpdateSet(Stream&, int sync_set) override { syncs.push_back(-2 - sync_set); }
   void Update(Stream&) override { syncs.push_back(-1); }
   double* SampleLosses(const SampleRange& samples) override { return losses.data() + samples.begin - kFirstSample; }
 
@@ -39,7 +41,6 @@ class Actions final : public StepActions {
 
  private:
   static void Fill(const SampleRange& samples, void* to, std::int64_t modulus) {
-    EXPECT_EQ(samples.count, kSamples);
     for (std::int64_t i = 0; i < samples.count; ++i)
       static_cast<std::int32_t*>(to)[i] = static_cast<std::int32_t>((samples.begin + i) % modulus);
   }
@@ -120,7 +121,8 @@ void Check(const Case& c, const Schedule& schedule) {
   const std::string label = StrCat(c.name, " D", c.workers, " N", c.micro_batches, " pipes ", c.pipes, " credits ", c.credits);
   std::map<int, double> expected, actual;
   std::vector<double> expected_losses(64, 0.0), losses(64, 0.0);
-  for (std::int64_t i = 0; i < c.micro_batches * kSamples; ++i) AddSample(c.workers, kFirstSample + i, expected, expected_losses);
+  for (std::int64_t i = 0; i < c.micro_batches * kSamples; ++i)
+    AddSample(schedule.shape.stages, kFirstSample + i, expected, expected_losses);
   std::mutex mutex;
   const Status ran = RunThreadRanks(c.workers, [&](Communicator& world) -> Status {
     Worker worker(schedule, NewCpuDevice());
@@ -151,7 +153,7 @@ void Check(const Case& c, const Schedule& schedule) {
   });
   ASSERT_TRUE(ran.ok()) << label << ": " << ran;
   EXPECT_EQ(losses, expected_losses) << label;
-  for (int s = 0; s < c.workers; ++s) EXPECT_EQ(actual[s], 2 * expected[s]) << label << " stage " << s;  // two steps
+  for (int s = 0; s < schedule.shape.stages; ++s) EXPECT_EQ(actual[s], 2 * expected[s]) << label << " stage " << s;  // two steps
 }
 
 TEST(Executor, EverySampleMeetsEveryStageOnce) {
@@ -186,6 +188,55 @@ TEST(Executor, MessagesMayBeHeldAheadOfTheirUse) {
     std::stable_partition(first_use, program.end(), [&](const auto& i) { return i.op == receive; });
   }
   Check(c, schedule);
+}
+
+// Whatever a user may write: programs as CSV, one row a worker.
+void CheckCsv(const std::string& name, int micro_batches, const char* csv) {
+  const StatusOr<Schedule> compute = schedule::ParseCsv(csv);
+  ASSERT_TRUE(compute.ok()) << name << ": " << compute.status();
+  for (const int credits : {1, 2}) {
+    Check({name, compute->shape.workers, micro_batches, compute->shape.pipes, credits}, schedule::Complete(*compute));
+  }
+}
+
+TEST(Executor, StagesOfOneWorkerSendToThemselves) {
+  CheckCsv("two stages on one worker", 2, "p0.0F0,p0.1F0,p0.1B0,p0.0F1,p0.1F1,p0.0B0,p0.1B1,p0.0B1");
+  CheckCsv("V on two workers", 2,
+           "p0.0F0,p0.0F1,p0.3F0,p0.3B0,p0.3F1,p0.3B1,p0.0B0,p0.0B1\n"
+           "p0.1F0,p0.2F0,p0.1F1,p0.2F1,p0.2B0,p0.1B0,p0.2B1,p0.1B1");
+}
+
+// The backward of a micro-batch runs in halves, so messages are halves too; the slot is in use until both are done.
+TEST(Executor, HalvedMicroBatchesSendHalves) {
+  CheckCsv("halved backwards", 2,
+           "p0.0F0,p0.0F1,p0.0B0/0,p0.0B0/1,p0.0B1/0,p0.0B1/1\n"
+           "p0.1F0,p0.1B0/0,p0.1F1,p0.1B0/1,p0.1B1/0,p0.1B1/1");
+}
+
+// Message 1 is sent before message 0 and used after it.
+TEST(Executor, MessagesMayBeUsedInAnotherOrderThanTheyWereSent) {
+  CheckCsv("other order", 2,
+           "p0.0F1,p0.0F0,p0.0B0,p0.0B1\n"
+           "p0.1F0,p0.1F1,p0.1B1,p0.1B0");
+}
+
+TEST(Executor, WeightGradientsMayComeLater) {
+  CheckCsv("split", 3,
+           "p0.0F0,p0.0F1,p0.0I0,p0.0F2,p0.0W0,p0.0I1,p0.0I2,p0.0W2,p0.0W1\n"
+           "p0.1F0,p0.1I0,p0.1F1,p0.1I1,p0.1W0,p0.1W1,p0.1F2,p0.1B2");
+}
+
+// Outputs of a paired block leave at its end: the block makes several messages of one channel before it sends the first.
+TEST(Executor, APairedBlockReleasesAllItsOutputsAtItsEnd) {
+  Schedule compute = *schedule::ParseCsv(
+      "p0.0F0,p0.0F1,p0.0F2,p0.0B0,p0.0B1,p0.0B2\n"
+      "p0.1F0,p0.1F1,p0.1F2,p0.1B0,p0.1B1,p0.1B2");
+  for (auto& program : compute.program) {
+    for (const std::size_t i : {0, 1, 3, 4}) program[i].paired_with_next = true;
+  }
+  const Schedule completed = schedule::Complete(compute);
+  EXPECT_EQ(ProgramOf(completed, 0).texts[6], "p0.0SENDF0");  // after three loads and forwards
+  for (const int credits : {1, 2}) Check({"paired", 2, 3, 0, credits}, completed);
 }
 
 // Worker 1 believes in another order of the two micro-batches.

@@ -10,25 +10,23 @@ namespace {
 
 std::int64_t Padded(std::int64_t bytes) { return (bytes + ArenaPlan::kAlignment - 1) / ArenaPlan::kAlignment * ArenaPlan::kAlignment; }
 
-std::vector<TensorSpec> SpecsOf(const std::vector<LayerPlan::Kept>& kept) {
-  std::vector<TensorSpec> specs;
-  for (const LayerPlan::Kept& k : kept) specs.push_back(k.spec);
-  return specs;
-}
-
-// Views of a packed list; data stays nullptr on a device without data.
-std::vector<Tensor> Unpack(std::span<const TensorSpec> specs, void* base) {
+// Unbound tensors of one part of each spec.
+std::vector<Tensor> PartsOf(std::span<const TensorSpec> specs, int parts) {
   std::vector<Tensor> tensors;
-  std::int64_t offset = 0;
-  for (const TensorSpec& spec : specs) {
-    tensors.push_back({base == nullptr ? nullptr : static_cast<char*>(base) + offset, spec.dtype, spec.shape});
-    offset += Padded(spec.bytes());
-  }
+  for (const TensorSpec& spec : specs) tensors.push_back({nullptr, spec.dtype, PartOf(spec, parts).shape});
   return tensors;
 }
 
-// Points an already unpacked list at other memory.
-void Rebase(std::vector<Tensor>& tensors, void* base) {
+// Points tensors at their places: the part of the samples, or the whole.
+void PointAt(std::vector<Tensor>& tensors, const std::vector<Place>& places, int part, const auto& base) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    char* at = base(places[i].area);
+    tensors[i].data = at == nullptr ? nullptr : at + places[i].offset + part * tensors[i].bytes();
+  }
+}
+
+// Points tensors at a packed list.
+void Unpack(std::vector<Tensor>& tensors, void* base) {
   std::int64_t offset = 0;
   for (Tensor& tensor : tensors) {
     tensor.data = base == nullptr ? nullptr : static_cast<char*>(base) + offset;
@@ -42,9 +40,17 @@ bool IsFloat(std::span<const TensorSpec> specs) {
 
 }  // namespace
 
-std::int64_t PackedBytes(std::span<const TensorSpec> specs) {
+TensorSpec PartOf(const TensorSpec& spec, int parts) {
+  if (parts == 1) return spec;
+  LYCIA_CHECK(spec.shape.rank() > 0 && spec.shape.dim(0) % parts == 0) << spec.ToString() << " has no " << parts << " parts ";
+  TensorSpec part{spec.dtype, {spec.shape.dim(0) / parts}};
+  for (int i = 1; i < spec.shape.rank(); ++i) part.shape.push_back(spec.shape.dim(i));
+  return part;
+}
+
+std::int64_t PackedBytes(std::span<const TensorSpec> specs, int parts) {
   std::int64_t bytes = 0;
-  for (const TensorSpec& spec : specs) bytes += Padded(spec.bytes());
+  for (const TensorSpec& spec : specs) bytes += Padded(spec.bytes() / parts);
   return bytes;
 }
 
@@ -61,7 +67,10 @@ StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique
     stage->plans_.push_back(std::move(plan));
     stage->layers_.push_back(std::move(layer));
   }
-  stage->LayOut();
+  stage->layout_ =
+      LayOut(stage->plans_, stage->edges_, stage->labels_,
+             {.recompute = options.recompute, .full_backward = options.full_backward, .split_backward = options.split_backward});
+  for (const int parts : options.parts) stage->variants_.push_back(stage->NewVariant(parts));
   return stage;
 }
 
@@ -77,137 +86,145 @@ double LayerStage::forward_flops() const {
   return flops;
 }
 
-// Decides for every tensor list whether it lives in the stash slot or in transient memory, and where.
-//   stash      input, labels, what Recompute says is kept; handoffs when the backward is split
-//   transient  [two edges][two edge gradients][recomputed tensors][handoffs][scratch]
-void LayerStage::LayOut() {
-  const std::size_t num_layers = layers_.size();
-  std::int64_t stash = 0;
-  auto in_stash = [&stash](std::int64_t bytes) {
-    const Place place{false, stash};
-    stash += bytes;
-    return place;
-  };
-  edge_place_.assign(num_layers + 1, {});
-  edge_place_[0] = in_stash(PackedBytes(edges_[0]));
-  input_offset_ = edge_place_[0].offset;
-  if (reads_labels()) labels_offset_ = in_stash(Padded(labels_.bytes())).offset;
+double LayerStage::input_flops() const {
+  double flops = 0;
+  for (const LayerPlan& plan : plans_) flops += plan.input_flops();
+  return flops;
+}
 
-  std::int64_t widest_edge = 0, widest_handoff = 0, widest_scratch = 0, widest_kept = 0;
-  for (std::size_t i = 0; i <= num_layers; ++i) widest_edge = std::max(widest_edge, PackedBytes(edges_[i]));
-  for (std::size_t i = 0; i < num_layers; ++i) {
-    widest_kept = std::max(widest_kept, PackedBytes(SpecsOf(plans_[i].kept())));
-    widest_handoff = std::max(widest_handoff, PackedBytes(plans_[i].handoffs()));
-    widest_scratch = std::max(widest_scratch, PackedBytes(plans_[i].scratch()));
-  }
-  std::int64_t transient = 4 * widest_edge;
-  auto in_transient = [&transient](std::int64_t bytes) {
-    const Place place{true, transient};
-    transient += bytes;
-    return place;
-  };
-  const Place shared_kept = options_.recompute == Recompute::kLayers ? in_transient(widest_kept) : Place{};
-  kept_place_.assign(num_layers, {});
-  for (std::size_t i = 0; i < num_layers; ++i) {
-    if (i > 0) {
-      const std::int64_t bytes = PackedBytes(edges_[i]);
-      if (options_.recompute == Recompute::kStage) {
-        edge_place_[i] = in_transient(bytes);
-      } else if (options_.recompute == Recompute::kLayers || plans_[i].keeps_input()) {
-        edge_place_[i] = in_stash(bytes);
-      } else {
-        edge_place_[i] = {true, static_cast<std::int64_t>(i % 2) * widest_edge};
-      }
+double LayerStage::weight_flops() const {
+  double flops = 0;
+  for (const LayerPlan& plan : plans_) flops += plan.weight_flops();
+  return flops;
+}
+
+LayerStage::Variant LayerStage::NewVariant(int parts) const {
+  Variant variant{parts, std::vector<Binding>(layers_.size())};
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    Binding& b = variant.layers[i];
+    b.in = PartsOf(edges_[i], parts);
+    b.out = PartsOf(edges_[i + 1], parts);
+    b.dout = b.out;
+    if (IsFloat(edges_[i])) b.din = b.in;
+    for (const LayerPlan::Kept& kept : plans_[i].kept()) b.kept.push_back({nullptr, kept.spec.dtype, PartOf(kept.spec, parts).shape});
+    b.handoffs = PartsOf(plans_[i].handoffs(), parts);
+    for (const auto& [spec, workspace] : plans_[i].scratch()) {
+      b.scratch.push_back({nullptr, spec.dtype, workspace ? spec.shape : PartOf(spec, parts).shape});
     }
-    const std::int64_t kept = PackedBytes(SpecsOf(plans_[i].kept()));
-    switch (options_.recompute) {
-      case Recompute::kNone:
-        kept_place_[i] = in_stash(kept);
-        break;
-      case Recompute::kLayers:
-        kept_place_[i] = shared_kept;
-        break;
-      case Recompute::kStage:
-        kept_place_[i] = in_transient(kept);
-        break;
-    }
+    if (plans_[i].reads_labels()) b.labels = {nullptr, labels_.dtype, PartOf(labels_, parts).shape};
   }
-  edge_place_[num_layers] = {true, static_cast<std::int64_t>(num_layers % 2) * widest_edge};
-  const Place shared_handoff = options_.split_backward ? Place{} : in_transient(widest_handoff);
-  handoff_place_.assign(num_layers, shared_handoff);
-  if (options_.split_backward) {
-    for (std::size_t i = 0; i < num_layers; ++i) handoff_place_[i] = in_stash(PackedBytes(plans_[i].handoffs()));
-  }
-  scratch_place_.assign(num_layers, in_transient(widest_scratch));
-  for (std::size_t i = 0; i <= num_layers; ++i) gradient_place_.push_back({true, static_cast<std::int64_t>(2 + i % 2) * widest_edge});
-  stash_bytes_ = stash;
-  transient_bytes_ = transient;
+  return variant;
 }
 
 void LayerStage::Bind(const Memory& memory) {
-  slots_ = memory.stash;
-  transient_ = memory.transient;
-  bindings_.assign(slots_.size(), std::vector<Binding>(layers_.size()));
-  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-    auto at = [&](const Place& place) { return At(place.transient ? memory.transient : slots_[slot], place.offset); };
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      Binding& b = bindings_[slot][i];
-      b.in = Unpack(edges_[i], at(edge_place_[i]));
-      b.out = Unpack(edges_[i + 1], at(edge_place_[i + 1]));
-      b.dout = Unpack(edges_[i + 1], at(gradient_place_[i + 1]));
-      if (IsFloat(edges_[i])) b.din = Unpack(edges_[i], at(gradient_place_[i]));
-      for (const ParameterSpec& spec : plans_[i].parameters()) {
-        b.parameters.push_back(memory.weight(spec.name));
-        b.gradients.push_back(memory.gradient ? memory.gradient(spec.name, spec.use) : Tensor{});
-      }
-      b.kept = Unpack(SpecsOf(plans_[i].kept()), at(kept_place_[i]));
-      b.handoffs = Unpack(plans_[i].handoffs(), at(handoff_place_[i]));
-      b.scratch = Unpack(plans_[i].scratch(), at(scratch_place_[i]));
-      if (plans_[i].reads_labels()) b.labels = {At(slots_[slot], labels_offset_), labels_.dtype, labels_.shape};
+  memory_ = memory;
+  for (const LayerPlan& plan : plans_) {
+    std::vector<Tensor>&parameters = parameters_.emplace_back(), &gradients = gradients_.emplace_back();
+    for (const ParameterSpec& spec : plan.parameters()) {
+      parameters.push_back(memory.weight(spec.name));
+      gradients.push_back(memory.gradient ? memory.gradient(spec.name, spec.use) : Tensor{});
     }
   }
 }
 
-LayerContext LayerStage::Context(StageContext& context, int slot, std::size_t layer) {
-  const Binding& b = bindings_[static_cast<std::size_t>(slot)][layer];
-  return {&context, b.in, b.out, b.dout, b.din, b.parameters, b.gradients, b.kept, b.handoffs, b.scratch, b.labels};
-}
-
-void LayerStage::RunForward(StageContext& context, int slot, std::size_t layer) { layers_[layer]->Forward(Context(context, slot, layer)); }
-
-void LayerStage::Forward(StageContext& context, int slot, void* out) {
-  Rebase(bindings_[static_cast<std::size_t>(slot)].back().out, out);
-  for (std::size_t i = 0; i < layers_.size(); ++i) RunForward(context, slot, i);
-}
-
-void LayerStage::Backward(StageContext& context, int slot, const void* dout, void* din) {
-  BackwardLayers(context, slot, dout, din, /*input=*/true, /*weight=*/true);
-}
-
-void LayerStage::BackwardInput(StageContext& context, int slot, const void* dout, void* din) {
-  LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
-  BackwardLayers(context, slot, dout, din, /*input=*/true, /*weight=*/false);
-}
-
-void LayerStage::BackwardWeight(StageContext& context, int slot) {
-  LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
-  BackwardLayers(context, slot, nullptr, nullptr, /*input=*/false, /*weight=*/true);
-}
-
-void LayerStage::BackwardLayers(StageContext& context, int slot, const void* dout, void* din, bool input, bool weight) {
-  std::vector<Binding>& bindings = bindings_[static_cast<std::size_t>(slot)];
-  if (input) {
-    Rebase(bindings.back().dout, const_cast<void*>(dout));  // layers only read dout
-    Rebase(bindings.front().din, din);
+char* LayerStage::Base(const StageSlots& slots, Area area) const {
+  const auto slot = [](const std::vector<void*>& memory, int index) {
+    return index < 0 ? nullptr : static_cast<char*>(memory[static_cast<std::size_t>(index)]);
+  };
+  switch (area) {
+    case Area::kStash:
+      return slot(memory_.stash, slots.stash);
+    case Area::kInput:
+      return slot(memory_.input, slots.input);
+    case Area::kHandoff:
+      return slot(memory_.handoff, slots.handoff);
+    case Area::kTransient:
+      break;
   }
-  if (options_.recompute != Recompute::kNone) Rebase(bindings.back().out, At(transient_, edge_place_.back().offset));
+  return static_cast<char*>(memory_.transient);
+}
+
+void* LayerStage::input(const StageSlots& slots) {
+  const Place place = layout_.full.in.front().front();
+  char* base = Base(slots, place.area);
+  return base == nullptr ? nullptr : base + place.offset + slots.part * edges_.front()[0].bytes() / slots.parts;
+}
+
+void* LayerStage::labels(const StageSlots& slots) {
+  char* base = Base(slots, layout_.full.labels.area);
+  return base == nullptr ? nullptr : base + layout_.full.labels.offset + slots.part * labels_.bytes() / slots.parts;
+}
+
+LayerStage::Variant& LayerStage::Point(const StageSlots& slots, const StageLayout::Places& places) {
+  const auto found = std::find_if(variants_.begin(), variants_.end(), [&](const Variant& v) { return v.parts == slots.parts; });
+  LYCIA_CHECK(found != variants_.end()) << "the stage was not planned for micro-batches in " << slots.parts << " parts ";
+  const auto base = [&](Area area) { return Base(slots, area); };
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    Binding& b = found->layers[i];
+    PointAt(b.in, places.in[i], slots.part, base);
+    PointAt(b.out, places.out[i], slots.part, base);
+    PointAt(b.dout, places.dout[i], slots.part, base);
+    PointAt(b.din, places.din[i], slots.part, base);
+    PointAt(b.kept, places.kept[i], slots.part, base);
+    PointAt(b.handoffs, places.handoffs[i], slots.part, base);
+    for (std::size_t s = 0; s < b.scratch.size(); ++s) {  // transient: no other part's samples are there
+      char* at = base(Area::kTransient);
+      b.scratch[s].data = at == nullptr ? nullptr : at + places.scratch[i][s].offset;
+    }
+    if (plans_[i].reads_labels()) b.labels.data = labels(slots);
+  }
+  return *found;
+}
+
+LayerContext LayerStage::Context(StageContext& context, const Variant& variant, std::size_t layer) const {
+  const Binding& b = variant.layers[layer];
+  return {&context, b.in, b.out, b.dout, b.din, parameters_[layer], gradients_[layer], b.kept, b.handoffs, b.scratch, b.labels};
+}
+
+void LayerStage::TakeInput(Stream& stream, const StageSlots& slots, const void* message) {
+  std::int64_t packed = 0;
+  for (std::size_t i = 0; i < edges_.front().size(); ++i) {
+    const std::int64_t bytes = edges_.front()[i].bytes() / slots.parts;
+    const Place& place = layout_.full.in.front()[i];
+    if (char* base = Base(slots, place.area); base != nullptr) {
+      stream.Copy(base + place.offset + slots.part * bytes, static_cast<const char*>(message) + packed, bytes);
+    }
+    packed += Padded(bytes);
+  }
+}
+
+void LayerStage::Forward(StageContext& context, const StageSlots& slots, void* out) {
+  Variant& variant = Point(slots, layout_.full);
+  Unpack(variant.layers.back().out, out);
+  for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(Context(context, variant, i));
+}
+
+void LayerStage::Backward(StageContext& context, const StageSlots& slots, const void* dout, void* din) {
+  LYCIA_CHECK(options_.full_backward) << "the stage was planned for split backwards only ";
+  BackwardLayers(context, Point(slots, layout_.full), dout, din, /*weight=*/true);
+}
+
+void LayerStage::BackwardInput(StageContext& context, const StageSlots& slots, const void* dout, void* din) {
+  LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
+  BackwardLayers(context, Point(slots, layout_.split), dout, din, /*weight=*/false);
+}
+
+void LayerStage::BackwardWeight(StageContext& context, const StageSlots& slots) {
+  LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
+  const Variant& variant = Point(slots, layout_.split);
+  for (std::size_t i = layers_.size(); i-- > 0;) layers_[i]->BackwardWeight(Context(context, variant, i));
+}
+
+void LayerStage::BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight) {
+  Unpack(variant.layers.back().dout, const_cast<void*>(dout));  // layers only read dout
+  Unpack(variant.layers.front().din, din);
   if (options_.recompute == Recompute::kStage) {
-    for (std::size_t i = 0; i < layers_.size(); ++i) RunForward(context, slot, i);
+    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(Context(context, variant, i));
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    if (options_.recompute == Recompute::kLayers) RunForward(context, slot, i);
-    const LayerContext layer = Context(context, slot, i);
-    if (input) layers_[i]->BackwardInput(layer);
+    const LayerContext layer = Context(context, variant, i);
+    if (options_.recompute == Recompute::kLayers) layers_[i]->Forward(layer);
+    layers_[i]->BackwardInput(layer);
     if (weight) layers_[i]->BackwardWeight(layer);
   }
 }

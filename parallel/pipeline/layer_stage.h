@@ -8,21 +8,18 @@
 #include <vector>
 
 #include "parallel/pipeline/stage.h"
+#include "parallel/pipeline/stage_layout.h"
 
 namespace lycia {
-
-// What is kept between forward and backward, and what is computed again.
-//   kNone    everything the layers keep
-//   kLayers  the input of every layer; each layer's forward runs again just before its backward
-//   kStage   the input of the stage; the whole forward runs again before the backward
-enum class Recompute : std::uint8_t { kNone, kLayers, kStage };
 
 class LayerStage final : public Stage {
  public:
   struct Options {
     DType compute = DType::kF32;
     Recompute recompute = Recompute::kNone;
-    bool split_backward = false;  // handoffs live in the stash slot instead of transient memory
+    bool full_backward = true;  // which calls the stage must be ready for
+    bool split_backward = false;
+    std::vector<int> parts = {1};  // numbers of parts that calls divide a micro-batch into; they divide its samples
   };
   // Plans every layer. The errors are those of Layer::Plan, with the layer's name.
   static StatusOr<std::unique_ptr<LayerStage>> Create(std::vector<std::unique_ptr<Layer>> layers, std::vector<TensorSpec> inputs,
@@ -34,44 +31,49 @@ class LayerStage final : public Stage {
   const std::vector<LayerPlan>& plans() const { return plans_; }
   std::vector<ParameterSpec> parameters() const;  // of all layers, in order; a name may come twice with different uses
   double forward_flops() const;
+  double input_flops() const;
+  double weight_flops() const;
 
-  std::int64_t stash_bytes() const { return stash_bytes_; }          // one slot
-  std::int64_t transient_bytes() const { return transient_bytes_; }  // shared with other stages of the worker
+  // Of one slot of a kind (parallel/schedule/slots.h), or of the transient memory, shared with other stages of the worker.
+  std::int64_t bytes(Area area) const { return layout_.bytes_of(area); }
 
   // Once, before the first call. Memory as counted above; weight and gradient look a parameter up by name (and use).
   struct Memory {
-    std::vector<void*> stash;  // one pointer a slot
+    std::vector<void*> stash, input, handoff;  // one pointer a slot
     void* transient = nullptr;
     std::function<Tensor(const std::string& name)> weight;
     std::function<Tensor(const std::string& name, int use)> gradient;
   };
   void Bind(const Memory& memory);
+  const Memory& memory() const { return memory_; }
 
-  void* input(int slot) override { return At(slots_[static_cast<std::size_t>(slot)], input_offset_); }
-  void* labels(int slot) override { return At(slots_[static_cast<std::size_t>(slot)], labels_offset_); }
-  void Forward(StageContext& context, int slot, void* out) override;
-  void Backward(StageContext& context, int slot, const void* dout, void* din) override;
-  void BackwardInput(StageContext& context, int slot, const void* dout, void* din) override;
-  void BackwardWeight(StageContext& context, int slot) override;
+  void* input(const StageSlots& slots) override;
+  void* labels(const StageSlots& slots) override;
+  void TakeInput(Stream& stream, const StageSlots& slots, const void* message) override;
+  void Forward(StageContext& context, const StageSlots& slots, void* out) override;
+  void Backward(StageContext& context, const StageSlots& slots, const void* dout, void* din) override;
+  void BackwardInput(StageContext& context, const StageSlots& slots, const void* dout, void* din) override;
+  void BackwardWeight(StageContext& context, const StageSlots& slots) override;
 
  private:
-  // Where a tensor list lives: in the stash slot or in transient memory.
-  struct Place {
-    bool transient = false;
-    std::int64_t offset = 0;
-  };
-  // Everything of one layer, bound for one slot.
+  // Everything of one layer, as one call sees it.
   struct Binding {
-    std::vector<Tensor> in, out, dout, din, parameters, gradients, kept, handoffs, scratch;
+    std::vector<Tensor> in, out, dout, din, kept, handoffs, scratch;
     Tensor labels;
+  };
+  // The bindings of all layers, in the shapes of one number of parts.
+  struct Variant {
+    int parts = 1;
+    std::vector<Binding> layers;
   };
 
   explicit LayerStage(const Options& options) : options_(options) {}
-  void LayOut();
-  LayerContext Context(StageContext& context, int slot, std::size_t layer);
-  void RunForward(StageContext& context, int slot, std::size_t layer);
-  void BackwardLayers(StageContext& context, int slot, const void* dout, void* din, bool input, bool weight);
-  static void* At(void* base, std::int64_t offset) { return base == nullptr ? nullptr : static_cast<char*>(base) + offset; }
+  Variant NewVariant(int parts) const;
+  // Points every tensor of the variant at the memory of the slots.
+  Variant& Point(const StageSlots& slots, const StageLayout::Places& places);
+  char* Base(const StageSlots& slots, Area area) const;
+  LayerContext Context(StageContext& context, const Variant& variant, std::size_t layer) const;
+  void BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight);
 
   Options options_;
   std::vector<std::unique_ptr<Layer>> layers_;
@@ -79,12 +81,10 @@ class LayerStage final : public Stage {
   std::vector<std::vector<TensorSpec>> edges_;  // edges_[i] is the input of layer i, edges_[L] the output of the stage
   TensorSpec labels_;
 
-  std::int64_t input_offset_ = 0, labels_offset_ = 0, stash_bytes_ = 0, transient_bytes_ = 0;
-  std::vector<Place> edge_place_, kept_place_, handoff_place_, scratch_place_, gradient_place_;  // by layer or edge
-
-  std::vector<void*> slots_;
-  void* transient_ = nullptr;
-  std::vector<std::vector<Binding>> bindings_;  // [slot][layer]
+  StageLayout layout_;
+  Memory memory_;
+  std::vector<std::vector<Tensor>> parameters_, gradients_;  // [layer]
+  std::vector<Variant> variants_;
 };
 
 }  // namespace lycia

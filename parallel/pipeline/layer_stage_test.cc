@@ -24,27 +24,29 @@ void Poison(const Tensor& tensor) {
   for (std::int64_t i = 0; i < tensor.elements(); ++i) tensor.as<double>()[i] = std::numeric_limits<double>::quiet_NaN();
 }
 
-// out = in * w + step * kept, with kept = sin(in). Reads its input in the backward, or only what it keeps.
+// out = in * w + sin(in). Reads its input in both backwards (wave 1), in the input gradient (3), or only what it keeps (0, 2).
 class Wave final : public Layer {
  public:
-  Wave(int index, bool keeps_input) : name_(StrCat("wave", index)), keeps_input_(keeps_input) {}
+  explicit Wave(int index)
+      : name_(StrCat("wave", index)), keeps_input_(index % 2 == 1), until_(index == 1 ? KeepUntil::kWeight : KeepUntil::kInput) {}
   const std::string& name() const override { return name_; }
 
   StatusOr<std::vector<TensorSpec>> Plan(std::span<const TensorSpec> in, LayerPlan& plan) override {
     if (in[0].shape.dim(1) != kWidth) return InvalidArgument("width ", in[0].shape.dim(1), " is not ", kWidth);
     w_ = plan.Parameter({.name = name_, .shape = {kWidth}, .initial = Initial::kOne});
-    if (keeps_input_) plan.KeepInput(KeepUntil::kWeight);
-    sine_ = plan.Keep(in[0], KeepUntil::kWeight);
+    if (keeps_input_) plan.KeepInput(until_);
+    sine_ = plan.Keep(in[0], KeepUntil::kInput);
     input_ = plan.Keep(in[0], KeepUntil::kWeight);  // a copy, to check the edge against
     slope_ = plan.Handoff(in[0]);
-    scratch_ = plan.Scratch({DType::kF64, {7}});
-    plan.CountFlops(10);
+    scratch_ = plan.Scratch(in[0]);
+    workspace_ = plan.Workspace(56);
+    plan.CountFlops(10, 5);
     return std::vector<TensorSpec>{in[0]};
   }
   void Forward(const LayerContext& context) const override {
     Poison(context.temporary(scratch_));
     const double* in = context.in[0].as<double>();
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) {
+    for (std::int64_t i = 0; i < context.in[0].elements(); ++i) {
       const double x = in[i];
       context.keep(input_).as<double>()[i] = x;
       context.keep(sine_).as<double>()[i] = std::sin(x);
@@ -53,8 +55,8 @@ class Wave final : public Layer {
   }
   void BackwardInput(const LayerContext& context) const override {
     Poison(context.temporary(scratch_));
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) {
-      const double x = Input(context, i), dy = context.dout[0].as<double>()[i];
+    for (std::int64_t i = 0; i < context.keep(input_).elements(); ++i) {
+      const double x = Input(context, i, KeepUntil::kInput), dy = context.dout[0].as<double>()[i];
       EXPECT_EQ(context.keep(sine_).as<double>()[i], std::sin(x)) << name_;
       context.handoff(slope_).as<double>()[i] = dy;
       context.din[0].as<double>()[i] = dy * (context.parameter(w_).as<double>()[i % kWidth] + std::cos(x));
@@ -62,25 +64,26 @@ class Wave final : public Layer {
   }
   void BackwardWeight(const LayerContext& context) const override {
     Poison(context.temporary(scratch_));
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) {
-      const double x = Input(context, i);
-      EXPECT_EQ(context.keep(sine_).as<double>()[i], std::sin(x)) << name_;
+    for (std::int64_t i = 0; i < context.keep(input_).elements(); ++i) {
+      const double x = Input(context, i, KeepUntil::kWeight);
       context.gradient(w_).as<double>()[i % kWidth] += context.handoff(slope_).as<double>()[i] * x;
     }
   }
 
  private:
-  double Input(const LayerContext& context, std::int64_t i) const {
+  double Input(const LayerContext& context, std::int64_t i, KeepUntil now) const {
     const double kept = context.keep(input_).as<double>()[i];
-    EXPECT_TRUE(!keeps_input_ || context.in[0].as<double>()[i] == kept) << name_ << "[" << i << "]";
+    EXPECT_TRUE(!keeps_input_ || (now == KeepUntil::kWeight && until_ == KeepUntil::kInput) || context.in[0].as<double>()[i] == kept)
+        << name_ << "[" << i << "]";
     return kept;
   }
   std::string name_;
   bool keeps_input_;
+  KeepUntil until_;
   ParameterHandle w_;
   KeptHandle sine_, input_;
   HandoffHandle slope_;
-  ScratchHandle scratch_;
+  ScratchHandle scratch_, workspace_;
 };
 
 // loss = sum(in * label); no output.
@@ -94,12 +97,12 @@ class Sum final : public Layer {
   }
   void Forward(const LayerContext& context) const override {
     double* loss = context.stage->sample_losses;
-    for (std::int64_t i = 0; loss != nullptr && i < kRows * kWidth; ++i) {
+    for (std::int64_t i = 0; loss != nullptr && i < context.labels.elements(); ++i) {
       loss[i / kWidth] += context.in[0].as<double>()[i] * context.labels.as<std::int32_t>()[i];
     }
   }
   void BackwardInput(const LayerContext& context) const override {
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i)
+    for (std::int64_t i = 0; i < context.labels.elements(); ++i)
       context.din[0].as<double>()[i] = context.stage->gradient_scale * context.labels.as<std::int32_t>()[i];
   }
   void BackwardWeight(const LayerContext&) const override {}
@@ -113,13 +116,15 @@ const TensorSpec kEdge{DType::kF64, {kRows, kWidth}};
 
 std::vector<std::unique_ptr<Layer>> Layers(bool with_sum) {
   std::vector<std::unique_ptr<Layer>> layers;
-  for (int i = 0; i < kWaves; ++i) layers.push_back(std::make_unique<Wave>(i, i % 2 == 1));
+  for (int i = 0; i < kWaves; ++i) layers.push_back(std::make_unique<Wave>(i));
   if (with_sum) layers.push_back(std::make_unique<Sum>());
   return layers;
 }
 
-std::unique_ptr<LayerStage> MakeStage(bool with_sum, Recompute recompute, bool split) {
-  return *LayerStage::Create(Layers(with_sum), {kEdge}, {.compute = DType::kF64, .recompute = recompute, .split_backward = split});
+std::unique_ptr<LayerStage> MakeStage(bool with_sum, Recompute recompute, bool full, bool split) {
+  return *LayerStage::Create(
+      Layers(with_sum), {kEdge},
+      {.compute = DType::kF64, .recompute = recompute, .full_backward = full, .split_backward = split, .parts = {1, 3}});
 }
 
 double InputOf(int micro_batch, std::int64_t i) { return std::cos(1.0 + micro_batch * 17 + static_cast<double>(i)); }
@@ -131,8 +136,23 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-// All forwards, then all backwards in the same order; other work dirties the transient memory in between.
-Result Train(LayerStage& stage, bool split) {
+struct Plan {
+  bool split = false;
+  int forward_parts = 1, backward_parts = 1;
+};
+
+// Slots of the three kinds are numbered differently.
+StageSlots SlotsOf(int micro_batch, int part, int parts) {
+  return {.stash = (micro_batch + 1) % kMicroBatches,
+          .input = micro_batch,
+          .handoff = kMicroBatches - 1 - micro_batch,
+          .part = part,
+          .parts = parts};
+}
+
+// All forwards, then all backwards in the same order; other work dirties the transient memory in between, and slots as soon as they are
+// free.
+Result Train(LayerStage& stage, const Plan& plan) {
   StageMemoryForTest memory(stage, kMicroBatches);
   for (const ParameterSpec& spec : stage.parameters()) {
     for (std::int64_t c = 0; c < kWidth; ++c)
@@ -142,35 +162,47 @@ Result Train(LayerStage& stage, bool split) {
   const std::unique_ptr<Stream> stream = *device->NewStream();
   StageContext context{.stream = stream.get(), .gradient_scale = 0.25};
   Result result;
+  const bool last = stage.reads_labels();
   std::vector<double> edge(kRows * kWidth), din(kRows * kWidth);
   for (int m = 0; m < kMicroBatches; ++m) {
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) {
-      static_cast<double*>(stage.input(m))[i] = InputOf(m, i);
-      if (stage.reads_labels()) static_cast<std::int32_t*>(stage.labels(m))[i] = static_cast<std::int32_t>(i % 3 + m);
-    }
+    const std::int64_t elements = kRows * kWidth / plan.forward_parts;
     std::vector<double> losses(kRows, 0);
-    context.sample_losses = stage.reads_labels() ? losses.data() : nullptr;
-    stage.Forward(context, m, stage.reads_labels() ? nullptr : edge.data());
-    if (!stage.reads_labels()) result.out.insert(result.out.end(), edge.begin(), edge.end());
+    for (int part = 0; part < plan.forward_parts; ++part) {
+      const StageSlots slots = SlotsOf(m, part, plan.forward_parts);
+      for (std::int64_t i = 0; i < elements; ++i) {
+        edge[static_cast<std::size_t>(i)] = InputOf(m, part * elements + i);
+        if (last) static_cast<std::int32_t*>(stage.labels(slots))[i] = static_cast<std::int32_t>((part * elements + i) % 3 + m);
+      }
+      stage.TakeInput(*stream, slots, edge.data());
+      context.sample_losses = last ? losses.data() + part * kRows / plan.forward_parts : nullptr;
+      stage.Forward(context, slots, last ? nullptr : edge.data());
+      if (!last) result.out.insert(result.out.end(), edge.begin(), edge.begin() + elements);
+      memory.Poison(Area::kTransient);
+    }
     result.losses.insert(result.losses.end(), losses.begin(), losses.end());
-    memory.PoisonTransient();
   }
   context.sample_losses = nullptr;
+  const std::int64_t elements = kRows * kWidth / plan.backward_parts;
   for (int m = 0; m < kMicroBatches; ++m) {
-    for (std::int64_t i = 0; i < kRows * kWidth; ++i) edge[static_cast<std::size_t>(i)] = GradientOf(m, i);
-    const void* dout = stage.reads_labels() ? nullptr : edge.data();
-    if (split) {
-      stage.BackwardInput(context, m, dout, din.data());
-      memory.PoisonTransient();
-    } else {
-      stage.Backward(context, m, dout, din.data());
-      memory.PoisonTransient();
+    for (int part = 0; part < plan.backward_parts; ++part) {
+      const StageSlots slots = SlotsOf(m, part, plan.backward_parts);
+      for (std::int64_t i = 0; i < elements; ++i) edge[static_cast<std::size_t>(i)] = GradientOf(m, part * elements + i);
+      const void* dout = last ? nullptr : edge.data();
+      plan.split ? stage.BackwardInput(context, slots, dout, din.data()) : stage.Backward(context, slots, dout, din.data());
+      memory.Poison(Area::kTransient);
+      result.din.insert(result.din.end(), din.begin(), din.begin() + elements);
     }
-    result.din.insert(result.din.end(), din.begin(), din.end());
+    memory.Poison(Area::kInput, m);
   }
-  for (int m = 0; split && m < kMicroBatches; ++m) {
-    stage.BackwardWeight(context, m);
-    memory.PoisonTransient();
+  for (int m = 0; plan.split && m < kMicroBatches; ++m) {
+    for (int part = 0; part < plan.backward_parts; ++part) {
+      StageSlots slots = SlotsOf(m, part, plan.backward_parts);
+      slots.input = -1;
+      stage.BackwardWeight(context, slots);
+      memory.Poison(Area::kTransient);
+    }
+    memory.Poison(Area::kStash, SlotsOf(m, 0, 1).stash);
+    memory.Poison(Area::kHandoff, SlotsOf(m, 0, 1).handoff);
   }
   result.gradients = memory.gradients();
   EXPECT_TRUE(memory.BordersAreIntact());
@@ -215,41 +247,54 @@ void ExpectNear(const std::vector<double>& actual, const std::vector<double>& ex
 
 constexpr Recompute kPolicies[] = {Recompute::kNone, Recompute::kLayers, Recompute::kStage};
 
-TEST(LayerStage, EveryPolicyAndSplitGivesTheSameBits) {
+TEST(LayerStage, EveryPolicySplitAndPartGivesTheSameBits) {
   for (const bool with_sum : {false, true}) {
-    const Result expected = Expected(with_sum), plain = Train(*MakeStage(with_sum, Recompute::kNone, false), false);
+    const Result expected = Expected(with_sum), plain = Train(*MakeStage(with_sum, Recompute::kNone, true, false), {});
     ExpectNear(plain.out, expected.out, "out");
     ExpectNear(plain.din, expected.din, "din");
     ExpectNear(plain.losses, expected.losses, "loss");
     for (const auto& [name, values] : expected.gradients) ExpectNear(plain.gradients.at(name), values, name);
     for (const Recompute recompute : kPolicies) {
-      for (const bool planned_split : {false, true}) {
-        for (const bool split : {false, true}) {
-          if (split && !planned_split) continue;
-          const std::unique_ptr<LayerStage> stage = MakeStage(with_sum, recompute, planned_split);
-          EXPECT_TRUE(Train(*stage, split) == plain)
-              << "policy " << static_cast<int>(recompute) << " planned split " << planned_split << " split " << split;
+      for (const auto& [full, split] : {std::pair{true, false}, {false, true}, {true, true}}) {
+        for (const Plan& plan :
+             {Plan{false, 1, 1}, Plan{false, 1, 3}, Plan{false, 3, 1}, Plan{false, 3, 3}, Plan{true, 1, 1}, Plan{true, 1, 3}}) {
+          if (plan.split ? !split : !full) continue;
+          const std::unique_ptr<LayerStage> stage = MakeStage(with_sum, recompute, full, split);
+          EXPECT_TRUE(Train(*stage, plan) == plain)
+              << "policy " << static_cast<int>(recompute) << " planned full " << full << ", split " << split << "; split " << plan.split
+              << ", parts " << plan.forward_parts << " and " << plan.backward_parts;
         }
       }
     }
   }
 }
 
-// A slot holds what the policy says and no more.
-TEST(LayerStage, StashIsWhatThePolicyKeeps) {
-  const std::int64_t edge = PackedBytes(std::vector<TensorSpec>{kEdge}), kept = 2 * edge;
-  auto stash = [](Recompute recompute, bool split) { return MakeStage(false, recompute, split)->stash_bytes(); };
-  EXPECT_EQ(edge, 128);  // 15 f64 padded to 64 bytes
-  EXPECT_EQ(stash(Recompute::kNone, false),
-            edge + 2 * edge + kWaves * kept);  // the inputs of waves 1 and 3 are read again, that of 2 is not
-  EXPECT_EQ(stash(Recompute::kLayers, false), kWaves * edge);
-  EXPECT_EQ(stash(Recompute::kStage, false), edge);
-  for (const Recompute recompute : kPolicies) EXPECT_EQ(stash(recompute, true), stash(recompute, false) + kWaves * edge);  // handoffs
+// A slot holds what the policy says and no more: e is the size of an edge. Each wave keeps a copy of its input for the weight gradient, its
+// sine for the input gradient, and hands over one tensor; wave 1 reads its input in both gradients, wave 3 and Sum in the input gradient.
+TEST(LayerStage, SlotsHoldWhatThePolicyKeeps) {
+  const std::int64_t e = PackedBytes(std::vector<TensorSpec>{kEdge});
+  EXPECT_EQ(e, 128);  // 15 f64 padded to 64 bytes
+  auto slots = [&](Recompute recompute, bool split) {
+    const std::unique_ptr<LayerStage> stage = MakeStage(false, recompute, !split, split);
+    return std::vector<std::int64_t>{stage->bytes(Area::kStash) / e, stage->bytes(Area::kInput) / e, stage->bytes(Area::kHandoff) / e};
+  };
+  using Edges = std::vector<std::int64_t>;
+  // Inputs of the stage and of waves 1 and 3, two kept tensors of each wave.
+  EXPECT_EQ(slots(Recompute::kNone, false), (Edges{3 + 2 * kWaves, 0, 0}));
+  EXPECT_EQ(slots(Recompute::kLayers, false), (Edges{kWaves, 0, 0}));
+  EXPECT_EQ(slots(Recompute::kStage, false), (Edges{1, 0, 0}));
+  // Until the weight gradient: wave 1's input and the copies. Until the input gradient: the stage's input, wave 3's, the sines.
+  EXPECT_EQ(slots(Recompute::kNone, true), (Edges{1 + kWaves, 2 + kWaves, kWaves}));
+  // What is computed again for the weight gradient is handed over: the copies; with the whole stage, wave 1's input too.
+  EXPECT_EQ(slots(Recompute::kLayers, true), (Edges{1, kWaves - 1, 2 * kWaves}));
+  EXPECT_EQ(slots(Recompute::kStage, true), (Edges{0, 1, 2 * kWaves + 1}));
 }
 
 TEST(LayerStage, AddsUpItsLayersAndNamesThemInErrors) {
-  const std::unique_ptr<LayerStage> stage = MakeStage(true, Recompute::kNone, false);
-  EXPECT_EQ(stage->forward_flops(), 10.0 * kWaves);
+  const std::unique_ptr<LayerStage> stage = MakeStage(true, Recompute::kNone, true, false);
+  EXPECT_EQ(stage->forward_flops(), 15.0 * kWaves);
+  EXPECT_EQ(stage->input_flops(), 20.0 * kWaves);
+  EXPECT_EQ(stage->weight_flops(), 10.0 * kWaves);
   EXPECT_TRUE(stage->reads_labels());
   EXPECT_TRUE(stage->outputs().empty());
   ASSERT_EQ(stage->parameters().size(), static_cast<std::size_t>(kWaves));
@@ -258,10 +303,13 @@ TEST(LayerStage, AddsUpItsLayersAndNamesThemInErrors) {
   EXPECT_EQ(status.message(), "wave0: width 6 is not 5");
 }
 
-TEST(LayerStageDeathTest, ASplitBackwardMustBePlanned) {
-  const std::unique_ptr<LayerStage> stage = MakeStage(false, Recompute::kNone, false);
+TEST(LayerStageDeathTest, ASplitBackwardAndPartsMustBePlanned) {
+  const std::unique_ptr<LayerStage> full = MakeStage(false, Recompute::kNone, true, false),
+                                    split = MakeStage(false, Recompute::kNone, false, true);
   StageContext context;
-  EXPECT_DEATH(stage->BackwardWeight(context, 0), "planned for full backwards only");
+  EXPECT_DEATH(full->BackwardWeight(context, {}), "planned for full backwards only");
+  EXPECT_DEATH(split->Backward(context, {}, nullptr, nullptr), "planned for split backwards only");
+  EXPECT_DEATH(full->Forward(context, {.part = 0, .parts = 2}, nullptr), "not planned for micro-batches in 2 parts");
 }
 
 }  // namespace

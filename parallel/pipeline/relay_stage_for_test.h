@@ -1,4 +1,5 @@
 // RelayStage: a stage for tests of the executor. Its numbers name every stage and sample they have passed; small integers, exact in f64.
+// What a slot held is gone once the slot should be free.
 #ifndef LYCIA_PARALLEL_PIPELINE_RELAY_STAGE_FOR_TEST_H_
 #define LYCIA_PARALLEL_PIPELINE_RELAY_STAGE_FOR_TEST_H_
 
@@ -25,35 +26,39 @@ class RelayStage final : public Stage {
   std::span<const TensorSpec> inputs() const override { return inputs_; }
   std::span<const TensorSpec> outputs() const override { return outputs_; }
   bool reads_labels() const override { return last_; }
-  void* input(int slot) override { return slots_[static_cast<std::size_t>(slot)].input; }
-  void* labels(int slot) override { return slots_[static_cast<std::size_t>(slot)].labels; }
+  void* input(const StageSlots& at) override { return SlotOf(at).input + at.part * kSamples / at.parts * inputs_[0].bytes() / kSamples; }
+  void* labels(const StageSlots& at) override { return SlotOf(at).labels + at.part * kSamples / at.parts; }
 
-  void Forward(StageContext& context, int slot, void* out) override {
+  void TakeInput(Stream& stream, const StageSlots& at, const void* message) override {
+    if (stream.kind() != DeviceKind::kShape) stream.Copy(input(at), message, inputs_[0].bytes() / at.parts);
+  }
+  void Forward(StageContext& context, const StageSlots& at, void* out) override {
     if (context.stream->kind() == DeviceKind::kShape) return;
     EXPECT_EQ(out == nullptr, last_);
-    for (int i = 0; i < kSamples; ++i) {
+    EXPECT_EQ(context.samples.count, kSamples / at.parts);
+    for (int i = 0; i < kSamples / at.parts; ++i) {
       if (last_) {
-        context.sample_losses[i] = Out(slot, i) * Label(slot, i);
+        context.sample_losses[i] = Out(at, i) * Label(at, i);
       } else {
-        static_cast<double*>(out)[i] = Out(slot, i);
+        static_cast<double*>(out)[i] = Out(at, i);
       }
     }
   }
-  void Backward(StageContext& context, int slot, const void* dout, void* din) override {
+  void Backward(StageContext& context, const StageSlots& at, const void* dout, void* din) override {
     if (context.stream->kind() == DeviceKind::kShape) return;
     if (fail) return context.stream->Fail(absl::InternalError("arithmetic strike"));
-    EXPECT_EQ(dout == nullptr, last_);
-    EXPECT_EQ(din == nullptr, stage_ == 0);
-    for (int i = 0; i < kSamples; ++i) {
-      const double dy = last_ ? Out(slot, i) + Label(slot, i) : static_cast<const double*>(dout)[i];
-      gradient += dy * In(slot, i);
-      if (din != nullptr) static_cast<double*>(din)[i] = 2 * dy + In(slot, i);
-    }
-    // The slot is free from here on.
-    std::fill(std::begin(slots_[static_cast<std::size_t>(slot)].input), std::end(slots_[static_cast<std::size_t>(slot)].input), 0xEE);
+    Differentiate(at, dout, din, [&](int i, double dy) { gradient += dy * In(at, i); });
+    Forget(at);
   }
-  void BackwardInput(StageContext&, int, const void*, void*) override { FAIL() << "no split backward here"; }
-  void BackwardWeight(StageContext&, int) override { FAIL() << "no split backward here"; }
+  void BackwardInput(StageContext& context, const StageSlots& at, const void* dout, void* din) override {
+    if (context.stream->kind() == DeviceKind::kShape) return;
+    Differentiate(at, dout, din, [&](int i, double dy) { SlotOf(at).handoff[at.part * kSamples / at.parts + i] = dy; });
+  }
+  void BackwardWeight(StageContext& context, const StageSlots& at) override {
+    if (context.stream->kind() == DeviceKind::kShape) return;
+    for (int i = 0; i < kSamples / at.parts; ++i) gradient += SlotOf(at).handoff[at.part * kSamples / at.parts + i] * In(at, i);
+    Forget(at);
+  }
 
   double gradient = 0;
   bool fail = false;
@@ -62,13 +67,30 @@ class RelayStage final : public Stage {
   struct Slot {
     alignas(64) std::uint8_t input[64];
     alignas(64) std::int32_t labels[kSamples];
+    double handoff[kSamples];
   };
-  double In(int slot, int i) {
-    const void* in = input(slot);
+  Slot& SlotOf(const StageSlots& at) { return slots_[static_cast<std::size_t>(at.stash)]; }
+  template <typename Use>
+  void Differentiate(const StageSlots& at, const void* dout, void* din, const Use& use) {
+    EXPECT_EQ(dout == nullptr, last_);
+    EXPECT_EQ(din == nullptr, stage_ == 0);
+    for (int i = 0; i < kSamples / at.parts; ++i) {
+      const double dy = last_ ? Out(at, i) + Label(at, i) : static_cast<const double*>(dout)[i];
+      use(i, dy);
+      if (din != nullptr) static_cast<double*>(din)[i] = 2 * dy + In(at, i);
+    }
+  }
+  // The part is not needed from here on.
+  void Forget(const StageSlots& at) {
+    auto* bytes = static_cast<std::uint8_t*>(input(at));
+    std::fill(bytes, bytes + inputs_[0].bytes() / at.parts, 0xEE);
+  }
+  double In(const StageSlots& at, int i) {
+    const void* in = input(at);
     return stage_ == 0 ? static_cast<const std::int32_t*>(in)[i] : static_cast<const double*>(in)[i];
   }
-  double Out(int slot, int i) { return 3 * In(slot, i) + stage_ + 1; }
-  double Label(int slot, int i) const { return slots_[static_cast<std::size_t>(slot)].labels[i]; }
+  double Out(const StageSlots& at, int i) { return 3 * In(at, i) + stage_ + 1; }
+  double Label(const StageSlots& at, int i) { return static_cast<const std::int32_t*>(labels(at))[i]; }
 
   int stage_;
   bool last_;

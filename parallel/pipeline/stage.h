@@ -1,8 +1,8 @@
 // Stage: the part of a model that one worker computes for one pipe, as the executor sees it.
 //
-// A stage owns no memory. Per micro-batch in flight it uses one stash slot (what forward keeps for the backward); transient memory is
-// shared by all stages of a worker, because one compute stream runs one call at a time. Activations and gradients between stages are one
-// contiguous region each (PackedBytes of the tensor list).
+// A stage owns no memory. A micro-batch in flight has slots for what it keeps between its instructions (parallel/schedule/slots.h);
+// transient memory is shared by all stages of a worker, because one compute stream runs one call at a time. Activations and gradients
+// between stages are one contiguous region each (PackedBytes of the tensor list).
 #ifndef LYCIA_PARALLEL_PIPELINE_STAGE_H_
 #define LYCIA_PARALLEL_PIPELINE_STAGE_H_
 
@@ -15,8 +15,17 @@
 
 namespace lycia {
 
-// Bytes of a list of tensors laid one after the other, each padded to 64 bytes.
-std::int64_t PackedBytes(std::span<const TensorSpec> specs);
+// One of `parts` equal parts of a tensor: dimension 0 is the samples, which `parts` divides.
+TensorSpec PartOf(const TensorSpec& spec, int parts);
+
+// Bytes of one such part of a list of tensors, laid one after the other, each padded to 64 bytes.
+std::int64_t PackedBytes(std::span<const TensorSpec> specs, int parts = 1);
+
+// Where a micro-batch keeps things, and which part of it a call is for. -1: none, as a weight gradient has no input slot.
+struct StageSlots {
+  int stash = -1, input = -1, handoff = -1;
+  int part = 0, parts = 1;
+};
 
 class Stage {
  public:
@@ -26,18 +35,21 @@ class Stage {
   virtual std::span<const TensorSpec> outputs() const = 0;  // empty on the last stage
   virtual bool reads_labels() const = 0;
 
-  // Where a load or a receive puts the stage's input and labels for the micro-batch in `slot`.
-  virtual void* input(int slot) = 0;
-  virtual void* labels(int slot) = 0;
+  // Where a load puts the tokens (the first stage's input) and labels of the part.
+  virtual void* input(const StageSlots& slots) = 0;
+  virtual void* labels(const StageSlots& slots) = 0;
 
-  // out, din: PackedBytes(outputs()), PackedBytes(inputs()); nullptr where the stage has none (last stage's output, first stage's
-  // gradient).
-  virtual void Forward(StageContext& context, int slot, void* out) = 0;
+  // Copies the part's input from a message, packed as PackedBytes(inputs(), parts).
+  virtual void TakeInput(Stream& stream, const StageSlots& slots, const void* message) = 0;
+
+  // out, dout: PackedBytes(outputs(), parts); din: PackedBytes(inputs(), parts); nullptr where the stage has none (the last stage's output,
+  // the first stage's gradient).
+  virtual void Forward(StageContext& context, const StageSlots& slots, void* out) = 0;
   // Input and weight gradient, layer by layer, so that what one layer hands over is recycled by the next.
-  virtual void Backward(StageContext& context, int slot, const void* dout, void* din) = 0;
-  // The same in two calls; only on a stage made with split_backward. The slot stays in use until BackwardWeight has run.
-  virtual void BackwardInput(StageContext& context, int slot, const void* dout, void* din) = 0;
-  virtual void BackwardWeight(StageContext& context, int slot) = 0;
+  virtual void Backward(StageContext& context, const StageSlots& slots, const void* dout, void* din) = 0;
+  // The same in two calls; only on a stage that was planned for it.
+  virtual void BackwardInput(StageContext& context, const StageSlots& slots, const void* dout, void* din) = 0;
+  virtual void BackwardWeight(StageContext& context, const StageSlots& slots) = 0;
 };
 
 }  // namespace lycia

@@ -19,8 +19,12 @@ class StageMemoryForTest {
   // Binds the stage. All memory but weights and gradients, which are zero, starts as NaN.
   StageMemoryForTest(LayerStage& stage, int slots) {
     LayerStage::Memory memory;
-    for (int slot = 0; slot < slots; ++slot) memory.stash.push_back(NewBlock(stage.stash_bytes()));
-    memory.transient = NewBlock(stage.transient_bytes());
+    for (int slot = 0; slot < slots; ++slot) {
+      memory.stash.push_back(NewBlock(stage, Area::kStash));
+      memory.input.push_back(NewBlock(stage, Area::kInput));
+      memory.handoff.push_back(NewBlock(stage, Area::kHandoff));
+    }
+    memory.transient = NewBlock(stage, Area::kTransient);
     for (const ParameterSpec& spec : stage.parameters()) {
       weights_[spec.name].resize(static_cast<std::size_t>(spec.shape.elements()));
       gradients_[NameOf(spec.name, spec.use)].resize(weights_[spec.name].size());
@@ -36,15 +40,12 @@ class StageMemoryForTest {
   std::map<std::string, std::vector<double>>& weights() { return weights_; }
   // By name; of a further use by "name#use".
   std::map<std::string, std::vector<double>>& gradients() { return gradients_; }
-  // What another stage of the worker may do between two calls.
-  void PoisonTransient() { Fill(blocks_.back()); }
+  // What others may do with a slot that is free, and with transient memory between any two calls.
+  void Poison(Area area, int slot = 0) { Fill(blocks_[static_cast<std::size_t>(area)][static_cast<std::size_t>(slot)]); }
   // Nothing was written before or behind a block.
   bool BordersAreIntact() const {
-    for (const std::vector<Line>& block : blocks_) {
-      if (!(block[0] == LineOf(kBorder)) || !(block[1] == LineOf(kBorder))) return false;
-      if (!(block[block.size() - 1] == LineOf(kBorder)) || !(block[block.size() - 2] == LineOf(kBorder))) return false;
-    }
-    return true;
+    return std::all_of(blocks_.begin(), blocks_.end(),
+                       [](const auto& of_area) { return std::all_of(of_area.begin(), of_area.end(), IsIntact); });
   }
 
  private:
@@ -63,13 +64,18 @@ class StageMemoryForTest {
   }
   static std::string NameOf(const std::string& name, int use) { return use == 0 ? name : name + "#" + std::to_string(use); }
   static void Fill(std::vector<Line>& block) { std::fill(block.begin() + kBorderLines, block.end() - kBorderLines, LineOf(kNan)); }
-  void* NewBlock(std::int64_t bytes) {
-    blocks_.emplace_back(static_cast<std::size_t>(bytes) / sizeof(Line) + 2 * kBorderLines, LineOf(kBorder));
-    Fill(blocks_.back());
-    return blocks_.back().data() + kBorderLines;
+  static bool IsIntact(const std::vector<Line>& block) {
+    const Line border = LineOf(kBorder);
+    return block[0] == border && block[1] == border && block[block.size() - 1] == border && block[block.size() - 2] == border;
+  }
+  void* NewBlock(const LayerStage& stage, Area area) {
+    std::vector<std::vector<Line>>& blocks = blocks_[static_cast<std::size_t>(area)];
+    blocks.emplace_back(static_cast<std::size_t>(stage.bytes(area)) / sizeof(Line) + 2 * kBorderLines, LineOf(kBorder));
+    Fill(blocks.back());
+    return blocks.back().data() + kBorderLines;
   }
 
-  std::vector<std::vector<Line>> blocks_;
+  std::array<std::vector<std::vector<Line>>, kNumAreas> blocks_;
   std::map<std::string, std::vector<double>> weights_, gradients_;
   std::map<std::string, Shape> shapes_;
 };

@@ -15,6 +15,7 @@
 // With K = N / D whole:   makespan 3N + 2D - 4 at F = 1, B = 2; at K = 1 it is Chimera's.
 // N < D, N even:          3D + 2N - 4; an odd N takes as long as N + 1.
 // Peak activations        D; weights 2 copies.
+#include <algorithm>
 #include <utility>
 
 #include "parallel/schedule/bidirectional.h"
@@ -24,17 +25,19 @@
 namespace lycia::schedule {
 
 StatusOr<OrderFamily> ChimeraContinuousFamily(const GenerateOptions& options) {
-  if (options.pipes != 0 && options.pipes != 2) {
-    return InvalidArgument("chimera-continuous has 2 pipes, got ", options.pipes, "; leave out --pipes, or use chimera or chimera-zb");
-  }
+  LYCIA_RETURN_IF_ERROR(CheckFixed("chimera-continuous", options, {.pipes = 2}));
   OrderFamily family;
   LYCIA_ASSIGN_OR_RETURN(family.empty, Bidirectional("chimera-continuous", options));
   const ScheduleShape& shape = family.empty.shape;
-  family.quotas.push_back(SameOnEveryPipe(shape, [](const ScheduleShape& shape, int stage) {
-    const int D = shape.stages;
-    return stage < D / 2 ? D - 1 - stage : D - stage;
-  }));
-  LYCIA_RETURN_IF_ERROR(LimitQuotas(family, options.max_activations));
+  family.bounds = {StaticQuotas("own quotas", shape,
+                                [](const ScheduleShape& shape, int stage) {
+                                  const int D = shape.stages;
+                                  return stage < D / 2 ? D - 1 - stage : D - stage;
+                                }),
+                   StaticQuotas("chimera's quotas", shape,
+                                [](const ScheduleShape& shape, int stage) { return std::min(shape.stages / 2, shape.stages - stage); }),
+                   SharedCap(shape, shape.stages)};
+  LYCIA_RETURN_IF_ERROR(LimitMemory(family, options.max_activations));
   return family;
 }
 

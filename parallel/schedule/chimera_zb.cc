@@ -28,10 +28,18 @@ StatusOr<OrderFamily> ChimeraZbFamily(const GenerateOptions& options) {
   OrderFamily family;
   family.split = true;
   LYCIA_ASSIGN_OR_RETURN(family.empty, Bidirectional("chimera-zb", options));
-  family.quotas.push_back(SameOnEveryPipe(family.empty.shape, [](const ScheduleShape& shape, int stage) {
+  const ScheduleShape& shape = family.empty.shape;
+  family.bounds.push_back(StaticQuotas("own quotas", shape, [](const ScheduleShape& shape, int stage) {
     return std::min(shape.stages / shape.pipes, shape.stages - stage);
   }));
-  LYCIA_RETURN_IF_ERROR(LimitQuotas(family, options.max_activations));
+  if (shape.pipes == 2) {
+    family.bounds.push_back(StaticQuotas("chimera-continuous's quotas", shape, [](const ScheduleShape& shape, int stage) {
+      const int D = shape.stages;
+      return stage < D / 2 ? D - 1 - stage : D - stage;
+    }));
+  }
+  family.bounds.push_back(SharedCap(shape, shape.stages));
+  LYCIA_RETURN_IF_ERROR(LimitMemory(family, options.max_activations));
   return family;
 }
 

@@ -18,6 +18,7 @@
 namespace lycia::schedule {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -33,7 +34,7 @@ std::string Error(const ScheduleCommandArgs& args) {
   return std::string(output.status().message());
 }
 
-TEST(ScheduleCommandTest, HasFourFormats) {
+TEST(ScheduleCommandTest, HasFiveFormats) {
   ScheduleCommandArgs args{.name = "chimera", .stages = 4, .micro_batches = 4};
   EXPECT_THAT(Output(args), StartsWith("chimera, 4 workers, 4 micro-batches"));
   args.format = "csv";
@@ -42,6 +43,8 @@ TEST(ScheduleCommandTest, HasFourFormats) {
   EXPECT_THAT(Output(args), StartsWith("<svg xmlns"));
   args.format = "json";
   EXPECT_EQ(nlohmann::json::parse(Output(args))["makespan"], 16);
+  args.format = "trace";
+  EXPECT_EQ(nlohmann::json::parse(Output(args))["otherData"]["schedule"], "chimera");
 }
 
 TEST(ScheduleCommandTest, CostsLatencyAndPipesCount) {
@@ -54,13 +57,60 @@ TEST(ScheduleCommandTest, CostsLatencyAndPipesCount) {
   EXPECT_EQ(nlohmann::json::parse(Output(args))["makespan"], 18);
 }
 
+TEST(ScheduleCommandTest, ReadsAScheduleWrittenByHand) {
+  ScheduleCommandArgs args{.from = "some/mine.csv", .csv = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"};
+  EXPECT_THAT(Output(args), StartsWith("mine, 2 workers, 2 micro-batches, 1 pipe\nmakespan 9, bubble 33.3 %"));
+  args.csv = "0F0,0F1,0B0,0B1\n1F0,1B0,1B1,1F1\n";
+  EXPECT_THAT(Error(args), AllOf(StartsWith("some/mine.csv: schedule mine, worker 1, instruction 2 (p0.1B1): the backward comes before"),
+                                 HasSubstr(">>p0.1B1<<")));
+  args.csv = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B0\n";
+  EXPECT_THAT(Error(args), StartsWith("some/mine.csv: schedule mine, worker 1, instruction 3"));
+  args.csv = "0F0,nonsense\n";
+  EXPECT_THAT(Error(args), StartsWith("some/mine.csv: line 1, cell 2"));
+  args.name = "chimera";
+  EXPECT_THAT(Error(args), HasSubstr("leave out --name"));
+}
+
+TEST(ScheduleCommandTest, SyncUpdateAndLimitsCount) {
+  ScheduleCommandArgs args{.name = "1f1b", .stages = 4, .micro_batches = 4, .sync = "2", .update = "1", .format = "json"};
+  EXPECT_EQ(nlohmann::json::parse(Output(args))["makespan"], 21 + 2 + 1);
+  args.sync = args.update = "0";
+  args.transmit = "1";
+  EXPECT_EQ(nlohmann::json::parse(Output(args))["makespan"],
+            nlohmann::json::parse(Output({.name = "1f1b", .stages = 4, .micro_batches = 4, .latency = "1", .format = "json"}))["makespan"])
+      << "a link that is never shared at once adds its time like latency";
+  args.gradient_sync = "lazy";
+  EXPECT_THAT(Output(args), HasSubstr("\"op\": \"SYNC{0}\""));
+  args.max_activations = 3;
+  EXPECT_THAT(Error(args), HasSubstr("1f1b keeps 4 activations on worker 0, --max-activations allows 3"));
+}
+
 TEST(ScheduleCommandTest, NamesTheFlagThatIsWrong) {
   EXPECT_THAT(Error({.name = "chimra", .stages = 4, .micro_batches = 4}), HasSubstr("did you mean chimera?"));
   EXPECT_THAT(Error({.name = "chimera", .stages = 3, .micro_batches = 4}), HasSubstr("use 2 or 4"));
   EXPECT_THAT(Error({.name = "chimera", .stages = 4, .micro_batches = 4, .pipes = -2}), HasSubstr("--pipes=-2"));
   EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .cost = "F=x"}), StartsWith("--cost: "));
   EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .latency = "-1"}), StartsWith("--latency: "));
-  EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .format = "png"}), HasSubstr("text, csv, svg, json"));
+  EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .format = "png"}), HasSubstr("text, csv, svg, json, trace"));
+  EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .gradient_sync = "late"}), HasSubstr("lazy, eager, eager-opt"));
+  EXPECT_THAT(Error({.name = "1f1b", .stages = 3, .micro_batches = 4, .cost = "F=1;F=2"}), HasSubstr("2 lists of costs"));
+  EXPECT_THAT(Error({.stages = 3, .micro_batches = 4}), HasSubstr("--name=NAME is required, or --from=FILE"));
+  EXPECT_THAT(Error({.name = "1f1b", .micro_batches = 4}), HasSubstr("--stages=D is required"));
+  EXPECT_THAT(Error({.name = "1f1b", .stages = 4}), HasSubstr("--micro-batches=N is required"));
+}
+
+TEST(ScheduleCommandTest, AutoShowsTheCandidates) {
+  ScheduleCommandArgs args{.name = "auto", .stages = 4, .micro_batches = 8, .cost = "F=1,I=1,W=1", .latency = "1/2"};
+  const std::string text = Output(args);
+  EXPECT_THAT(text, StartsWith("schedule"));
+  EXPECT_THAT(text, HasSubstr(" wins: makespan "));
+  EXPECT_THAT(text, HasSubstr("\nworker 0 | "));
+  args.format = "json";
+  const nlohmann::json json = nlohmann::json::parse(Output(args));
+  EXPECT_EQ(json["plan"]["candidates"][0]["makespan"], json["schedule"]["makespan"]);
+  args.cost = "F=1,B=2;F=2,B=4;F=1,B=2;F=1,B=3";  // a V of half stages takes half of each
+  args.format = "text";
+  EXPECT_THAT(Output(args), HasSubstr(" wins: "));
 }
 
 // Every line of the picture as a comment, somewhere in the file.
@@ -78,6 +128,10 @@ TEST(PictureTest, GeneratorsShowWhatTheyMake) {
   ExpectPicture("one_f_one_b.cc", Output({.name = "1f1b", .stages = 4, .micro_batches = 4}));
   ExpectPicture("chimera.cc", Output({.name = "chimera", .stages = 4, .micro_batches = 4}));
   ExpectPicture("chimera_continuous.cc", Output({.name = "chimera-continuous", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("chimera_doubling.cc", Output({.name = "chimera-doubling", .stages = 4, .micro_batches = 8}));
+  ExpectPicture("chimera_halving.cc", Output({.name = "chimera-halving", .stages = 2, .micro_batches = 4}));
+  ExpectPicture("chimera_halving.cc", Output({.name = "chimera-halving", .stages = 4, .micro_batches = 2}));
+  ExpectPicture("v_half.cc", Output({.name = "v-half", .stages = 4, .micro_batches = 6}));
   ExpectPicture("chimera_zb.cc", Output({.name = "chimera-zb", .stages = 4, .micro_batches = 4}));
   ExpectPicture("interleaved.cc", Output({.name = "interleaved", .stages = 2, .micro_batches = 4}));
   ExpectPicture("gems.cc", Output({.name = "gems", .stages = 4, .micro_batches = 3}));

@@ -173,4 +173,31 @@ StatusOr<TickCosts> ToTicks(const Costs& costs, int divisor) {
   return result;
 }
 
+StatusOr<TickCosts> InNanoseconds(const Costs& costs, std::int64_t unit_ns) {
+  constexpr double kLongestNs = 1e15;
+  Status too_long;
+  const auto ns = [&](const Fraction& cost) -> std::int64_t {
+    if (cost.value() * static_cast<double>(unit_ns) > kLongestNs) {
+      too_long = InvalidArgument("a cost of ", ToString(cost), " units of ", unit_ns, " ns is beyond eleven days; use a smaller unit");
+      return 0;
+    }
+    const std::int64_t whole = cost.numerator / cost.denominator * unit_ns;
+    const std::int64_t rest = cost.numerator % cost.denominator * unit_ns;  // < 10^6 * 10^12
+    return whole + (rest + cost.denominator / 2) / cost.denominator;
+  };
+  const auto stage_ns = [&](const StageCosts& stage) {
+    return StageTicks{ns(stage.forward), ns(stage.backward), ns(stage.input), ns(stage.weight)};
+  };
+  TickCosts result;
+  if (costs.stages.empty()) static_cast<StageTicks&>(result) = stage_ns(costs);
+  for (const StageCosts& stage : costs.stages) result.stages.push_back(stage_ns(stage));
+  result.ticks_per_unit = unit_ns;
+  result.latency = ns(costs.latency);
+  result.transmit = ns(costs.transmit);
+  result.sync = ns(costs.sync);
+  result.update = ns(costs.update);
+  if (!too_long.ok()) return too_long;
+  return result;
+}
+
 }  // namespace lycia::schedule

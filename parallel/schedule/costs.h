@@ -72,6 +72,10 @@ struct TickCosts : StageTicks {
 // Fails if the costs' denominators have no common one below 2^20.
 StatusOr<TickCosts> ToTicks(const Costs& costs, int divisor = 2);
 
+// The same with a nanosecond as the tick and units of `unit_ns` of them, each cost rounded to the nearest: for clocks that run in real
+// time. InvalidArgument: a cost beyond 10^15 ns (eleven days).
+StatusOr<TickCosts> InNanoseconds(const Costs& costs, std::int64_t unit_ns);
+
 }  // namespace lycia::schedule
 
 #endif  // LYCIA_PARALLEL_SCHEDULE_COSTS_H_

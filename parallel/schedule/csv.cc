@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -12,17 +13,26 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 
 namespace lycia::schedule {
+namespace {
+
+constexpr char kOverlap[] = "OVERLAP_F_B";
+
+}  // namespace
 
 std::string RenderCsv(const Schedule& schedule) {
   std::string text;
   for (const auto& program : schedule.program) {
-    const char* separator = "";
+    bool first = true, in_block = false;
     for (const Instruction& instruction : program) {
       if (!IsCompute(instruction.op)) continue;
-      absl::StrAppend(&text, separator, ToString(instruction));
-      separator = ",";
+      if (!in_block) absl::StrAppend(&text, first ? "" : ",", instruction.paired_with_next ? "(" : "");
+      absl::StrAppend(&text, in_block ? ";" : "", ToString(instruction));
+      if (in_block && !instruction.paired_with_next) absl::StrAppend(&text, ")", kOverlap);
+      in_block = instruction.paired_with_next;
+      first = false;
     }
     text += "\n";
   }
@@ -32,6 +42,7 @@ std::string RenderCsv(const Schedule& schedule) {
 namespace {
 
 constexpr int kMaxNumber = 1 << 20;
+constexpr int kMaxPart = 254;
 
 // Removes a number of 0..kMaxNumber from the front.
 std::optional<int> TakeNumber(absl::string_view& text) {
@@ -49,29 +60,32 @@ bool TakeChar(absl::string_view& text, char wanted) {
   return true;
 }
 
-std::optional<Instruction> ParseCell(absl::string_view text) {
-  Instruction instruction;
-  if (!TakeChar(text, 'p')) return std::nullopt;
-  const auto pipe = TakeNumber(text);
-  if (!pipe || !TakeChar(text, '.')) return std::nullopt;
-  const auto stage = TakeNumber(text);
-  if (!stage || text.empty()) return std::nullopt;
-  switch (text[0]) {
-    case 'F': instruction.op = Op::kForward; break;
-    case 'B': instruction.op = Op::kBackward; break;
-    case 'I': instruction.op = Op::kBackwardInput; break;
-    case 'W': instruction.op = Op::kBackwardWeight; break;
-    default: return std::nullopt;
+std::optional<Op> OpOf(char letter) {
+  for (const Op op : {Op::kForward, Op::kBackward, Op::kBackwardInput, Op::kBackwardWeight}) {
+    if (OpLetter(op) == letter) return op;
   }
+  return std::nullopt;
+}
+
+std::optional<Instruction> ParseInstruction(absl::string_view text) {
+  Instruction instruction;
+  if (TakeChar(text, 'p')) {
+    const auto pipe = TakeNumber(text);
+    if (!pipe || !TakeChar(text, '.')) return std::nullopt;
+    instruction.pipe = *pipe;
+  }
+  const auto stage = TakeNumber(text);
+  const auto op = text.empty() ? std::nullopt : OpOf(text[0]);
+  if (!stage || !op) return std::nullopt;
   text.remove_prefix(1);
   const auto micro_batch = TakeNumber(text);
   if (!micro_batch) return std::nullopt;
-  instruction.pipe = *pipe;
+  instruction.op = *op;
   instruction.stage = *stage;
   instruction.micro_batch = *micro_batch;
   if (TakeChar(text, '/')) {
     const auto part = TakeNumber(text);
-    if (!part || *part > 254 || instruction.op == Op::kForward) return std::nullopt;
+    if (!part || *part > kMaxPart) return std::nullopt;
     instruction.part = static_cast<std::uint8_t>(*part);
     instruction.parts = 2;  // at least; the highest part seen decides
   }
@@ -79,70 +93,130 @@ std::optional<Instruction> ParseCell(absl::string_view text) {
   return instruction;
 }
 
-// Sets table[key] = value unless another value is there; false in that case.
-bool Agree(std::map<std::pair<int, int>, int>& table, int a, int b, int value) {
-  return table.emplace(std::pair{a, b}, value).first->second == value;
+// The instructions of a cell: one, or those of a paired block; none where it has neither form.
+std::vector<Instruction> ParseCell(absl::string_view text) {
+  std::vector<Instruction> instructions;
+  const bool block = TakeChar(text, '(');
+  if (block && !(absl::ConsumeSuffix(&text, kOverlap) && absl::ConsumeSuffix(&text, ")"))) return {};
+  for (const absl::string_view member : absl::StrSplit(text, ';')) {
+    const auto instruction = ParseInstruction(block ? absl::StripAsciiWhitespace(member) : member);
+    if (!instruction) return {};
+    if (!instructions.empty()) instructions.back().paired_with_next = true;
+    instructions.push_back(*instruction);
+  }
+  if (block != (instructions.size() > 1)) return {};
+  return instructions;
 }
 
-// Parts of each (stage, micro-batch): one more than the highest part seen, at least two where a part was written.
+std::string Grammar(absl::string_view cell) {
+  for (const char* word : {"SEND", "RECV", "SHARD", "REDUCE"}) {  // torch's compute_comms
+    if (cell.find(word) != absl::string_view::npos) return "write compute only; messages and gradient sums are added to it";
+  }
+  return "not of the form p<pipe>.<stage><F|B|I|W><micro-batch>, such as p0.2F1, 2F1, p1.0B3/1 or (p0.0F5;p1.7B3)OVERLAP_F_B";
+}
+
+// Parts of a micro-batch in one direction: one more than the highest part seen on any stage, at least two where a part was written.
 void SetParts(Schedule& schedule) {
-  std::map<std::pair<int, int>, std::uint8_t> parts;
+  std::map<std::pair<int, bool>, std::uint8_t> parts;  // (micro-batch, forward)
   for (const auto& program : schedule.program) {
     for (const Instruction& instruction : program) {
       if (instruction.parts == 1) continue;
-      auto& most = parts[{instruction.stage, instruction.micro_batch}];
+      auto& most = parts[{instruction.micro_batch, instruction.op == Op::kForward}];
       most = std::max<std::uint8_t>({most, 2, static_cast<std::uint8_t>(instruction.part + 1)});
     }
   }
   for (auto& program : schedule.program) {
     for (Instruction& instruction : program) {
-      if (instruction.parts > 1) instruction.parts = parts[{instruction.stage, instruction.micro_batch}];
+      if (instruction.parts > 1) instruction.parts = parts[{instruction.micro_batch, instruction.op == Op::kForward}];
     }
   }
 }
 
+// What the cells say so far about sizes and placement.
+struct Placement {
+  struct Home {
+    int worker;
+    std::string place;  // "line 3, cell 1"
+  };
+  std::map<std::pair<int, int>, Home> worker_of;       // (pipe, stage)
+  std::map<int, std::pair<int, std::string>> pipe_of;  // micro-batch -> pipe, where it was seen first
+  int stages = 0, pipes = 0, micro_batches = 0;
+
+  // What contradicts an earlier cell, or "".
+  std::string Add(const Instruction& instruction, int worker, const std::string& place) {
+    stages = std::max(stages, instruction.stage + 1);
+    pipes = std::max(pipes, instruction.pipe + 1);
+    micro_batches = std::max(micro_batches, instruction.micro_batch + 1);
+    const Home& home = worker_of.emplace(std::pair(instruction.pipe, instruction.stage), Home{worker, place}).first->second;
+    if (home.worker != worker) {
+      return absl::StrCat("stage ", instruction.stage, " of pipe ", instruction.pipe, " is on worker ", home.worker, " (", home.place,
+                          "); a stage has one worker");
+    }
+    const auto& [pipe, seen] = pipe_of.emplace(instruction.micro_batch, std::pair(instruction.pipe, place)).first->second;
+    if (pipe == instruction.pipe) return "";
+    return absl::StrCat("micro-batch ", instruction.micro_batch, " is in pipe ", pipe, " (", seen, "); it belongs to one");
+  }
+
+  Status Check(int workers) const {
+    // As many as the highest number says, or one is missing: this also bounds the tables by the length of the text.
+    for (int m = 0; m < micro_batches; ++m) {
+      if (pipe_of.count(m) == 0) return InvalidArgument("micro-batch ", m, " is missing: they are numbered from 0 to ", micro_batches - 1);
+    }
+    for (int pipe = 0; pipe < pipes; ++pipe) {
+      for (int stage = 0; stage < stages; ++stage) {
+        if (worker_of.count({pipe, stage}) > 0) continue;
+        return InvalidArgument("stage ", stage, " of pipe ", pipe, " is missing: pipes are numbered from 0 to ", pipes - 1,
+                               ", and each has the stages 0 to ", stages - 1);
+      }
+    }
+    if (stages % workers == 0) return OkStatus();
+    return InvalidArgument(stages, " stages do not divide among ", workers, " workers (lines): a worker's costs are shared evenly by ",
+                           "stages / workers stages, wherever they are; cut the model into ", (stages / workers + 1) * workers, " stages");
+  }
+};
+
 }  // namespace
 
-StatusOr<Schedule> ParseCsv(std::string_view text) {
+StatusOr<Schedule> ParseCsv(std::string_view text, std::string_view name) {
   Schedule schedule;
-  schedule.name = "csv";
-  std::map<std::pair<int, int>, int> worker_of;  // (pipe, stage)
-  std::map<std::pair<int, int>, int> pipe_of;    // (micro-batch, 0)
-  std::vector<absl::string_view> lines = absl::StrSplit(absl::string_view(text.data(), text.size()), '\n');
+  schedule.name = std::string(name);
+  absl::string_view content(text.data(), text.size());
+  absl::ConsumePrefix(&content, "\xef\xbb\xbf");  // a spreadsheet's byte order mark
+  std::vector<absl::string_view> lines = absl::StrSplit(content, '\n');
   while (!lines.empty() && absl::StripAsciiWhitespace(lines.back()).empty()) lines.pop_back();
-  if (lines.empty()) return InvalidArgument("the schedule is empty: no line has a cell");
-  int stages = 1, pipes = 1, micro_batches = 0;
-  for (int worker = 0; worker < static_cast<int>(lines.size()); ++worker) {
+  Placement placement;
+  for (std::size_t line = 0; line < lines.size(); ++line) {
+    if (absl::StripAsciiWhitespace(lines[line]).substr(0, 1) == "#") continue;
+    const int worker = static_cast<int>(schedule.program.size());
     schedule.program.emplace_back();
-    const std::vector<absl::string_view> cells = absl::StrSplit(lines[worker], ',');
+    const std::vector<absl::string_view> cells = absl::StrSplit(lines[line], ',');
     for (std::size_t column = 0; column < cells.size(); ++column) {
       const absl::string_view cell = absl::StripAsciiWhitespace(cells[column]);
       if (cell.empty()) continue;
-      const auto fail = [&](const auto&... parts) {
-        return InvalidArgument("line ", worker + 1, ", cell ", column + 1, " \"", cell, "\": ", parts...);
-      };
-      const auto instruction = ParseCell(cell);
-      if (!instruction) return fail("not of the form p<pipe>.<stage><F|B|I|W><micro-batch>, such as p0.2F1 or p1.0B3/1");
-      const auto [op, pipe, stage, micro_batch] =
-          std::tuple(instruction->op, instruction->pipe, instruction->stage, instruction->micro_batch);
-      if (!Agree(worker_of, pipe, stage, worker)) return fail("the stage is on worker ", worker_of[{pipe, stage}], " too");
-      if (!Agree(pipe_of, micro_batch, 0, pipe)) return fail("the micro-batch is in pipe ", pipe_of[{micro_batch, 0}], " too");
-      stages = std::max(stages, stage + 1);
-      pipes = std::max(pipes, pipe + 1);
-      micro_batches = std::max(micro_batches, micro_batch + 1);
-      schedule.program.back().push_back(*instruction);
+      const std::string place = absl::StrCat("line ", line + 1, ", cell ", column + 1);
+      const std::vector<Instruction> instructions = ParseCell(cell);
+      if (instructions.empty()) return InvalidArgument(place, " \"", cell, "\": ", Grammar(cell));
+      for (const Instruction& instruction : instructions) {
+        const std::string why = placement.Add(instruction, worker, place);
+        if (!why.empty()) return InvalidArgument(place, " \"", cell, "\": ", why);
+        schedule.program.back().push_back(instruction);
+      }
+    }
+    if (schedule.program.back().empty()) {
+      return InvalidArgument("line ", line + 1, " has no cell: each line is a worker, and a worker has at least one stage");
     }
   }
-  const int workers = static_cast<int>(lines.size());
-  if (stages % workers != 0) return InvalidArgument(stages, " stages do not divide among ", workers, " workers (lines)");
-  // As many cells as numbers, or some number is missing: this also bounds the tables below by the text.
-  if (static_cast<std::int64_t>(worker_of.size()) != std::int64_t{pipes} * stages)
-    return InvalidArgument("not every one of ", pipes, " pipes has all of ", stages, " stages");
-  if (static_cast<int>(pipe_of.size()) != micro_batches) return InvalidArgument("micro-batches are missing below ", micro_batches - 1);
-  schedule.shape = {.workers = workers, .stages = stages, .chunks = stages / workers, .pipes = pipes, .micro_batches = micro_batches};
-  schedule.worker_of.assign(pipes, std::vector<int>(stages));
-  for (const auto& [key, worker] : worker_of) schedule.worker_of[key.first][key.second] = worker;
-  for (const auto& [key, pipe] : pipe_of) schedule.pipe_of_micro_batch.push_back(pipe);
+  const int workers = static_cast<int>(schedule.program.size());
+  if (workers == 0) return InvalidArgument("the schedule is empty: no line has a cell");
+  LYCIA_RETURN_IF_ERROR(placement.Check(workers));
+  schedule.shape = {.workers = workers,
+                    .stages = placement.stages,
+                    .chunks = placement.stages / workers,
+                    .pipes = placement.pipes,
+                    .micro_batches = placement.micro_batches};
+  schedule.worker_of.assign(placement.pipes, std::vector<int>(placement.stages));
+  for (const auto& [key, home] : placement.worker_of) schedule.worker_of[key.first][key.second] = home.worker;
+  for (const auto& [micro_batch, pipe] : placement.pipe_of) schedule.pipe_of_micro_batch.push_back(pipe.first);
   SetParts(schedule);
   return schedule;
 }

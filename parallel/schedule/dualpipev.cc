@@ -1,10 +1,10 @@
 // DualPipeV (DeepSeek-AI 2025): DualPipe cut in half. One copy of the model in 2D half stages goes down the workers and back up; the way
 // back takes the place of the other direction, so that every forward of one arm of the V is paired with a backward of the other.
 //
-//   dualpipev, 2 workers, 4 micro-batches, 1 pipe
+//   dualpipev, 2 workers, 4 micro-batches, 1 pipe (2F3: stage 2; F0&B1: one block)
 //   makespan 13, bubble 7.7 %, peak activations 2.5, 1 copy of the weights
-//   worker 0 | F0 F1 F2 F0 I0 W0 F1 F3 B1--- .  F2 B0--- B2--- .  F3 B1--- B3--- I2 W2 I3 W3
-//   worker 1 | .  F0 F0 F1 F1 F2 B0--- F2 B0--- F3 B1--- F3 B1--- B2--- B2--- .  I3 I3 W3 W3
+//   worker 0 | 0F0 0F1 0F2 3F0 3I0 3W0 3F1 0F3&3B1---- .   3F2&0B0---- 3B2---- .   3F3&0B1---- 3B3---- 0I2 0W2 0I3 0W3
+//   worker 1 | .   1F0 2F0 1F1 2F1 1F2 2B0---- 2F2&1B0---- 1F3&2B1---- 2F3&1B1---- 2B2---- 1B2---- .   2I3 1I3 2W3 1W3
 //
 // Worker r holds stages r and 2D - 1 - r and runs the eight steps of dualpipe_steps.h with the way down as lane 0.
 //

@@ -2,8 +2,10 @@
 #ifndef LYCIA_PARALLEL_SCHEDULE_EDIT_FOR_TEST_H_
 #define LYCIA_PARALLEL_SCHEDULE_EDIT_FOR_TEST_H_
 
+#include <cstdint>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "parallel/schedule/generators.h"
@@ -50,6 +52,25 @@ inline void Move(Schedule& schedule, int worker, std::string_view text, std::str
 
 inline void Swap(Schedule& schedule, int worker, std::string_view a, std::string_view b) {
   std::swap(At(schedule, worker, a), At(schedule, worker, b));
+}
+
+// Every forward in `forwards` parts and every backward in `backwards`, one after the other.
+inline Schedule Cut(Schedule schedule, int forwards, int backwards) {
+  for (auto& program : schedule.program) {
+    std::vector<Instruction> cut;
+    for (Instruction instruction : program) {
+      const int parts = instruction.op == Op::kForward ? forwards : backwards;
+      const bool paired = instruction.paired_with_next;
+      instruction.parts = static_cast<std::uint8_t>(parts);
+      for (int part = 0; part < parts; ++part) {
+        instruction.part = static_cast<std::uint8_t>(part);
+        instruction.paired_with_next = paired && part == parts - 1;
+        cut.push_back(instruction);
+      }
+    }
+    program = std::move(cut);
+  }
+  return schedule;
 }
 
 }  // namespace lycia::schedule

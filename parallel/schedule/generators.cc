@@ -52,14 +52,20 @@ const std::vector<Generator>& Generators() {
        "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", Chimera},
       {"chimera-continuous", "chimera without the bubbles between its units: 3N + 2D - 4 instead of 3N + (K + 1)(D - 2)", "D even, any N",
        ChimeraContinuous},
+      {"chimera-doubling", "chimera with forwards in pairs: no bubbles between its units, up to 2D activations", "D even, any N",
+       ChimeraDoubling},
+      {"chimera-halving", "chimera with backwards in halves: no bubbles between its units, at most D activations", "D even, any N",
+       ChimeraHalving, 1, 4},
       {"chimera-zb", "chimera with the backward split in two: the least bubble that two copies of the model allow",
        "D even, any N; pipes = 2f with f a divisor of D/2 (default 2)", ChimeraZb, 1, 3},
       {"zb-h1", "zero bubble with 1F1B's memory (Qi et al. 2023): weight gradients fill two thirds of the bubble", "any D, N", ZbH1, 1, 3},
       {"zb-h2", "zero bubble with twice the memory: no worker waits once it has begun", "any D, N", ZbH2, 1, 3},
       {"zb-v", "zero bubble on a V of 2D half stages (Qi et al. 2024, order of PyTorch): memory of 1F1B, balanced", "any D, N", ZbV, 2, 3},
+      {"v-half", "half of 1f1b's bubble with half of its memory (Qi et al. 2024), on zb-v's placement", "any D, N", VHalf, 2, 3},
       {"dualpipe", "bidirectional, forwards paired with backwards (DeepSeek-V3): two copies of the model, D + 1 activations",
        "D even; N even, at least 2D", DualPipe, 1, 3},
       {"dualpipev", "DualPipe folded to a V of 2D half stages: one copy of the model", "any D; N at least 2D", DualPipeV, 2, 3},
+      {"auto", "the fastest of all of these and of re-planned orders, at the given costs and memory limit", "any D, N", Auto, 2, 4},
   };
   return table;
 }

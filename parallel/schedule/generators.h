@@ -46,7 +46,16 @@ StatusOr<Schedule> OneFOneB(const GenerateOptions& options);           // one_f_
 StatusOr<Schedule> Interleaved(const GenerateOptions& options);        // interleaved.cc
 StatusOr<Schedule> Gems(const GenerateOptions& options);               // gems.cc
 StatusOr<Schedule> Chimera(const GenerateOptions& options);            // chimera.cc
+StatusOr<Schedule> ZbH1(const GenerateOptions& options);               // zb_h1.cc
+StatusOr<Schedule> ZbH2(const GenerateOptions& options);               // zb_h2.cc
+StatusOr<Schedule> ZbV(const GenerateOptions& options);                // zb_v.cc
+StatusOr<Schedule> DualPipe(const GenerateOptions& options);           // dualpipe.cc
+StatusOr<Schedule> DualPipeV(const GenerateOptions& options);          // dualpipev.cc
 StatusOr<Schedule> ChimeraContinuous(const GenerateOptions& options);  // chimera_continuous.cc
+StatusOr<Schedule> ChimeraDoubling(const GenerateOptions& options);    // chimera_doubling.cc
+StatusOr<Schedule> ChimeraHalving(const GenerateOptions& options);     // chimera_halving.cc
+StatusOr<Schedule> Auto(const GenerateOptions& options);               // plan.cc
+StatusOr<Schedule> VHalf(const GenerateOptions& options);              // v_half.cc
 StatusOr<Schedule> ChimeraZb(const GenerateOptions& options);          // chimera_zb.cc
 StatusOr<Schedule> ZbH1(const GenerateOptions& options);               // zb_h1.cc
 StatusOr<Schedule> ZbH2(const GenerateOptions& options);               // zb_h2.cc

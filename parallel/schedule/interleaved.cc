@@ -1,10 +1,10 @@
 // Interleaved 1F1B (Megatron-LM; Narayanan et al. 2021): one pipe of v D stages that goes round the workers v times, so that it fills and
 // drains in steps of 1/v.
 //
-//   interleaved, 2 workers, 4 micro-batches, 1 pipe
+//   interleaved, 2 workers, 4 micro-batches, 1 pipe (2F3: stage 2)
 //   makespan 13.5, bubble 11.1 %, peak activations 1.5 to 2.5, 1 copy of the weights
-//   worker 0 | F0 F1 F0 F1 F2 .  B0--- F3 B1--- F2 B0--- F3 B1--- .  B2--- .  B3--- B2--- B3---
-//   worker 1 | .  F0 F1 F0 B0--- F1 B1--- F2 B0--- F3 B1--- F2 B2--- F3 B3--- B2--- B3--- .  .
+//   worker 0 | 0F0 0F1 2F0 2F1 0F2 .   2B0---- 0F3 2B1---- 2F2 0B0---- 2F3 0B1---- .   2B2---- .   2B3---- 0B2---- 0B3----
+//   worker 1 | .   1F0 1F1 3F0 3B0---- 3F1 3B1---- 1F2 1B0---- 1F3 1B1---- 3F2 3B2---- 3F3 3B3---- 1B2---- 1B3---- .   .
 //
 // Worker r holds stages c D + r, c < v. It takes D micro-batches through its first stage, the same D through its second, and so on: its
 // k-th forward and its k-th backward, k = 0 .. N v - 1, are of

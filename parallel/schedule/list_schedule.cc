@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <queue>
 #include <tuple>
 #include <utility>
@@ -18,8 +17,8 @@ namespace {
 using Time = std::int64_t;
 constexpr Time kNever = std::numeric_limits<Time>::max();
 
-// One stage of one pipe, on its worker. Its micro-batches come in order, forwards and backwards, because every stage before it
-// works on them in order.
+// One stage of one pipe, on its worker. Its micro-batches come in order, forwards and backwards, because every stage before it works on
+// them in order; so the next of each kind is all there is to choose from.
 struct Unit {
   int pipe = 0;
   int stage = 0;
@@ -28,8 +27,8 @@ struct Unit {
   Time forward = 0, backward = 0, weight = 0;  // durations; backward is I where it is split
   std::vector<Time> forward_arrival;           // [micro-batch of the pipe]
   std::vector<Time> backward_arrival;
-  int forwards = 0, backwards = 0, weights = 0;  // done or running
-  int kept = 0;
+  int forwards = 0, backwards = 0, weights = 0;  // started
+  int kept = 0;                                  // activations
 };
 
 class ListScheduler {
@@ -42,15 +41,16 @@ class ListScheduler {
         units_of_(schedule_.shape.workers),
         free_(schedule_.shape.workers, 0),
         egress_free_(schedule_.shape.workers, 0),
+        kept_(schedule_.shape.workers, 0),
         in_group_(schedule_.shape.workers, -1) {
     for (int m = 0; m < schedule_.shape.micro_batches; ++m) micro_batches_[schedule_.pipe_of_micro_batch[m]].push_back(m);
     for (int pipe = 0; pipe < schedule_.shape.pipes; ++pipe) {
       for (int stage = 0; stage < stages_; ++stage) AddUnit(pipe, stage);
     }
-    ScaleKeys();
+    WeighKeys();
   }
 
-  Schedule Run() {
+  std::optional<Schedule> Run() {
     for (int worker = 0; worker < schedule_.shape.workers; ++worker) events_.emplace(0, worker);
     while (!events_.empty()) {
       const auto [now, worker] = events_.top();
@@ -58,8 +58,10 @@ class ListScheduler {
       if (free_[worker] <= now) Dispatch(worker, now);
     }
     for (const Unit& unit : units_) {
-      const int last = options_.split ? unit.weights : unit.backwards;
-      LYCIA_CHECK_EQ(last, static_cast<int>(micro_batches_[unit.pipe].size())) << "quotas of at least 1 cannot deadlock ";
+      const int done = options_.split ? unit.weights : unit.backwards;
+      if (done == Count(unit)) continue;
+      LYCIA_CHECK_GT(options_.worker_cap, 0) << "static quotas cannot deadlock ";
+      return std::nullopt;
     }
     return std::move(schedule_);
   }
@@ -82,11 +84,10 @@ class ListScheduler {
     units_.push_back(std::move(unit));
   }
 
-  // The weights of stages and micro-batches in the keys: slots, or what they cost.
-  void ScaleKeys() {
+  // What a stage and a micro-batch count in the keys: slots, or time.
+  void WeighKeys() {
     forward_key_.resize(stages_);
     backward_key_.resize(stages_);
-    micro_batch_key_ = 2;
     for (int stage = 0; stage < stages_; ++stage) {
       forward_key_[stage] = stage;
       backward_key_[stage] = 2 * stages_ - 1 - stage;
@@ -99,10 +100,10 @@ class ListScheduler {
       busiest = std::max(busiest, work);
     }
     micro_batch_key_ = busiest / schedule_.shape.pipes;
-    Time path = 0;
-    const auto hop = [&](int from, int to) {
-      return schedule_.worker_of[0][from] == schedule_.worker_of[0][to] ? 0 : options_.costs.latency + options_.costs.transmit;
+    const auto hop = [&](int stage, int next) {
+      return units_[stage].worker == units_[next].worker ? 0 : options_.costs.latency + options_.costs.transmit;
     };
+    Time path = 0;
     for (int stage = 0; stage < stages_; ++stage) {
       forward_key_[stage] = path;
       path += units_[stage].forward + (stage + 1 < stages_ ? hop(stage, stage + 1) : 0);
@@ -123,16 +124,24 @@ class ListScheduler {
     return {micro_batch_key_ * micro_batch + backward_key_[unit.stage], false, unit.stage, index};
   }
 
-  bool MayForward(const Unit& unit) const {
-    return unit.forwards < static_cast<int>(unit.forward_arrival.size()) && unit.kept < unit.quota;
+  int Count(const Unit& unit) const { return static_cast<int>(unit.forward_arrival.size()); }
+
+  bool MayForward(const Unit& unit, int index) const {
+    const int group = std::min(options_.forward_group, Count(unit) - unit.forwards);
+    if (group == 0 || unit.kept + group > unit.quota) return false;
+    if (options_.worker_cap > 0 && kept_[unit.worker] + group > options_.worker_cap) return false;
+    if (options_.credits == 0 || unit.stage + 1 == stages_) return true;
+    return units_[index + 1].forwards > unit.forwards + group - 1 - options_.credits;
   }
-  bool MayBackward(const Unit& unit) const { return unit.backwards < unit.forwards; }
+  bool MayBackward(const Unit& unit, int index) const {
+    if (unit.backwards == unit.forwards) return false;
+    return options_.credits == 0 || unit.stage == 0 || units_[index - 1].backwards > unit.backwards - options_.credits;
+  }
 
   // Starts what the worker should do now, if anything.
   void Dispatch(int worker, Time now) {
-    if (in_group_[worker] >= 0) {
-      const Unit& unit = units_[in_group_[worker]];
-      if (unit.forward_arrival[unit.forwards] <= now) Forward(in_group_[worker], now);
+    if (const int index = in_group_[worker]; index >= 0) {
+      if (units_[index].forward_arrival[units_[index].forwards] <= now) Forward(index, now);
       return;
     }
     std::optional<Key> best, weight;
@@ -143,8 +152,8 @@ class ListScheduler {
         if (arrival > now) next_arrival = std::min(next_arrival, arrival);
         if (arrival <= now && (!best || key < *best)) best = key;
       };
-      if (MayForward(unit)) consider(unit.forward_arrival[unit.forwards], ForwardKey(unit, index));
-      if (MayBackward(unit)) consider(unit.backward_arrival[unit.backwards], BackwardKey(unit, unit.backwards, index));
+      if (MayForward(unit, index)) consider(unit.forward_arrival[unit.forwards], ForwardKey(unit, index));
+      if (MayBackward(unit, index)) consider(unit.backward_arrival[unit.backwards], BackwardKey(unit, unit.backwards, index));
       if (!options_.split || unit.weights == unit.backwards) continue;
       const Key key = BackwardKey(unit, unit.weights, index);
       if (!weight || key < *weight) weight = key;
@@ -159,10 +168,41 @@ class ListScheduler {
     }
   }
 
-  void Issue(Op op, const Unit& unit, int micro_batch, Time end) {
+  void Forward(int index, Time now) {
+    Unit& unit = units_[index];
+    const int m = unit.forwards++;
+    const Time end = Issue(Op::kForward, unit, m, now, unit.forward);
+    Keep(unit, 1);
+    if (unit.stage + 1 < stages_) {
+      units_[index + 1].forward_arrival[m] = Arrival(unit, units_[index + 1], end);
+    } else {
+      unit.backward_arrival[m] = end;
+    }
+    if (unit.stage > 0) Wake(units_[index - 1], now);
+    in_group_[unit.worker] = unit.forwards % options_.forward_group != 0 && unit.forwards < Count(unit) ? index : -1;
+  }
+
+  void Backward(int index, Time now) {
+    Unit& unit = units_[index];
+    const int m = unit.backwards++;
+    const Time end = Issue(options_.split ? Op::kBackwardInput : Op::kBackward, unit, m, now, unit.backward);
+    if (!options_.split) Keep(unit, -1);
+    if (unit.stage > 0) units_[index - 1].backward_arrival[m] = Arrival(unit, units_[index - 1], end);
+    if (unit.stage + 1 < stages_) Wake(units_[index + 1], now);
+  }
+
+  void Weight(int index, Time now) {
+    Unit& unit = units_[index];
+    Issue(Op::kBackwardWeight, unit, unit.weights++, now, unit.weight);
+    Keep(unit, -1);
+  }
+
+  // Returns when it ends.
+  Time Issue(Op op, const Unit& unit, int micro_batch, Time now, Time duration) {
     schedule_.program[unit.worker].push_back(Compute(op, unit.pipe, unit.stage, micro_batches_[unit.pipe][micro_batch]));
-    free_[unit.worker] = end;
-    events_.emplace(end, unit.worker);
+    free_[unit.worker] = now + duration;
+    events_.emplace(free_[unit.worker], unit.worker);
+    return free_[unit.worker];
   }
 
   // When what `from` makes at `end` is at `to`.
@@ -170,43 +210,18 @@ class ListScheduler {
     if (from.worker == to.worker) return end;
     Time& egress = egress_free_[from.worker];
     egress = std::max(end, egress) + options_.costs.transmit;
-    const Time arrival = egress + options_.costs.latency;
-    events_.emplace(arrival, to.worker);
-    return arrival;
+    events_.emplace(egress + options_.costs.latency, to.worker);
+    return egress + options_.costs.latency;
   }
 
-  void Forward(int index, Time now) {
-    Unit& unit = units_[index];
-    const int m = unit.forwards++;
-    const Time end = now + unit.forward;
-    ++unit.kept;
-    Issue(Op::kForward, unit, m, end);
-    if (unit.stage + 1 < stages_) {
-      Unit& next = units_[index + 1];
-      next.forward_arrival[m] = Arrival(unit, next, end);
-    } else {
-      unit.backward_arrival[m] = end;
-    }
-    const bool more = unit.forwards % options_.forward_group != 0 && unit.forwards < static_cast<int>(unit.forward_arrival.size());
-    in_group_[unit.worker] = more ? index : -1;
+  // A message of this unit was taken, so that it may be allowed to make the next.
+  void Wake(const Unit& unit, Time now) {
+    if (options_.credits > 0) events_.emplace(now, unit.worker);
   }
 
-  void Backward(int index, Time now) {
-    Unit& unit = units_[index];
-    const int m = unit.backwards++;
-    const Time end = now + unit.backward;
-    Issue(options_.split ? Op::kBackwardInput : Op::kBackward, unit, m, end);
-    if (!options_.split) --unit.kept;
-    if (unit.stage == 0) return;
-    Unit& next = units_[index - 1];
-    next.backward_arrival[m] = Arrival(unit, next, end);
-  }
-
-  void Weight(int index, Time now) {
-    Unit& unit = units_[index];
-    Issue(Op::kBackwardWeight, unit, unit.weights, now + unit.weight);
-    ++unit.weights;
-    --unit.kept;
+  void Keep(Unit& unit, int change) {
+    unit.kept += change;
+    kept_[unit.worker] += change;
   }
 
   Schedule schedule_;
@@ -217,6 +232,7 @@ class ListScheduler {
   std::vector<std::vector<int>> units_of_;       // [worker]
   std::vector<Time> free_;                       // [worker] end of its last instruction
   std::vector<Time> egress_free_;                // [worker]
+  std::vector<int> kept_;                        // [worker] activations
   std::vector<int> in_group_;                    // [worker] unit whose group of forwards is under way, or -1
   Time micro_batch_key_ = 2;
   std::vector<Time> forward_key_, backward_key_;                                                         // [stage]
@@ -225,6 +241,6 @@ class ListScheduler {
 
 }  // namespace
 
-Schedule ListSchedule(Schedule empty, const ListOptions& options) { return ListScheduler(std::move(empty), options).Run(); }
+std::optional<Schedule> ListSchedule(Schedule empty, const ListOptions& options) { return ListScheduler(std::move(empty), options).Run(); }
 
 }  // namespace lycia::schedule

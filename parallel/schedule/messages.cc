@@ -1,5 +1,8 @@
 #include "parallel/schedule/messages.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "runtime/core/check.h"
 
@@ -12,11 +15,19 @@ bool IsReceive(Op op) { return op == Op::kReceiveActivation || op == Op::kReceiv
 Message MessageOf(const Instruction& transfer) {
   Message message{transfer.pipe, transfer.stage, false, transfer.micro_batch, transfer.part, transfer.parts};
   switch (transfer.op) {
-    case Op::kSendActivation: break;
-    case Op::kReceiveActivation: message.boundary = transfer.stage - 1; break;
-    case Op::kSendGradient: message.boundary = transfer.stage - 1, message.gradient = true; break;
-    case Op::kReceiveGradient: message.gradient = true; break;
-    default: LYCIA_CHECK(false) << ToString(transfer) << " carries no message ";
+    case Op::kSendActivation:
+      break;
+    case Op::kReceiveActivation:
+      message.boundary = transfer.stage - 1;
+      break;
+    case Op::kSendGradient:
+      message.boundary = transfer.stage - 1, message.gradient = true;
+      break;
+    case Op::kReceiveGradient:
+      message.gradient = true;
+      break;
+    default:
+      LYCIA_CHECK(false) << ToString(transfer) << " carries no message ";
   }
   return message;
 }
@@ -91,6 +102,27 @@ std::int64_t NumMessages(const ScheduleShape& shape, int max_parts) {
 std::int64_t MessageIndex(const ScheduleShape& shape, int max_parts, const Message& message) {
   const std::int64_t direction_and_boundary = message.boundary * 2 + (message.gradient ? 1 : 0);
   return (direction_and_boundary * shape.micro_batches + message.micro_batch) * max_parts + message.part;
+}
+
+WorkerPairs PairWorkers(const Schedule& schedule) {
+  const std::int64_t workers = schedule.shape.workers;
+  WorkerPairs pairs;
+  pairs.of_channel.assign(NumChannels(schedule.shape), -1);
+  std::vector<std::pair<std::int64_t, int>> keys;  // (sender * workers + receiver, channel)
+  for (int pipe = 0; pipe < schedule.shape.pipes; ++pipe) {
+    for (int boundary = 0; boundary + 1 < schedule.shape.stages; ++boundary) {
+      for (const bool gradient : {false, true}) {
+        const Message message{pipe, boundary, gradient};
+        keys.emplace_back(SenderOf(schedule, message) * workers + ReceiverOf(schedule, message), ChannelIndex(schedule.shape, message));
+      }
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    pairs.count += i == 0 || keys[i].first != keys[i - 1].first;
+    pairs.of_channel[keys[i].second] = pairs.count - 1;
+  }
+  return pairs;
 }
 
 std::string ToString(const Message& message) {

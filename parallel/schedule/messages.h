@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "parallel/schedule/schedule.h"
 
@@ -42,11 +43,18 @@ Instruction ReceiveOf(const Message& message);
 int SenderOf(const Schedule& schedule, const Message& message);    // worker
 int ReceiverOf(const Schedule& schedule, const Message& message);  // worker
 
-// Dense numbers: channels of a shape, and messages when every backward has at most max_parts parts.
+// Dense numbers: channels of a shape, and messages when every forward and backward has at most max_parts parts.
 int NumChannels(const ScheduleShape& shape);
 int ChannelIndex(const ScheduleShape& shape, const Message& message);
 std::int64_t NumMessages(const ScheduleShape& shape, int max_parts);
 std::int64_t MessageIndex(const ScheduleShape& shape, int max_parts, const Message& message);
+
+// Ordered pairs of workers that a channel leads from and to, numbered from 0: what shares one queue where there is one per pair.
+struct WorkerPairs {
+  int count = 0;
+  std::vector<int> of_channel;  // [ChannelIndex]; -1 where nothing crosses
+};
+WorkerPairs PairWorkers(const Schedule& schedule);
 
 std::string ToString(const Message& message);  // "activation of micro-batch 3, pipe 0, stage 1 -> 2"
 

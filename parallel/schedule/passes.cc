@@ -1,111 +1,96 @@
 #include "parallel/schedule/passes.h"
 
-#include <algorithm>
-#include <map>
-#include <tuple>
+#include <functional>
+#include <queue>
 #include <utility>
 
+#include "parallel/schedule/activations.h"
 #include "parallel/schedule/messages.h"
-#include "runtime/core/check.h"
+#include "parallel/schedule/slots.h"
 
 namespace lycia::schedule {
 
 Schedule InsertLoads(Schedule schedule) {
+  const std::vector<Lifetime> lifetimes = Lifetimes(schedule);
   for (auto& program : schedule.program) {
     std::vector<Instruction> loaded;
-    for (const Instruction& instruction : program) {
-      const bool outer = instruction.stage == 0 || instruction.stage == schedule.shape.stages - 1;
-      if (instruction.op == Op::kForward && outer) {
-        Instruction load = instruction;
+    for (std::size_t begin = 0; begin < program.size();) {
+      const std::size_t end = BlockEnd(program, begin);
+      for (std::size_t i = begin; i < end; ++i) {
+        const bool outer = program[i].stage == 0 || program[i].stage == schedule.shape.stages - 1;
+        if (program[i].op != Op::kForward || !outer) continue;
+        if (lifetimes[ActivationIndex(schedule.shape, program[i])].first != static_cast<int>(i)) continue;
+        Instruction load;
         load.op = Op::kLoad;
-        load.paired_with_next = false;
+        load.pipe = program[i].pipe;
+        load.stage = program[i].stage;
+        load.micro_batch = program[i].micro_batch;
         loaded.push_back(load);
       }
-      loaded.push_back(instruction);
+      loaded.insert(loaded.end(), program.begin() + static_cast<std::ptrdiff_t>(begin), program.begin() + static_cast<std::ptrdiff_t>(end));
+      begin = end;
     }
     program = std::move(loaded);
   }
   return schedule;
 }
 
-Schedule InsertGradientSync(Schedule schedule, GradientSyncMode mode, const std::vector<SyncSet>& tied) {
-  LYCIA_CHECK(mode == GradientSyncMode::kLazy);
-  if (!HasBackward(schedule)) return schedule;
-  schedule.sync_sets.clear();
-  for (int stage = 0; stage < schedule.shape.stages; ++stage) schedule.sync_sets.push_back(SyncSet{{stage}});
-  for (SyncSet set : tied) {
-    std::sort(set.stages.begin(), set.stages.end());
-    set.stages.erase(std::unique(set.stages.begin(), set.stages.end()), set.stages.end());
-    LYCIA_CHECK(!set.stages.empty() && set.stages.front() >= 0 && set.stages.back() < schedule.shape.stages)
-        << "a tied set names no stage ";
-    if (std::find(schedule.sync_sets.begin(), schedule.sync_sets.end(), set) == schedule.sync_sets.end()) schedule.sync_sets.push_back(set);
-  }
-  for (int i = 0; i < static_cast<int>(schedule.sync_sets.size()); ++i) {
-    for (const int worker : WorkersOfSyncSet(schedule, schedule.sync_sets[i])) {
-      Instruction sync;
-      sync.op = Op::kGradientSync;
-      sync.stage = schedule.sync_sets[i].stages.front();
-      sync.sync_set = i;
-      schedule.program[worker].push_back(sync);
-    }
-  }
-  Instruction update;
-  update.op = Op::kUpdate;
-  for (auto& program : schedule.program) program.push_back(update);
-  return schedule;
-}
-
 namespace {
 
-// The slots of one (pipe, stage), and who is in them.
-struct Stash {
-  std::vector<bool> taken;
-  std::map<int, int> slot_of;  // micro-batch -> slot
+// The slots of one kind of one (pipe, stage).
+struct Slots {
+  int count = 0;
+  std::priority_queue<int, std::vector<int>, std::greater<>> free;
 
-  int Take(int micro_batch) {
-    const int slot = static_cast<int>(std::find(taken.begin(), taken.end(), false) - taken.begin());
-    if (slot == static_cast<int>(taken.size())) taken.push_back(false);
-    taken[slot] = true;
-    slot_of[micro_batch] = slot;
+  int Take() {
+    if (free.empty()) return count++;
+    const int slot = free.top();
+    free.pop();
     return slot;
   }
-  void Free(int micro_batch) { taken[slot_of[micro_batch]] = false; }
 };
 
-// Where each activation is used last: (stage, micro-batch) -> index in the worker's program.
-std::map<std::pair<int, int>, std::size_t> LastUses(const std::vector<Instruction>& program) {
-  std::map<std::pair<int, int>, std::size_t> last;
-  for (std::size_t i = 0; i < program.size(); ++i) {
-    if (IsCompute(program[i].op)) last[{program[i].stage, program[i].micro_batch}] = i;
+void AssignSlotsOf(const SlotKind& kind, Schedule& schedule) {
+  const ScheduleShape& shape = schedule.shape;
+  const std::vector<Lifetime> lifetimes = Lifetimes(schedule, kind.used_by);
+  std::vector<int> slot_of(lifetimes.size(), -1);  // [activation]
+  std::vector<Slots> slots(static_cast<std::size_t>(shape.pipes) * shape.stages);
+  const auto slots_of = [&](const Instruction& compute) -> Slots& {
+    return slots[static_cast<std::size_t>(compute.pipe) * shape.stages + compute.stage];
+  };
+  for (auto& program : schedule.program) {
+    for (std::size_t begin = 0; begin < program.size();) {
+      const std::size_t end = BlockEnd(program, begin);
+      for (std::size_t i = begin; i < end; ++i) {
+        if (!kind.used_by(program[i].op)) continue;
+        const std::size_t activation = ActivationIndex(shape, program[i]);
+        if (lifetimes[activation].first == static_cast<int>(i)) slot_of[activation] = slots_of(program[i]).Take();
+        program[i].*kind.slot = slot_of[activation];
+      }
+      for (std::size_t i = begin; i < end; ++i) {
+        if (!kind.used_by(program[i].op)) continue;
+        if (lifetimes[ActivationIndex(shape, program[i])].last == static_cast<int>(i))
+          slots_of(program[i]).free.push(program[i].*kind.slot);
+      }
+      begin = end;
+    }
+    for (Instruction& instruction : program) {
+      if (instruction.op == Op::kLoad && kind.loaded) instruction.*kind.slot = slot_of[ActivationIndex(shape, instruction)];
+    }
   }
-  return last;
+  auto& count = schedule.*kind.count;
+  count.assign(shape.pipes, std::vector<int>(shape.stages, 0));
+  for (int pipe = 0; pipe < shape.pipes; ++pipe) {
+    for (int stage = 0; stage < shape.stages; ++stage) {
+      count[pipe][stage] = slots[static_cast<std::size_t>(pipe) * shape.stages + stage].count;
+    }
+  }
 }
 
 }  // namespace
 
 Schedule AssignSlots(Schedule schedule) {
-  const ScheduleShape& shape = schedule.shape;
-  schedule.stash_slots.assign(shape.pipes, std::vector<int>(shape.stages, 0));
-  for (auto& program : schedule.program) {
-    const auto last_uses = LastUses(program);
-    std::map<std::pair<int, int>, Stash> stashes;      // (pipe, stage)
-    std::map<std::pair<int, int>, std::size_t> loads;  // (stage, micro-batch) -> index
-    for (std::size_t i = 0; i < program.size(); ++i) {
-      Instruction& instruction = program[i];
-      const std::pair key{instruction.stage, instruction.micro_batch};
-      if (instruction.op == Op::kLoad) loads[key] = i;
-      if (!IsCompute(instruction.op)) continue;
-      Stash& stash = stashes[{instruction.pipe, instruction.stage}];
-      if (instruction.op == Op::kForward) {
-        instruction.stash_slot = stash.Take(instruction.micro_batch);
-        if (const auto load = loads.find(key); load != loads.end()) program[load->second].stash_slot = instruction.stash_slot;
-      } else {
-        instruction.stash_slot = stash.slot_of[instruction.micro_batch];
-      }
-      if (last_uses.at(key) == i) stash.Free(instruction.micro_batch);
-    }
-    for (const auto& [key, stash] : stashes) schedule.stash_slots[key.first][key.second] = static_cast<int>(stash.taken.size());
-  }
+  for (const SlotKind& kind : kSlotKinds) AssignSlotsOf(kind, schedule);
   return schedule;
 }
 
@@ -121,7 +106,8 @@ Schedule AssignStreams(Schedule schedule) {
 
 Schedule Complete(Schedule schedule, const CompleteOptions& options) {
   schedule = InsertCommunication(InsertLoads(std::move(schedule)));
-  schedule = InsertGradientSync(std::move(schedule), options.sync, options.tied);
+  schedule = InsertGradientSync(std::move(schedule), options.sync, options.tied, options.costs);
+  if (options.update == UpdateMode::kEager) schedule = InsertSetUpdates(std::move(schedule), options.costs);
   return AssignStreams(AssignSlots(std::move(schedule)));
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -12,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "parallel/schedule/edit_for_test.h"
 #include "parallel/schedule/generators.h"
+#include "parallel/schedule/passes.h"
 #include "parallel/schedule/simulate.h"
 #include "parallel/schedule/verify.h"
 
@@ -122,6 +124,132 @@ TEST(ChimeraZbTest, ManyPipes) {
         EXPECT_EQ(Makespan(schedule), 3 * K * D + D / (2 * f) - 1) << "D " << D << " f " << f << " K " << K;
         EXPECT_EQ(PeaksOf(schedule).most, D);
         EXPECT_TRUE(Verify(schedule, {.completed = false, .max_activations = D}).ok());
+      }
+    }
+  }
+}
+
+// (N + D/2 - 1)(F + B) is the lower bound of sec. 7, so no search can do better. With B = 3F the reference's generator is one F above it at
+// some K. With more the cap of 2D is what binds: before the first gradient is back the middle workers need 5D/2 - 3 forwards at B = 4F.
+TEST(ChimeraDoublingTest, ClosedForm) {
+  for (const int D : kD) {
+    for (const int K : {2, 3, 4, 8}) {
+      const int N = K * D;
+      for (const int B : {4, 2, 3, 5, 6}) {  // F = 2
+        if (B != 4 && D > 12) continue;
+        SCOPED_TRACE(absl::StrCat("D ", D, " K ", K, " B/F ", B, "/2"));
+        GenerateOptions options{.workers = D, .micro_batches = N};
+        options.costs.forward = {2, 1};
+        options.costs.backward = {B, 1};
+        options.costs.input = options.costs.weight = {B, 2};
+        const StatusOr<Schedule> schedule = ChimeraDoubling(options);
+        ASSERT_TRUE(schedule.ok());
+        TickCosts costs;
+        costs.forward = 2, costs.backward = B;
+        const std::int64_t form = (N + D / 2 - 1) * (2 + B);
+        EXPECT_GE(Makespan(*schedule, costs), form);
+        EXPECT_LE(Makespan(*schedule, costs), form + (B == 6 ? 2 : 0));
+        EXPECT_LE(PeaksOf(*schedule).most, 2 * D);
+        if (B == 4 && D > 2) {
+          EXPECT_GE(PeaksOf(*schedule).least, D + 2);
+        }
+      }
+    }
+  }
+}
+
+TEST(ChimeraDoublingTest, GoldenColumnOfSection4_1) {
+  struct Line {
+    int D, N, makespan, least, most;
+  };
+  for (const Line& line :
+       {Line{4, 8, 27, 6, 8}, {4, 16, 51, 7, 8}, {8, 16, 57, 10, 16}, {8, 32, 105, 12, 16}, {16, 32, 117, 18, 32}, {16, 64, 213, 24, 32}}) {
+    const Schedule schedule = Must("chimera-doubling", line.D, line.N);
+    EXPECT_EQ(Makespan(schedule), line.makespan) << "D " << line.D << " N " << line.N;
+    EXPECT_LE(PeaksOf(schedule).least, line.least);
+    EXPECT_LE(PeaksOf(schedule).most, line.most);
+  }
+}
+
+// Forwards of a pair follow each other, in any size, and both of their messages are under way at once.
+TEST(ChimeraDoublingTest, ForwardsComeInPairsAndNeedTwoCredits) {
+  for (const int D : {2, 4, 6, 8}) {
+    for (int N = 1; N <= 3 * D + 1; ++N) {
+      const Schedule schedule = Must("chimera-doubling", D, N);
+      const Schedule complete = Complete(schedule);
+      const Status status = Verify(complete, {.max_activations = 2 * D});
+      ASSERT_TRUE(status.ok()) << status;
+      if (N >= 2 * D) {
+        EXPECT_FALSE(Replay(complete, 1, Matching::kByChannel).ok());
+      }
+      for (int worker = 0; worker < D; ++worker) {
+        const std::string row = LocalRow(schedule, worker);
+        for (int j = 0; j + 1 < (N + 1) / 2; j += 2) {
+          for (const char* pipe : {"Fd", "Fu"}) {
+            if (absl::StrContains(row, absl::StrCat(pipe, j + 1, " "))) {
+              EXPECT_TRUE(absl::StrContains(row, absl::StrCat(pipe, j, " ", pipe, j + 1, " "))) << row;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ChimeraHalvingTest, ClosedForm) {
+  TickCosts costs;
+  costs.ticks_per_unit = 2, costs.forward = 2, costs.backward = 4;
+  for (const int D : kD) {
+    for (const int K : kK) {
+      SCOPED_TRACE(absl::StrCat("D ", D, " K ", K));
+      const int N = K * D;
+      const Schedule schedule = Must("chimera-halving", D, N);
+      ASSERT_TRUE(Verify(schedule, {.completed = false, .max_activations = D}).ok());
+      EXPECT_EQ(Makespan(schedule, costs), (2 * N + D / 2 - 1) * 3);  // halves of units
+      EXPECT_GE(PeaksOf(schedule).least, D / 2 + 1);
+      EXPECT_EQ(PeaksOf(schedule).most, D);
+      int halved = 0;
+      for (const Instruction& instruction : schedule.program[0]) {
+        halved += instruction.op == Op::kForward && instruction.parts == 2;
+        EXPECT_TRUE(instruction.op == Op::kForward || instruction.parts == 2);
+      }
+      EXPECT_EQ(halved, 2 * 2 * (D / 4)) << "two halves of D/4 micro-batches of both pipes";
+    }
+  }
+}
+
+TEST(ChimeraHalvingTest, AnyNumberOfMicroBatchesAndAnyCosts) {
+  for (const int D : {2, 4, 6, 8}) {
+    for (int N = 1; N <= 2 * D + 1; ++N) {
+      GenerateOptions options{.workers = D, .micro_batches = N};
+      for (const int B : {1, 2, 3}) {
+        options.costs.backward = {B, 1};
+        const StatusOr<Schedule> schedule = ChimeraHalving(options);
+        ASSERT_TRUE(schedule.ok());
+        const Status status = Verify(Complete(*schedule), {.max_activations = D});
+        ASSERT_TRUE(status.ok()) << status;
+      }
+    }
+  }
+}
+
+// Half of 1F1B's idle time, 3 (D - 1), with about half of its memory.
+TEST(VHalfTest, MemoryFormulaAndBubble) {
+  TickCosts costs;
+  costs.ticks_per_unit = 2, costs.forward = 2, costs.backward = 4, costs.input = 2, costs.weight = 2;
+  for (int D = 1; D <= 16; ++D) {
+    for (const int N : {1, D, D + 1, 2 * D, 4 * D + 1}) {
+      SCOPED_TRACE(absl::StrCat("D ", D, " N ", N));
+      const Schedule schedule = Must("v-half", D, N);
+      const Status status = Verify(Complete(schedule));
+      ASSERT_TRUE(status.ok()) << status;
+      EXPECT_LE(PeaksOf(schedule).most, (D + 2) / 2);
+      if (N >= 2 * D) {
+        EXPECT_EQ(PeaksOf(schedule).most, (D + 2) / 2);
+      }
+      EXPECT_EQ(WeightsCopies(schedule), 1);
+      if (N >= D) {
+        EXPECT_LE(Makespan(schedule, costs), 2 * 3 * N + 3 * (D - 1));
       }
     }
   }

@@ -1,163 +1,158 @@
 #include "parallel/schedule/render.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
-#include <numeric>
+#include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "parallel/schedule/instruction_label.h"
 #include "parallel/schedule/messages.h"
 
 namespace lycia::schedule {
 namespace {
 
-// Shortest form that reads back as the same number.
-std::string Number(double value) {
+std::string Ticks(std::int64_t ticks, const Timeline& timeline) {
+  return ShortestNumber(static_cast<double>(ticks) / static_cast<double>(timeline.ticks_per_unit));
+}
+
+}  // namespace
+
+std::string ShortestNumber(double value) {
   char digits[32];
   return {digits, std::to_chars(digits, digits + sizeof(digits), value).ptr};
 }
 
-std::string Ticks(std::int64_t ticks, const Timeline& timeline) {
-  return Number(static_cast<double>(ticks) / static_cast<double>(timeline.ticks_per_unit));
-}
-
-// "F0", small for up pipes: "f2"; parts as "B3/1".
-std::string Label(const ScheduleShape& shape, const Instruction& instruction) {
-  std::string text = absl::StrCat(std::string(1, OpLetter(instruction.op)), instruction.micro_batch);
-  if (instruction.parts > 1) absl::StrAppend(&text, "/", static_cast<int>(instruction.part));
-  return IsUpPipe(shape, instruction.pipe) ? absl::AsciiStrToLower(text) : text;
-}
-
-struct Grid {
-  std::int64_t quantum = 0;  // ticks of a column
-  std::size_t width = 0;     // characters of a column
-  bool timed = false;        // columns are time; otherwise issue order
-};
-
-Grid Measure(const Schedule& schedule, const Timeline& timeline) {
-  constexpr std::int64_t kMaxColumnsPerInstruction = 16;
-  Grid grid;
-  std::size_t longest = 1;
-  for (std::size_t worker = 0; worker < schedule.program.size(); ++worker) {
-    longest = std::max(longest, schedule.program[worker].size());
-    for (std::size_t i = 0; i < schedule.program[worker].size(); ++i) {
-      const Instruction& instruction = schedule.program[worker][i];
-      if (!IsCompute(instruction.op)) continue;
-      grid.width = std::max(grid.width, Label(schedule.shape, instruction).size() + 1);
-      grid.quantum = std::gcd(grid.quantum, std::gcd(timeline.spans[worker][i].start, timeline.spans[worker][i].end));
+std::string JsonQuoted(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) {
+      absl::StrAppendFormat(&quoted, "\\u%04x", static_cast<int>(c));
+    } else {
+      if (c == '"' || c == '\\') quoted += '\\';
+      quoted += c;
     }
   }
-  grid.timed = grid.quantum > 0 && timeline.makespan / grid.quantum <= kMaxColumnsPerInstruction * static_cast<std::int64_t>(longest);
-  return grid;
+  return quoted + "\"";
 }
 
-std::string Row(const Schedule& schedule, const Timeline& timeline, const Grid& grid, std::size_t worker) {
-  std::string row;
-  const auto idle = [&] { return absl::StrCat(".", std::string(grid.width - 1, ' ')); };
-  std::int64_t time = 0;
-  for (std::size_t i = 0; i < schedule.program[worker].size(); ++i) {
-    const Instruction& instruction = schedule.program[worker][i];
-    if (!IsCompute(instruction.op)) continue;
-    std::string cell = Label(schedule.shape, instruction);
-    if (!grid.timed) {
-      absl::StrAppend(&row, cell, std::string(grid.width - cell.size(), ' '));
-      continue;
-    }
-    const Interval span = timeline.spans[worker][i];
-    for (; time < span.start; time += grid.quantum) row += idle();
-    const std::size_t columns = (span.end - span.start) / grid.quantum;
-    if (columns == 0) continue;
-    if (columns > 1) cell += std::string(columns * grid.width - 1 - cell.size(), '-');
-    absl::StrAppend(&row, cell, std::string(columns * grid.width - cell.size(), ' '));
-    time = span.end;
+std::string CostsJson(const Costs& costs) {
+  const auto one = [](const StageCosts& stage) {
+    return absl::StrCat("\"F\": ", ShortestNumber(stage.forward.value()), ", \"B\": ", ShortestNumber(stage.backward.value()),
+                        ", \"I\": ", ShortestNumber(stage.input.value()), ", \"W\": ", ShortestNumber(stage.weight.value()));
+  };
+  std::string text = absl::StrCat(
+      "{", one(costs), ", \"latency\": ", ShortestNumber(costs.latency.value()), ", \"transmit\": ", ShortestNumber(costs.transmit.value()),
+      ", \"sync\": ", ShortestNumber(costs.sync.value()), ", \"update\": ", ShortestNumber(costs.update.value()));
+  if (!costs.stages.empty()) {
+    const auto stage = [&](std::string* out, const StageCosts& each) { absl::StrAppend(out, "{", one(each), "}"); };
+    absl::StrAppend(&text, ", \"stages\": [", absl::StrJoin(costs.stages, ", ", stage), "]");
   }
-  for (; grid.timed && time < timeline.makespan; time += grid.quantum) row += idle();
-  absl::StripTrailingAsciiWhitespace(&row);
-  return row;
+  return text + "}";
 }
-
-}  // namespace
 
 std::string Summary(const Schedule& schedule, const Timeline& timeline) {
   const std::vector<double> peaks = PeakActivations(schedule);
   const auto [least, most] = std::minmax_element(peaks.begin(), peaks.end());
   const double copies = WeightsCopies(schedule);
   return absl::StrCat("makespan ", Ticks(timeline.makespan, timeline), ", bubble ", absl::StrFormat("%.1f %%", 100 * BubbleRatio(timeline)),
-                      ", peak activations ", Number(*least), *least == *most ? "" : absl::StrCat(" to ", Number(*most)), ", ",
-                      Number(copies), copies == 1 ? " copy" : " copies", " of the weights");
-}
-
-std::string RenderText(const Schedule& schedule, const Timeline& timeline) {
-  const ScheduleShape& shape = schedule.shape;
-  const Grid grid = Measure(schedule, timeline);
-  std::string text = absl::StrCat(schedule.name, ", ", shape.workers, " workers, ", shape.micro_batches, " micro-batches, ", shape.pipes,
-                                  shape.pipes == 1 ? " pipe" : " pipes (up in small letters)", "\n", Summary(schedule, timeline), "\n");
-  if (!grid.timed) text += "in issue order, not in time (the costs have no common measure for a grid; see the SVG)\n";
-  const std::size_t digits = absl::StrCat(shape.workers - 1).size();
-  for (std::size_t worker = 0; worker < schedule.program.size(); ++worker) {
-    const std::string number = absl::StrCat(worker);
-    absl::StrAppend(&text, "worker ", std::string(digits - number.size(), ' '), number, " | ", Row(schedule, timeline, grid, worker), "\n");
-  }
-  return text;
+                      ", peak activations ", ShortestNumber(*least), *least == *most ? "" : absl::StrCat(" to ", ShortestNumber(*most)),
+                      ", ", ShortestNumber(copies), copies == 1 ? " copy" : " copies", " of the weights");
 }
 
 std::string RenderJson(const Schedule& schedule, const Timeline& timeline, const Costs& costs) {
   const ScheduleShape& shape = schedule.shape;
-  const auto number = [](std::string* out, double value) { *out += Number(value); };
+  const auto number = [](std::string* out, double value) { *out += ShortestNumber(value); };
   const auto list = [](std::string* out, const std::vector<int>& values) { absl::StrAppend(out, "[", absl::StrJoin(values, ", "), "]"); };
-  std::string text =
-      absl::StrCat("{\n  \"name\": \"", schedule.name, "\",\n  \"workers\": ", shape.workers, ",\n  \"stages\": ", shape.stages,
-                   ",\n  \"chunks\": ", shape.chunks, ",\n  \"pipes\": ", shape.pipes, ",\n  \"micro_batches\": ", shape.micro_batches,
-                   ",\n  \"costs\": {\"F\": ", Number(costs.forward.value()), ", \"B\": ", Number(costs.backward.value()),
-                   ", \"I\": ", Number(costs.input.value()), ", \"W\": ", Number(costs.weight.value()));
-  absl::StrAppend(&text, ", \"latency\": ", Number(costs.latency.value()), ", \"sync\": ", Number(costs.sync.value()),
-                  "},\n  \"makespan\": ", Ticks(timeline.makespan, timeline), ",\n  \"bubble_ratio\": ", Number(BubbleRatio(timeline)),
-                  ",\n  \"span_bubble_ratio\": ", Number(SpanBubbleRatio(timeline)), ",\n  \"peak_activations\": [",
-                  absl::StrJoin(PeakActivations(schedule), ", ", number), "],\n  \"weights_copies\": ", Number(WeightsCopies(schedule)),
-                  ",\n  \"worker_of\": [", absl::StrJoin(schedule.worker_of, ", ", list), "],\n  \"program\": [\n");
+  std::string text = absl::StrCat("{\n  \"name\": ", JsonQuoted(schedule.name), ",\n  \"workers\": ", shape.workers,
+                                  ",\n  \"stages\": ", shape.stages, ",\n  \"chunks\": ", shape.chunks, ",\n  \"pipes\": ", shape.pipes,
+                                  ",\n  \"micro_batches\": ", shape.micro_batches, ",\n  \"costs\": ", CostsJson(costs));
+  absl::StrAppend(
+      &text, ",\n  \"makespan\": ", Ticks(timeline.makespan, timeline), ",\n  \"bubble_ratio\": ", ShortestNumber(BubbleRatio(timeline)),
+      ",\n  \"span_bubble_ratio\": ", ShortestNumber(SpanBubbleRatio(timeline)), ",\n  \"peak_activations\": [",
+      absl::StrJoin(PeakActivations(schedule), ", ", number), "],\n  \"weights_copies\": ", ShortestNumber(WeightsCopies(schedule)),
+      ",\n  \"worker_of\": [", absl::StrJoin(schedule.worker_of, ", ", list), "],\n  \"program\": [\n");
   for (std::size_t worker = 0; worker < schedule.program.size(); ++worker) {
     text += "    [";
     for (std::size_t i = 0; i < schedule.program[worker].size(); ++i) {
       const Interval span = timeline.spans[worker][i];
       absl::StrAppend(&text, i == 0 ? "" : ", ", "{\"op\": \"", ToString(schedule, schedule.program[worker][i]),
-                      "\", \"start\": ", Ticks(span.start, timeline), ", \"end\": ", Ticks(span.end, timeline), "}");
+                      "\", \"start\": ", Ticks(span.start, timeline), ", \"end\": ", Ticks(span.end, timeline),
+                      schedule.program[worker][i].paired_with_next ? ", \"paired_with_next\": true}" : "}");
     }
     absl::StrAppend(&text, "]", worker + 1 < schedule.program.size() ? "," : "", "\n");
   }
   return text + "  ]\n}\n";
 }
 
-SpanKind KindOf(const ScheduleShape& shape, const Instruction& instruction) {
-  const bool up = IsUpPipe(shape, instruction.pipe);
-  switch (instruction.op) {
-    case Op::kForward: return up ? SpanKind::kForwardUp : SpanKind::kForward;
-    case Op::kBackward:
-    case Op::kBackwardInput: return up ? SpanKind::kBackwardUp : SpanKind::kBackward;
-    case Op::kBackwardWeight: return up ? SpanKind::kWeightUp : SpanKind::kWeight;
-    case Op::kLoad: return SpanKind::kLoad;
-    case Op::kGradientSync: return SpanKind::kSync;
-    case Op::kUpdate: return SpanKind::kUpdate;
-    default: return SpanKind::kMessage;
+namespace {
+
+// A kind of one direction and chunk, from the plain one.
+SpanKind Variant(SpanKind plain, bool up, bool odd_chunk) {
+  return static_cast<SpanKind>(static_cast<int>(plain) + (up ? 1 : odd_chunk ? 2 : 0));
+}
+static_assert(static_cast<int>(SpanKind::kForwardUp) == static_cast<int>(SpanKind::kForward) + 1);
+static_assert(static_cast<int>(SpanKind::kBackwardChunk) == static_cast<int>(SpanKind::kBackward) + 2);
+static_assert(static_cast<int>(SpanKind::kWeightChunk) == static_cast<int>(SpanKind::kWeight) + 2);
+
+// The blocks of one worker's program.
+void AddBlocks(const std::vector<Instruction>& program, const std::vector<Interval>& spans, int row, Panel& panel) {
+  for (std::size_t i = 0; i < program.size(); ++i) {
+    const std::size_t first = i;
+    while (program[i].paired_with_next && i + 1 < program.size()) ++i;
+    if (i > first) panel.blocks.push_back({row, spans[first].start, spans[i].end});
   }
+}
+
+}  // namespace
+
+SpanKind KindOf(const Schedule& schedule, const Instruction& instruction) {
+  SpanKind plain = SpanKind::kForward;
+  switch (instruction.op) {
+    case Op::kForward:
+      break;
+    case Op::kBackward:
+    case Op::kBackwardInput:
+      plain = SpanKind::kBackward;
+      break;
+    case Op::kBackwardWeight:
+      plain = SpanKind::kWeight;
+      break;
+    case Op::kLoad:
+      return SpanKind::kLoad;
+    case Op::kGradientSync:
+      return SpanKind::kSync;
+    case Op::kUpdate:
+      return SpanKind::kUpdate;
+    default:
+      return SpanKind::kMessage;
+  }
+  return Variant(plain, IsUpPipe(schedule.shape, instruction.pipe), ChunkOf(schedule, instruction.pipe, instruction.stage) % 2 == 1);
 }
 
 Panel SchedulePanel(const Schedule& schedule, const Timeline& timeline) {
   Panel panel;
-  panel.title = absl::StrCat(schedule.name, ", ", schedule.shape.workers, " workers, ", schedule.shape.micro_batches, " micro-batches");
+  panel.title = absl::StrCat(schedule.name, ", ", schedule.shape.workers, " workers, ", schedule.shape.micro_batches,
+                             schedule.shape.micro_batches == 1 ? " micro-batch" : " micro-batches");
   panel.note = Summary(schedule, timeline);
   for (std::size_t worker = 0; worker < schedule.program.size(); ++worker) {
+    const auto& program = schedule.program[worker];
+    const int row = static_cast<int>(panel.rows.size());
     panel.rows.push_back(absl::StrCat("worker ", worker));
-    for (std::size_t i = 0; i < schedule.program[worker].size(); ++i) {
-      const Instruction& instruction = schedule.program[worker][i];
-      if (IsReceive(instruction.op)) continue;  // waiting is the gap that it leaves
-      const std::string label = IsCompute(instruction.op) ? Label(schedule.shape, instruction).substr(1) : "";
-      panel.spans.push_back({static_cast<int>(worker), timeline.spans[worker][i].start, timeline.spans[worker][i].end,
-                             KindOf(schedule.shape, instruction), label, ToString(schedule, instruction)});
+    bool syncs = false;
+    for (std::size_t i = 0; i < program.size(); ++i) {
+      const Interval& span = timeline.spans[worker][i];
+      if (IsReceive(program[i].op) || span.end <= span.start) continue;  // waiting is the gap that it leaves
+      const bool sync = program[i].op == Op::kGradientSync;
+      syncs = syncs || sync;
+      const std::string label = IsCompute(program[i].op) ? Label(schedule, program[i]).substr(1) : "";
+      panel.spans.push_back(
+          {sync ? row + 1 : row, span.start, span.end, KindOf(schedule, program[i]), label, ToString(schedule, program[i])});
     }
+    AddBlocks(program, timeline.spans[worker], row, panel);
+    if (syncs) panel.rows.push_back("");
   }
   return panel;
 }

@@ -13,28 +13,53 @@ bool IsBackward(Op op) { return op == Op::kBackward || op == Op::kBackwardInput;
 
 char OpLetter(Op op) {
   switch (op) {
-    case Op::kForward: return 'F';
-    case Op::kBackward: return 'B';
-    case Op::kBackwardInput: return 'I';
-    case Op::kBackwardWeight: return 'W';
-    default: return '?';
+    case Op::kForward:
+      return 'F';
+    case Op::kBackward:
+      return 'B';
+    case Op::kBackwardInput:
+      return 'I';
+    case Op::kBackwardWeight:
+      return 'W';
+    default:
+      return '?';
   }
 }
 
 std::string ToString(const Instruction& instruction) {
   const char* word = "";
   switch (instruction.op) {
-    case Op::kForward: word = "F"; break;
-    case Op::kBackward: word = "B"; break;
-    case Op::kBackwardInput: word = "I"; break;
-    case Op::kBackwardWeight: word = "W"; break;
-    case Op::kLoad: word = "LOAD"; break;
-    case Op::kSendActivation: word = "SENDF"; break;
-    case Op::kReceiveActivation: word = "RECVF"; break;
-    case Op::kSendGradient: word = "SENDB"; break;
-    case Op::kReceiveGradient: word = "RECVB"; break;
-    case Op::kGradientSync: return absl::StrCat("SYNC#", instruction.sync_set);
-    case Op::kUpdate: return "UPDATE";
+    case Op::kForward:
+      word = "F";
+      break;
+    case Op::kBackward:
+      word = "B";
+      break;
+    case Op::kBackwardInput:
+      word = "I";
+      break;
+    case Op::kBackwardWeight:
+      word = "W";
+      break;
+    case Op::kLoad:
+      word = "LOAD";
+      break;
+    case Op::kSendActivation:
+      word = "SENDF";
+      break;
+    case Op::kReceiveActivation:
+      word = "RECVF";
+      break;
+    case Op::kSendGradient:
+      word = "SENDB";
+      break;
+    case Op::kReceiveGradient:
+      word = "RECVB";
+      break;
+    case Op::kGradientSync:
+      return absl::StrCat("SYNC#", instruction.sync_set);
+    case Op::kUpdate:
+      return instruction.sync_set < 0 ? "UPDATE" : absl::StrCat("UPDATE#", instruction.sync_set);
   }
   std::string text = absl::StrCat("p", instruction.pipe, ".", instruction.stage, word, instruction.micro_batch);
   if (instruction.parts > 1) absl::StrAppend(&text, "/", static_cast<int>(instruction.part));
@@ -43,8 +68,9 @@ std::string ToString(const Instruction& instruction) {
 
 std::string ToString(const Schedule& schedule, const Instruction& instruction) {
   const int set = instruction.sync_set;
-  if (instruction.op != Op::kGradientSync || set < 0 || set >= static_cast<int>(schedule.sync_sets.size())) return ToString(instruction);
-  return absl::StrCat("SYNC{", absl::StrJoin(schedule.sync_sets[set].stages, ","), "}");
+  const bool of_set = instruction.op == Op::kGradientSync || instruction.op == Op::kUpdate;
+  if (!of_set || set < 0 || set >= static_cast<int>(schedule.sync_sets.size())) return ToString(instruction);
+  return absl::StrCat(instruction.op == Op::kUpdate ? "UPDATE{" : "SYNC{", absl::StrJoin(schedule.sync_sets[set].stages, ","), "}");
 }
 
 bool IsUpPipe(const ScheduleShape& shape, int pipe) { return shape.pipes > 1 && pipe >= shape.pipes / 2; }

@@ -53,9 +53,11 @@ struct Instruction {
   bool paired_with_next = false;  // DualPipe's F&B block; outputs are released at the block's end
 
   // Written by passes; -1 = not assigned.
-  int sync_set = -1;    // kGradientSync, kUpdate: index into Schedule::sync_sets
-  int stash_slot = -1;  // of (pipe, stage) on this worker: what forward keeps for the backward of the same micro-batch
-  int stream = 0;       // 0 compute, 1 messages, 2 gradient synchronisation
+  int sync_set = -1;      // kGradientSync, kUpdate: index into Schedule::sync_sets
+  int stash_slot = -1;    // of (pipe, stage) on this worker: what the micro-batch keeps from its forward to its last backward
+  int input_slot = -1;    // the same up to its last input gradient (slots.h)
+  int handoff_slot = -1;  // from an input gradient to its weight gradient, where the backward is split
+  int stream = 0;         // 0 compute, 1 messages, 2 gradient synchronisation
 
   bool operator==(const Instruction&) const = default;
 };
@@ -72,17 +74,19 @@ struct Schedule {
   std::vector<std::vector<int>> worker_of;        // [pipe][stage] -> worker
   std::vector<int> pipe_of_micro_batch;           // [micro_batch] -> pipe
   std::vector<std::vector<Instruction>> program;  // [worker], in issue order
-  std::vector<SyncSet> sync_sets;                 // filled by InsertGradientSync, in the one global order of synchronisation
-  std::vector<std::vector<int>> stash_slots;      // [pipe][stage] -> how many (AssignSlots)
+  std::vector<SyncSet> sync_sets;                 // filled by InsertGradientSync: one a stage, then the tied ones
+  int credits = 1;                                // fewest receives that a channel must post ahead (forward doubling: 2)
+  // [pipe][stage] -> how many (AssignSlots).
+  std::vector<std::vector<int>> stash_slots, input_slots, handoff_slots;
 };
 
 bool IsCompute(Op op);
 bool IsBackward(Op op);  // kBackward or kBackwardInput: what frees the next stage down
 char OpLetter(Op op);    // F B I W for compute, as in the field
 
-// "p1.2F0", "p0.3B5/1" (part 1 of a halved backward), "p0.1SENDF4", "p0.2RECVB4", "p0.0LOAD1", "SYNC#3", "UPDATE".
+// "p1.2F0", "p0.3B5/1" (part 1 of a halved backward), "p0.1SENDF4", "p0.2RECVB4", "p0.0LOAD1", "SYNC#3", "UPDATE#3", "UPDATE".
 std::string ToString(const Instruction& instruction);
-// The same, with the stages of the sync set: "SYNC{0,3}".
+// The same, with the stages of the sync set: "SYNC{0,3}", "UPDATE{0,3}".
 std::string ToString(const Schedule& schedule, const Instruction& instruction);
 
 // Whether a pipe runs against the order of the workers: pipes f..2f-1 of 2f, never the only one.

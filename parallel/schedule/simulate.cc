@@ -1,189 +1,227 @@
 #include "parallel/schedule/simulate.h"
 
 #include <algorithm>
-#include <deque>
-#include <map>
-#include <optional>
-#include <set>
+#include <cstddef>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "parallel/schedule/messages.h"
 #include "parallel/schedule/program_text.h"
+#include "parallel/schedule/simulate_steps.h"
 #include "runtime/core/check.h"
 
 namespace lycia::schedule {
+
 namespace {
+
+// A join of a sync set: since when the worker waits for it, and when the reduction has ended.
+struct Join {
+  std::size_t index;
+  std::int64_t issued;
+  std::int64_t end = kNothing;
+};
+
+// One worker of one replica.
+struct Rank {
+  std::size_t next = 0;           // instruction
+  std::int64_t clock = 0;         // end of the last instruction
+  std::int64_t egress_free = 0;   // when its link is free
+  std::int64_t sync_free = 0;     // end of its last reduction
+  std::int64_t waits = kNothing;  // number of the message that it is blocked on
+  std::size_t joins_done = 0;
+  std::vector<Join> joins;
+};
 
 class Simulator {
  public:
   Simulator(const Schedule& schedule, const SimulateOptions& options)
       : schedule_(schedule),
         options_(options),
-        max_parts_(MaxParts(schedule)),
-        arrival_(NumMessages(schedule.shape, max_parts_), -1),
-        clock_(schedule.shape.workers, 0),
-        egress_free_(schedule.shape.workers, 0),
-        syncs_(schedule.shape.workers),
-        sync_free_(schedule.shape.workers, 0) {
-    for (const auto& program : schedule.program) {
-      at_.push_back({static_cast<int>(at_.size()), 0});
-      timeline_.spans.emplace_back(program.size());
-      for (const Instruction& instruction : program) explicit_messages_ = explicit_messages_ || IsSend(instruction.op);
-    }
+        workers_(schedule.shape.workers),
+        steps_(Steps(schedule, options)),
+        ranks_(static_cast<std::size_t>(workers_) * options.replicas),
+        num_messages_(NumMessages(schedule.shape, MaxParts(schedule))),
+        arrival_(static_cast<std::size_t>(num_messages_) * options.replicas, kNothing),
+        heads_(schedule.sync_sets.size(), 0) {
+    for (const SyncSet& set : schedule.sync_sets) members_.push_back(WorkersOfSyncSet(schedule, set));
     timeline_.ticks_per_unit = options.costs.ticks_per_unit;
-    timeline_.work.assign(schedule.shape.workers, 0);
-    timeline_.active.assign(schedule.shape.workers, {-1, 0});
+    timeline_.work.assign(ranks_.size(), 0);
+    timeline_.active.assign(ranks_.size(), {kNothing, 0});
+    if (!options.keep_spans) return;
+    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) timeline_.spans.emplace_back(steps_[rank % workers_].size());
   }
 
   StatusOr<Timeline> Run() {
-    for (bool progress = true; progress;) {
-      progress = false;
-      for (Place& place : at_) {
-        while (place.index < Size(place) && Step(place)) progress = true;
-      }
+    for (std::size_t rank = ranks_.size(); rank-- > 0;) runnable_.push_back(static_cast<int>(rank));
+    while (!runnable_.empty()) {
+      const int rank = runnable_.back();
+      runnable_.pop_back();
+      RunUntilBlocked(rank);
     }
-    for (Place& place : at_) {
-      if (place.index < Size(place)) {
-        return InvalidArgument("schedule ", schedule_.name, ", worker ", place.worker, ", instruction ", place.index, " (",
-                               ToString(schedule_, At(place)), "): deadlock in the simulation\n", ProgramText(schedule_, at_));
+    std::vector<Place> at;
+    int stuck = -1;  // the first
+    for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
+      timeline_.events += static_cast<std::int64_t>(ranks_[rank].next);
+      if (stuck < 0 && ranks_[rank].next < steps_[rank % workers_].size()) stuck = rank;
+    }
+    if (stuck >= 0) {
+      for (int worker = 0; worker < workers_; ++worker) {
+        at.push_back({worker, static_cast<int>(ranks_[stuck / workers_ * workers_ + worker].next)});
       }
+      const Place& place = at[stuck % workers_];
+      return InvalidArgument("schedule ", schedule_.name, ", worker ", place.worker, ", instruction ", place.index, " (",
+                             ToString(schedule_, schedule_.program[place.worker][place.index]), "): deadlock in the simulation\n",
+                             ProgramText(schedule_, at));
     }
     for (Interval& active : timeline_.active) active.start = std::max<std::int64_t>(active.start, 0);
     return std::move(timeline_);
   }
 
  private:
-  int Size(const Place& place) const { return static_cast<int>(schedule_.program[place.worker].size()); }
-  const Instruction& At(const Place& place) const { return schedule_.program[place.worker][place.index]; }
+  std::int64_t& Arrival(int rank, std::int64_t message) { return arrival_[rank / workers_ * num_messages_ + message]; }
 
-  std::int64_t Duration(const Place& place) const {
-    const Instruction& instruction = At(place);
-    if (!options_.durations.empty()) return options_.durations[place.worker][place.index];
-    const TickCosts& all = options_.costs;
-    if (instruction.op == Op::kUpdate) return all.update;
-    if (!IsCompute(instruction.op)) return 0;
-    const bool own = !all.stages.empty();
-    const StageTicks& costs = own ? all.stages[instruction.stage] : all;
-    const std::int64_t cost = instruction.op == Op::kForward         ? costs.forward
-                              : instruction.op == Op::kBackward      ? costs.backward
-                              : instruction.op == Op::kBackwardInput ? costs.input
-                                                                     : costs.weight;
-    return cost / (own ? instruction.parts : schedule_.shape.chunks * instruction.parts);
-  }
-
-  // Arrival of a message, or nothing while it is not known.
-  std::optional<std::int64_t> Arrival(const Message& message) const {
-    const std::int64_t arrival = arrival_[MessageIndex(schedule_.shape, max_parts_, message)];
-    return arrival < 0 ? std::nullopt : std::optional(arrival);
-  }
-
-  void Send(int worker, const Message& message, std::int64_t now) {
-    std::int64_t& arrival = arrival_[MessageIndex(schedule_.shape, max_parts_, message)];
-    arrival = now;
-    if (ReceiverOf(schedule_, message) == worker) return;
-    egress_free_[worker] = std::max(now, egress_free_[worker]) + options_.costs.transmit;
-    arrival = egress_free_[worker] + options_.costs.latency;
-  }
-
-  void Record(const Place& place, Interval span) {
-    timeline_.spans[place.worker][place.index] = span;
+  void Record(int rank, std::size_t index, Interval span) {
+    if (options_.keep_spans) timeline_.spans[rank][index] = span;
     timeline_.makespan = std::max(timeline_.makespan, span.end);
-    if (!IsCompute(At(place).op)) return;
-    timeline_.work[place.worker] += span.end - span.start;
-    Interval& active = timeline_.active[place.worker];
-    active = {active.start < 0 ? span.start : active.start, span.end};
   }
 
-  // Runs the instruction at `place`, with those it is paired with, and moves on; false: it cannot know its start yet.
-  bool Step(Place& place) {
-    const Op op = At(place).op;
-    std::int64_t& clock = clock_[place.worker];
-    if (op == Op::kGradientSync) {
-      syncs_[place.worker].push_back({place, clock});
-      ++place.index;
-      FinishSyncs();
-      return true;
-    }
-    if (op == Op::kUpdate && !syncs_[place.worker].empty()) return false;
-    std::int64_t start = op == Op::kUpdate ? std::max(clock, sync_free_[place.worker]) : clock;
-    if (IsReceive(op)) {
-      const auto arrival = Arrival(MessageOf(At(place)));
-      if (!arrival) return false;
-      Record(place, {clock, std::max(clock, *arrival) + Duration(place)});
-      clock = std::max(clock, *arrival) + Duration(place);
-      ++place.index;
-      return true;
-    }
-    Place last = place;  // of the paired block
-    while (At(last).paired_with_next && last.index + 1 < Size(last)) ++last.index;
-    for (Place each = place; each.index <= last.index; ++each.index) {
-      const auto message = Consumes(schedule_.shape, At(each));
-      if (!message) continue;
-      const auto arrival = Arrival(*message);
-      if (!arrival) return false;
-      start = std::max(start, *arrival);
-    }
-    clock = start;
-    for (Place each = place; each.index <= last.index; ++each.index) {
-      Record(each, {clock, clock + Duration(each)});
-      clock += Duration(each);
-    }
-    for (; place.index <= last.index; ++place.index) {
-      const auto made = Produces(schedule_.shape, At(place));
-      if (made && !explicit_messages_) Send(place.worker, *made, clock);
-      if (IsSend(At(place).op)) Send(place.worker, MessageOf(At(place)), clock);
-    }
-    return true;
+  // Lets the message leave at `now`, and wakes who waits for it.
+  void Send(int rank, const Step& step, std::int64_t now) {
+    const int worker = rank % workers_;
+    const int receiver = rank - worker + step.receiver;
+    std::int64_t& arrival = Arrival(rank, step.makes);
+    arrival = now;
+    if (receiver == rank) return;
+    ranks_[rank].egress_free = std::max(now, ranks_[rank].egress_free) + options_.costs.transmit;
+    arrival = ranks_[rank].egress_free + options_.costs.latency;
+    if (ranks_[receiver].waits == step.makes) runnable_.push_back(receiver);
   }
 
-  void FinishSyncs() {
-    for (bool progress = true; progress;) {
-      progress = false;
-      for (int set = 0; set < static_cast<int>(schedule_.sync_sets.size()); ++set) {
-        const auto members = WorkersOfSyncSet(schedule_, schedule_.sync_sets[set]);
-        std::int64_t start = 0;
-        bool all = true;
-        for (const int worker : members) {
-          all = all && !syncs_[worker].empty() && At(syncs_[worker].front().place).sync_set == set;
-          if (all) start = std::max({start, syncs_[worker].front().issued, sync_free_[worker]});
+  void RunUntilBlocked(int number) {
+    const std::vector<Step>& steps = steps_[number % workers_];
+    const std::int64_t permille = options_.permille.empty() ? 1000 : options_.permille[number];
+    Rank& rank = ranks_[number];
+    rank.waits = kNothing;
+    while (rank.next < steps.size()) {
+      const Step& step = steps[rank.next];
+      switch (step.kind) {
+        case StepKind::kReceive: {
+          const std::int64_t arrival = Arrival(number, step.needs);
+          if (arrival < 0) return rank.waits = step.needs, void();
+          const std::int64_t end = std::max(rank.clock, arrival) + step.ticks;
+          Record(number, rank.next, {rank.clock, end});
+          rank.clock = end;
+          break;
         }
-        if (!all) continue;
-        progress = true;
-        for (const int worker : members) {
-          const Place place = syncs_[worker].front().place;
-          const std::int64_t cost = options_.durations.empty() ? options_.costs.sync : Duration(place);
-          Record(place, {start, start + cost});
-          sync_free_[worker] = start + cost;
-          syncs_[worker].pop_front();
+        case StepKind::kSend:
+          Record(number, rank.next, {rank.clock, rank.clock + step.ticks});
+          rank.clock += step.ticks;
+          Send(number, step, rank.clock);
+          break;
+        case StepKind::kSync:
+          rank.joins.push_back({rank.next, rank.clock});
+          if (rank.joins.size() == rank.joins_done + 1) Reach(number);
+          break;
+        case StepKind::kUpdate: {
+          if (step.set >= 0 && (step.join < 0 || static_cast<std::size_t>(step.join) >= rank.joins_done)) return;
+          if (step.set < 0 && rank.joins_done < rank.joins.size()) return;
+          const std::int64_t start = std::max(rank.clock, step.set < 0 ? rank.sync_free : rank.joins[step.join].end);
+          Record(number, rank.next, {start, start + step.ticks});
+          rank.clock = start + step.ticks;
+          break;
         }
+        case StepKind::kCompute: {
+          std::size_t end = rank.next;  // behind the paired block
+          std::int64_t start = rank.clock;
+          do {
+            if (steps[end].needs == kNothing) continue;
+            const std::int64_t arrival = Arrival(number, steps[end].needs);
+            if (arrival < 0) return rank.waits = steps[end].needs, void();
+            start = std::max(start, arrival);
+          } while (steps[end++].paired && end < steps.size());
+          RunBlock(number, end, start, permille);
+          continue;
+        }
+      }
+      ++rank.next;
+    }
+  }
+
+  void RunBlock(int number, std::size_t end, std::int64_t start, std::int64_t permille) {
+    const std::vector<Step>& steps = steps_[number % workers_];
+    Rank& rank = ranks_[number];
+    const std::size_t begin = rank.next;
+    rank.clock = start;
+    for (; rank.next < end; ++rank.next) {
+      const Step& step = steps[rank.next];
+      const std::int64_t ticks = permille == 1000 || !step.compute ? step.ticks : step.ticks * permille / 1000;
+      Record(number, rank.next, {rank.clock, rank.clock + ticks});
+      if (step.compute) {
+        timeline_.work[number] += ticks;
+        Interval& active = timeline_.active[number];
+        active = {active.start < 0 ? rank.clock : active.start, rank.clock + ticks};
+      }
+      rank.clock += ticks;
+    }
+    for (std::size_t i = begin; i < end; ++i) {
+      if (steps[i].makes != kNothing) Send(number, steps[i], rank.clock);
+    }
+  }
+
+  // The rank's next reduction is now the first in its queue; runs it, and what follows, when that holds for all members.
+  void Reach(int number) {
+    std::vector<int> reached = {number};
+    while (!reached.empty()) {
+      const Rank& rank = ranks_[reached.back()];
+      const int set = steps_[reached.back() % workers_][rank.joins[rank.joins_done].index].set;
+      reached.pop_back();
+      if (++heads_[set] < static_cast<std::int64_t>(members_[set].size()) * options_.replicas) continue;
+      std::int64_t start = 0;
+      for (const int member : Members(set)) {
+        start = std::max({start, ranks_[member].joins[ranks_[member].joins_done].issued, ranks_[member].sync_free});
+      }
+      for (const int member : Members(set)) {
+        Rank& each = ranks_[member];
+        Join& join = each.joins[each.joins_done++];
+        join.end = each.sync_free = start + steps_[member % workers_][join.index].ticks;
+        Record(member, join.index, {start, join.end});
+        if (each.joins_done < each.joins.size()) reached.push_back(member);
+        const auto& steps = steps_[member % workers_];
+        if (member != number && each.next < steps.size() && steps[each.next].kind == StepKind::kUpdate) runnable_.push_back(member);
       }
     }
   }
 
-  struct Joined {
-    Place place;
-    std::int64_t issued;
-  };
+  std::vector<int> Members(int set) const {
+    std::vector<int> members;
+    for (int replica = 0; replica < options_.replicas; ++replica) {
+      for (const int worker : members_[set]) members.push_back(replica * workers_ + worker);
+    }
+    return members;
+  }
 
   const Schedule& schedule_;
   const SimulateOptions& options_;
-  const int max_parts_;
-  bool explicit_messages_ = false;
-  std::vector<std::int64_t> arrival_;      // [message] tick, -1 = not sent
-  std::vector<std::int64_t> clock_;        // [worker] end of its last instruction
-  std::vector<std::int64_t> egress_free_;  // [worker]
-  std::vector<std::deque<Joined>> syncs_;  // [worker] sets joined and not done
-  std::vector<std::int64_t> sync_free_;    // [worker] end of its last set
-  std::vector<Place> at_;
+  const int workers_;
+  const std::vector<std::vector<Step>> steps_;  // [worker]
+  std::vector<Rank> ranks_;
+  const std::int64_t num_messages_;        // of one replica
+  std::vector<std::int64_t> arrival_;      // [replica][message] tick, or nothing
+  std::vector<std::vector<int>> members_;  // [set] workers
+  std::vector<std::int64_t> heads_;        // [set] ranks that have reached it
+  std::vector<int> runnable_;
   Timeline timeline_;
 };
 
 }  // namespace
 
 StatusOr<Timeline> Simulate(const Schedule& schedule, const SimulateOptions& options) {
+  LYCIA_CHECK_GE(options.replicas, 1);
   if (!options.costs.stages.empty()) LYCIA_CHECK_EQ(static_cast<int>(options.costs.stages.size()), schedule.shape.stages);
+  if (!options.permille.empty()) {
+    LYCIA_CHECK_EQ(static_cast<int>(options.permille.size()), options.replicas * schedule.shape.workers);
+  }
   if (!options.durations.empty()) {
     for (int worker = 0; worker < schedule.shape.workers; ++worker) {
       LYCIA_CHECK_EQ(options.durations.at(worker).size(), schedule.program[worker].size());
@@ -191,52 +229,5 @@ StatusOr<Timeline> Simulate(const Schedule& schedule, const SimulateOptions& opt
   }
   return Simulator(schedule, options).Run();
 }
-
-double BubbleRatio(const Timeline& timeline) {
-  std::int64_t work = 0;
-  for (const std::int64_t ticks : timeline.work) work += ticks;
-  const double all = static_cast<double>(timeline.makespan) * static_cast<double>(timeline.work.size());
-  return all > 0 ? (all - static_cast<double>(work)) / all : 0;
-}
-
-double SpanBubbleRatio(const Timeline& timeline) {
-  std::int64_t work = 0, active = 0;
-  for (const std::int64_t ticks : timeline.work) work += ticks;
-  for (const Interval& interval : timeline.active) active += interval.end - interval.start;
-  return active > 0 ? static_cast<double>(active - work) / static_cast<double>(active) : 0;
-}
-
-double MakespanUnits(const Timeline& timeline) {
-  return static_cast<double>(timeline.makespan) / static_cast<double>(timeline.ticks_per_unit);
-}
-
-std::vector<double> PeakActivations(const Schedule& schedule) {
-  std::vector<double> peaks;
-  for (const auto& program : schedule.program) {
-    std::map<std::pair<int, int>, std::size_t> last_uses;  // (stage, micro-batch)
-    for (std::size_t i = 0; i < program.size(); ++i) {
-      if (IsCompute(program[i].op)) last_uses[{program[i].stage, program[i].micro_batch}] = i;
-    }
-    int kept = 0, peak = 0;
-    for (std::size_t i = 0; i < program.size(); ++i) {
-      if (!IsCompute(program[i].op)) continue;
-      kept += program[i].op == Op::kForward;
-      peak = std::max(peak, kept);
-      kept -= last_uses.at({program[i].stage, program[i].micro_batch}) == i;
-    }
-    peaks.push_back(static_cast<double>(peak) / schedule.shape.chunks);
-  }
-  return peaks;
-}
-
-double WeightsCopies(const Schedule& schedule) {
-  std::set<std::pair<int, int>> held;  // (worker, stage): pipes that share a stage on a worker share its weights
-  for (const auto& worker_of : schedule.worker_of) {
-    for (int stage = 0; stage < schedule.shape.stages; ++stage) held.emplace(worker_of[stage], stage);
-  }
-  return static_cast<double>(held.size()) / schedule.shape.stages;
-}
-
-int TickDivisor(const Schedule& schedule) { return 2 * schedule.shape.chunks * MaxParts(schedule); }
 
 }  // namespace lycia::schedule

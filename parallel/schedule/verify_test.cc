@@ -45,15 +45,16 @@ std::int64_t LowerBound(const Schedule& schedule, const TickCosts& costs) {
     std::int64_t work = 0, nearest = shape.stages;
     bool split = false;
     for (const Instruction& i : schedule.program[worker]) {
-      work += i.op == Op::kForward         ? costs.forward
-              : i.op == Op::kBackward      ? costs.backward
-              : i.op == Op::kBackwardInput ? costs.input
-                                           : costs.weight;
+      const std::int64_t whole = i.op == Op::kForward         ? costs.forward
+                                 : i.op == Op::kBackward      ? costs.backward
+                                 : i.op == Op::kBackwardInput ? costs.input
+                                                              : costs.weight;
+      work += whole / i.parts;
       nearest = std::min<std::int64_t>(nearest, i.stage);
       split = split || i.op == Op::kBackwardWeight;
     }
     if (work == 0) continue;
-    bound = std::max(bound, (work + nearest * (costs.forward + (split ? 0 : costs.backward))) / shape.chunks);
+    bound = std::max(bound, (work + nearest * (costs.forward + (split ? 0 : costs.backward)) / MaxParts(schedule)) / shape.chunks);
   }
   return bound;
 }
@@ -80,9 +81,9 @@ TEST(VerifyTest, RandomSchedulesHoldEveryProperty) {
     ASSERT_TRUE(status.ok()) << status;
 
     SimulateOptions options;
-    options.costs.forward = pick(1, 9) * chunks;
-    options.costs.input = pick(1, 9) * chunks;
-    options.costs.weight = pick(1, 9) * chunks;
+    options.costs.forward = 2 * pick(1, 9) * chunks;
+    options.costs.input = 2 * pick(1, 9) * chunks;
+    options.costs.weight = 2 * pick(1, 9) * chunks;
     options.costs.backward = options.costs.input + options.costs.weight;
     const Timeline without_latency = *Simulate(*schedule, options);
     ASSERT_GE(without_latency.makespan, LowerBound(*schedule, options.costs));

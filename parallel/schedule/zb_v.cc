@@ -2,10 +2,10 @@
 // stages goes down the workers and back up, so that the last half stage is where the first is and gradients are back at once; weight
 // gradients fill what would be idle.
 //
-//   zb-v, 2 workers, 4 micro-batches, 1 pipe
+//   zb-v, 2 workers, 4 micro-batches, 1 pipe (2F3: stage 2)
 //   makespan 12.5, bubble 4.0 %, peak activations 2, 1 copy of the weights
-//   worker 0 | F0 F1 F2 F0 I0 W0 F1 I1 W1 F3 I0 W0 F2 I2 W2 I1 W1 F3 I3 W3 I2 W2 I3 W3 .
-//   worker 1 | .  F0 F0 F1 F1 I0 W0 F2 I0 W0 F2 I1 W1 F3 I1 W1 F3 I2 W2 I2 I3 I3 W2 W3 W3
+//   worker 0 | 0F0 0F1 0F2 3F0 3I0 3W0 3F1 3I1 3W1 0F3 0I0 0W0 3F2 3I2 3W2 0I1 0W1 3F3 3I3 3W3 0I2 0W2 0I3 0W3 .
+//   worker 1 | .   1F0 2F0 1F1 2F1 2I0 2W0 1F2 1I0 1W0 2F2 2I1 2W1 1F3 1I1 1W1 2F3 2I2 2W2 1I2 2I3 1I3 1W2 2W3 1W3
 //
 // Worker r holds half stage r ("0" below) and half stage 2D - 1 - r ("1"). With max(N, 2D - 1) micro-batches, of which those that do not
 // exist are left out:

@@ -27,6 +27,8 @@ std::vector<Layout> Layouts(bool tied) {
       {.schedule = "chimera", .stages = 4, .micro_batches = 4},
       {.schedule = "1f1b", .stages = 2, .data = 2, .micro_batches = 2},
       {.schedule = "chimera", .stages = 4, .data = 2, .micro_batches = 2, .pipes = 4},
+      {.schedule = "zb-v", .stages = 2, .micro_batches = 4},
+      {.schedule = "dualpipe", .stages = 2, .micro_batches = 4},
   };
   for (Layout& layout : all) {
     layout.tied = tied;

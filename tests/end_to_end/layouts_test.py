@@ -41,11 +41,22 @@ class SameNumbersTest(harness.Case):
     def test_layouts_agree(self):
         """In f64, where sums in another order differ in the last digits only."""
         runs = {}
-        for name, layout, ranks in (("one", ONE_RANK, 1), ("chimera", CHIMERA, 4), ("replicas", REPLICAS, 4)):
+        # Two workers with two stages each, a V, eight micro-batches, written by hand.
+        by_hand = harness.write(os.path.join(harness.work, "v.csv"), "".join(
+            ",".join("p0.%dF%d,p0.%dF%d,p0.%dI%d,p0.%dB%d,p0.%dW%d" % (a, m, b, m, b, m, a, m, b, m) for m in range(8)) + "\n"
+            for a, b in ((0, 3), (1, 2))))
+        for name, layout, ranks in (
+            ("one", ONE_RANK, 1), ("chimera", CHIMERA, 4), ("replicas", REPLICAS, 4),
+            ("v", {"parallel__schedule": "zb-v", "parallel__stages": 2, "output__trace_step": 3}, 2),
+            ("halving", {"parallel__schedule": "chimera-halving", "parallel__stages": 2, "train__micro_batch": 2, "output__trace_step": 3}, 2),
+            ("file", {"parallel__schedule_file": by_hand, "parallel__stages": 2, "output__trace_step": 3}, 2),
+            ("auto", {"parallel__schedule": "auto", "parallel__stages": 2, "train__micro_batch": 2}, 4),
+        ):
             runs[name] = harness.folder(name)
             harness.train(harness.model(**layout, train__precision="f64", train__steps=6), runs[name], ranks=ranks)
+            self.assertEqual(os.path.exists(os.path.join(runs[name], "step.svg")), "output__trace_step" in layout, name)
         truth = harness.numbers(runs["one"])
-        for name in ("chimera", "replicas"):
+        for name in runs:
             lines = harness.numbers(runs[name])
             self.assertEqual(len(lines), len(truth))
             for line, expected in zip(lines, truth):

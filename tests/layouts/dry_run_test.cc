@@ -57,10 +57,11 @@ void CheckStep(const std::string& schedule, int stages, int replicas, int pipes)
     // One Decide a step over the world: flags, a loss a sample, a sum a norm block; 2 (q-1)/q of the buffer, chunks differ by one element.
     const Counter decide = own.at(Operation::kAllReduce, Tag::kDecide);
     EXPECT_EQ(decide.calls, 1);
-    // All groups of a rank have the same workers here, and so one communicator.
-    const Counters& holders = (*trainer)->optimizer().holders((*trainer)->store().local_groups().front())->counters();
-    reduce_scatter += holders.at(Operation::kReduceScatter, Tag::kGradient).bytes;
-    all_gather += holders.at(Operation::kAllGather, Tag::kWeight).bytes;
+    for (const int group : (*trainer)->store().local_groups()) {
+      const Counters& holders = (*trainer)->optimizer().holders(group)->counters();
+      reduce_scatter += holders.at(Operation::kReduceScatter, Tag::kGradient).bytes;
+      all_gather += holders.at(Operation::kAllGather, Tag::kWeight).bytes;
+    }
     const Counters& pipeline = (*trainer)->pipeline().counters();
     const std::int64_t boundary = kSamples * kT * kC * 4;
     const int worker = rank % stages;

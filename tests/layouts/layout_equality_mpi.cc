@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "parallel/schedule/generators.h"
 #include "runtime/comm/transports.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
 namespace {
 
-std::vector<Layout> LayoutsOf(int ranks) {
+std::vector<Layout> LayoutsOn(int ranks) {
   std::vector<Layout> layouts;
   for (const int stages : {1, 2, 4, 6}) {
     for (const int data : {1, 2}) {
@@ -19,13 +20,28 @@ std::vector<Layout> LayoutsOf(int ranks) {
       for (const char* schedule : {"gpipe", "1f1b", "chimera"}) {
         if (stages == 1 && std::string(schedule) == "chimera") continue;
         for (const int micro_batches : {1, 2, 3, 4, 6, 8, 12}) {
-          layouts.push_back({.schedule = schedule, .stages = stages, .data = data, .micro_batches = micro_batches,
+          layouts.push_back({.schedule = schedule,
+                             .stages = stages,
+                             .data = data,
+                             .micro_batches = micro_batches,
                              .samples = micro_batches <= 3 ? 2 : 1});
         }
       }
       if (stages == 4)
         layouts.push_back({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = 6, .pipes = 4, .masked = true});
       layouts.push_back({.schedule = "1f1b", .stages = stages, .data = data, .micro_batches = 4, .tied = false, .precision = DType::kF32});
+      // Every schedule on four workers; with replicas, each stage is stepped as soon as its sum is there.
+      for (const schedule::Generator& generator : schedule::Generators()) {
+        if (stages != 4) continue;
+        std::vector<Layout> of_schedule = LayoutsOf(generator.name, stages);
+        for (Layout& layout : of_schedule) {
+          if (data > 1 && &layout != &of_schedule.back()) continue;
+          layout.data = data;
+          layout.clip = data == 1;
+          layout.update = data == 1 ? schedule::UpdateMode::kDecided : schedule::UpdateMode::kEager;
+          layouts.push_back(layout);
+        }
+      }
     }
   }
   return layouts;
@@ -77,7 +93,7 @@ int main() {
     return 1;
   }
   const int rank = (*world)->rank(), ranks = (*world)->size();
-  const std::vector<lycia::layouts::Layout> layouts = lycia::layouts::LayoutsOf(ranks);
+  const std::vector<lycia::layouts::Layout> layouts = lycia::layouts::LayoutsOn(ranks);
   if (layouts.empty()) {
     std::fprintf(stderr, "no layout has %d ranks\n", ranks);
     lycia::MpiAbort(1);

@@ -45,8 +45,16 @@ TEST_P(LayoutEquality, UntiedHeadMaskedLabelsUnevenStagesEqualTheTruth) {
     uneven.partition = partition;
     ExpectTruth(uneven);
   }
-  Layout all{.schedule = GetParam(), .stages = 4, .data = 2, .micro_batches = 3, .samples = 2, .credits = 1, .tied = false, .masked = true,
-             .partition = {1, 1, 3, 1}, .mesh_order = "pipeline,z,y,x,data,context,expert"};
+  Layout all{.schedule = GetParam(),
+             .stages = 4,
+             .data = 2,
+             .micro_batches = 3,
+             .samples = 2,
+             .credits = 1,
+             .tied = false,
+             .masked = true,
+             .partition = {1, 1, 3, 1},
+             .mesh_order = "pipeline,z,y,x,data,context,expert"};
   ExpectTruth(all);
 }
 

@@ -1,7 +1,10 @@
 // What holds bit for bit between layouts, and what a step must not do. Small enough for the sanitizers: a dozen layouts of up to 8 ranks.
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -133,6 +136,50 @@ TEST(LayoutInvariants, AStopIsAgreedByAllRanks) {
     return OkStatus();
   });
   EXPECT_TRUE(ran.ok()) << ran;
+}
+
+// Holds worker 3's join of SYNC{3} back until worker 0, the other member, has computed something after its own.
+class LateMember final : public StepObserver {
+ public:
+  struct Shared {
+    std::atomic<bool> went_on{false};
+    std::atomic<bool> gave_up{false};
+  };
+  LateMember(int worker, Shared& shared) : worker_(worker), shared_(shared) {}
+  void Begin(const schedule::Instruction& instruction, const std::string& text) override {
+    if (worker_ == 0 && joined_ && schedule::IsCompute(instruction.op)) shared_.went_on = true;
+    if (text != "SYNC{3}") return;
+    joined_ = true;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (worker_ == 3 && !shared_.went_on) {
+      if (std::chrono::steady_clock::now() > deadline) shared_.gave_up = true;
+      if (shared_.gave_up) return;
+      std::this_thread::yield();
+    }
+  }
+  void End(const schedule::Instruction&) override {}
+
+ private:
+  const int worker_;
+  Shared& shared_;
+  bool joined_ = false;
+};
+
+// Chimera's worker 0 is done with stage 3 early, and has backwards of stage 0 to run: it must not wait for the sum.
+TEST(LayoutInvariants, ComputeGoesOnWhileGradientsAreSummed) {
+  const Layout layout{.schedule = "chimera", .stages = 4, .micro_batches = 4, .sync = schedule::GradientSyncMode::kEager};
+  LateMember::Shared shared;
+  const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+    LateMember observer(world.rank(), shared);
+    TrainerOptions options = OptionsOf(layout);
+    options.observer = &observer;
+    const RandomBatches source(false);
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(options, world));
+    return trainer->TrainStep(0, source, LearningRateOf(0), false);
+  });
+  EXPECT_TRUE(ran.ok()) << ran;
+  EXPECT_TRUE(shared.went_on);
+  EXPECT_FALSE(shared.gave_up) << "worker 0 waits for the sum of stage 3 before it computes";
 }
 
 TEST(LayoutInvariants, NothingIsAllocatedAfterTheFirstStep) {

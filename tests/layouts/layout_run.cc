@@ -1,12 +1,15 @@
 #include "tests/layouts/layout_run.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "parallel/schedule/generators.h"
 #include "runtime/comm/transports.h"
 #include "runtime/core/philox.h"
 #include "tests/layouts/truth_run.h"
@@ -61,8 +64,7 @@ Status CompareWeights(const Tensors& a, const Tensors& b, const std::string& whe
     if (other->second.size() != values.size()) return absl::InternalError(StrCat(where, ": ", name, " has two sizes"));
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (SameBits(values[i], other->second[i])) continue;
-      return absl::InternalError(StrCat(where, ": ", name, "[", i, "] is ", Exact(values[i]), " and ",
-                                        Exact(other->second[i])));
+      return absl::InternalError(StrCat(where, ": ", name, "[", i, "] is ", Exact(values[i]), " and ", Exact(other->second[i])));
     }
   }
   return OkStatus();
@@ -99,6 +101,10 @@ Status Merge(Record& all, const Record& one, int rank) {
 std::string Layout::Name() const {
   std::string name = StrCat(schedule, " D", stages, " W", data, " N", micro_batches, "x", samples);
   if (pipes != 0) name += StrCat(" pipes ", pipes);
+  if (blocks != kBlocks) name += StrCat(" blocks ", blocks);
+  if (sync != schedule::GradientSyncMode::kEagerOpt) name += sync == schedule::GradientSyncMode::kLazy ? " lazy sync" : " eager sync";
+  if (update == schedule::UpdateMode::kEager) name += " eager update";
+  if (!clip) name += " unclipped";
   if (!partition.empty()) name += StrCat(" partition ", absl::StrJoin(partition, "+"));
   if (recompute != Recompute::kNone) name += recompute == Recompute::kLayers ? " recompute layers" : " recompute stage";
   if (credits != 2) name += StrCat(" credits ", credits);
@@ -106,13 +112,39 @@ std::string Layout::Name() const {
   return StrCat(name, tied ? " tied " : " untied ", masked ? "masked " : "", lycia::Name(precision));
 }
 
+std::vector<Layout> LayoutsOf(const std::string& schedule, int workers) {
+  std::vector<Layout> layouts;
+  for (const int micro_batches : std::set<int>{1, workers - 1, workers, 2 * workers, 2 * workers + 2}) {
+    const StatusOr<schedule::Schedule> generated = schedule::Generate(schedule, {.workers = workers, .micro_batches = micro_batches});
+    if (!generated.ok()) continue;
+    // The planner may choose another number of stages once it knows the run's costs, and only parts that divide the samples.
+    const bool open = schedule == "auto";
+    const int stages = open ? 2 * workers : generated->shape.stages, parts = open ? 1 : schedule::MaxParts(*generated);
+    Layout layout{.schedule = schedule, .stages = workers, .micro_batches = micro_batches, .samples = parts};
+    layout.blocks = std::max(kBlocks, (stages - 1) / 2);  // 2 blocks + 2 layers, at least one a stage
+    layouts.push_back(layout);
+  }
+  return layouts;
+}
+
 TrainerOptions OptionsOf(const Layout& layout) {
   TrainerOptions options;
-  options.model = {.layers = kBlocks, .heads = kHeads, .hidden = kWidth, .context = kContext, .vocab = kVocabulary, .ffn = kFfn,
-                   .tied = layout.tied, .dropout = kDropout, .init_std = kInitialStd};
+  options.model = {.layers = layout.blocks,
+                   .heads = kHeads,
+                   .hidden = kWidth,
+                   .context = kContext,
+                   .vocab = kVocabulary,
+                   .ffn = kFfn,
+                   .tied = layout.tied,
+                   .dropout = kDropout,
+                   .init_std = kInitialStd};
   options.precision = layout.precision;
   options.recompute = layout.recompute;
   options.schedule = layout.schedule;
+  options.schedule_csv = layout.csv;
+  options.schedule_file = layout.schedule;
+  options.gradient_sync = layout.sync;
+  options.update = layout.update;
   options.stages = layout.stages;
   options.pipes = layout.pipes;
   options.data = layout.data;
@@ -120,13 +152,13 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.partition = layout.partition;
   options.micro_batches = layout.micro_batches;
   options.samples_per_micro_batch = layout.samples;
-  options.optimizer = {.beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kWeightDecay, .clip = kClip};
+  options.optimizer = {.beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kWeightDecay, .clip = layout.clip ? kClip : 0};
   options.seed = kSeed;
   options.credits = layout.credits;
   return options;
 }
 
-double LearningRateOf(std::int64_t step) { return truth::LearningRate(TruthOptions(), static_cast<int>(step)); }
+double LearningRateOf(std::int64_t step) { return truth::LearningRate(TruthOptions(Layout()), static_cast<int>(step)); }
 
 void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens,
                          std::int32_t* labels) const {
@@ -153,25 +185,32 @@ std::int64_t RandomBatches::LossTokens(std::int64_t step, std::int64_t first_sam
   return tokens;
 }
 
-StatusOr<Record> RunRank(const Layout& layout, Communicator& world) {
+StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* watch) {
   const RandomBatches source(layout.masked);
-  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+  TrainerOptions options = OptionsOf(layout);
+  if (watch != nullptr) options.observer = watch->observer();
+  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(options, world));
   Record record;
   for (int step = 0; step < kSteps; ++step) {
+    if (watch != nullptr) watch->Start(*trainer, /*training=*/true);
     LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, source, LearningRateOf(step), /*stop=*/false));
+    if (watch != nullptr) LYCIA_RETURN_IF_ERROR(watch->Finish(*trainer, /*training=*/true));
     if (!trainer->decision().finite || trainer->decision().stop) return absl::InternalError("the step was not finite, or was told to stop");
     LYCIA_RETURN_IF_ERROR(trainer->CompareReplicas());
     record.steps.push_back({trainer->loss(), trainer->decision().gradient_norm, WeightsOf(*trainer), OwnGradientsOf(*trainer)});
     if (step > 0) continue;
+    if (watch != nullptr) watch->Start(*trainer, /*training=*/false);
     LYCIA_ASSIGN_OR_RETURN(record.evaluation, trainer->Evaluate(source, kEvaluationBatches));
+    if (watch != nullptr) LYCIA_RETURN_IF_ERROR(watch->Finish(*trainer, /*training=*/false));
   }
   return record;
 }
 
-StatusOr<Record> RunOnThreads(const Layout& layout) {
+StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch) {
   std::vector<Record> records(static_cast<std::size_t>(layout.ranks()));
   LYCIA_RETURN_IF_ERROR(RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
-    LYCIA_ASSIGN_OR_RETURN(records[static_cast<std::size_t>(world.rank())], RunRank(layout, world));
+    const std::unique_ptr<RankWatch> watch = new_watch ? new_watch() : nullptr;
+    LYCIA_ASSIGN_OR_RETURN(records[static_cast<std::size_t>(world.rank())], RunRank(layout, world, watch.get()));
     return OkStatus();
   }));
   Record all = std::move(records[0]);
@@ -191,8 +230,8 @@ Status CompareBitwise(const Record& a, const Record& b) {
     const std::string where = StrCat("step ", s);
     LYCIA_RETURN_IF_ERROR(CompareWeights(a.steps[s].weights, b.steps[s].weights, where));
     if (SameBits(a.steps[s].loss, b.steps[s].loss) && SameBits(a.steps[s].grad_norm, b.steps[s].grad_norm)) continue;
-    return absl::InternalError(StrCat(where, ": loss or norm differ: ", a.steps[s].loss - b.steps[s].loss, " and ",
-                                      a.steps[s].grad_norm - b.steps[s].grad_norm));
+    return absl::InternalError(
+        StrCat(where, ": loss or norm differ: ", a.steps[s].loss - b.steps[s].loss, " and ", a.steps[s].grad_norm - b.steps[s].grad_norm));
   }
   if (SameBits(a.evaluation, b.evaluation)) return OkStatus();
   return absl::InternalError(StrCat("evaluation differs by ", a.evaluation - b.evaluation));

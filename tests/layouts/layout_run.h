@@ -3,7 +3,9 @@
 #define LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,17 +14,24 @@
 
 namespace lycia::layouts {
 
+inline constexpr int kBlocks = 2;  // of the model: six stages have one layer each
+
 // How the ranks share the work, and the few properties of model and data that tests vary.
 struct Layout {
   std::string schedule = "1f1b";
-  int stages = 1;           // D
-  int data = 1;             // W
-  int micro_batches = 1;    // N
-  int samples = 1;          // of a micro-batch
-  int pipes = 0;            // 0: the schedule's own
+  std::string csv;        // not empty: this schedule instead
+  int stages = 1;         // D, workers of a replica
+  int data = 1;           // W
+  int micro_batches = 1;  // N
+  int samples = 1;        // of a micro-batch
+  int pipes = 0;          // 0: the schedule's own
   int credits = 2;
+  int blocks = kBlocks;
+  schedule::GradientSyncMode sync = schedule::GradientSyncMode::kEagerOpt;
+  schedule::UpdateMode update = schedule::UpdateMode::kDecided;
+  bool clip = true;
   bool tied = true;
-  bool masked = false;      // every fifth label is -1
+  bool masked = false;  // every fifth label is -1
   DType precision = DType::kF64;
   Recompute recompute = Recompute::kNone;
   std::vector<std::int64_t> partition;
@@ -33,16 +42,20 @@ struct Layout {
   std::string Name() const;  // "chimera D4 W2 N3x2 tied f64"
 };
 
-// The model: 2 blocks, so that six stages have one layer each; all extents differ.
-inline constexpr int kBlocks = 2, kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;
+// The model; all extents differ.
+inline constexpr int kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;
 inline constexpr int kSteps = 3;
 inline constexpr int kEvaluationBatches = 2;
 inline constexpr std::uint64_t kSeed = 11;
 inline constexpr double kInitialStd = 0.3;  // large, so that every gradient stands well above rounding
 inline constexpr double kDropout = 0.2;
-inline constexpr double kClip = 0.25;       // below every gradient norm: clipping acts in all steps
+inline constexpr double kClip = 0.25;  // below every gradient norm: clipping acts in all steps
 inline constexpr double kLearningRate = 1e-2, kMinLearningRate = 1e-3, kWeightDecay = 0.1, kBeta1 = 0.9, kBeta2 = 0.95, kEps = 1e-8;
 inline constexpr int kWarmup = 1;
+
+// Layouts of a schedule on D workers: one each for fewer, as many and more micro-batches than workers, as far as the schedule takes them,
+// with as many blocks and samples as its stages and parts need.
+std::vector<Layout> LayoutsOf(const std::string& schedule, int workers);
 
 TrainerOptions OptionsOf(const Layout& layout);
 double LearningRateOf(std::int64_t step);  // step counts from 0
@@ -70,12 +83,23 @@ struct Record {
   double evaluation = 0;  // summed loss of kEvaluationBatches after the first step
 };
 
-// This rank's part of a layout's training; collective.
-StatusOr<Record> RunRank(const Layout& layout, Communicator& world);
+// Looks over the shoulder of one rank.
+class RankWatch {
+ public:
+  virtual ~RankWatch() = default;
+  virtual StepObserver* observer() = 0;
+  // Around the training of a step, and (training false) around an evaluation.
+  virtual void Start(const Trainer& trainer, bool training) = 0;
+  virtual Status Finish(const Trainer& trainer, bool training) = 0;
+};
+using NewWatch = std::function<std::unique_ptr<RankWatch>()>;
+
+// This rank's part of a layout's training; collective. watch may be null.
+StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* watch = nullptr);
 
 // All ranks as threads, merged. Internal, with name, element, ranks and both values, where two holders of a parameter differ in a bit after
 // any step, where ranks disagree about loss or norm, or where a gradient element has not exactly one owner.
-StatusOr<Record> RunOnThreads(const Layout& layout);
+StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch = nullptr);
 
 // Internal, naming the first difference, unless both records hold the same bits; names that only one of them has are ignored.
 Status CompareBitwise(const Record& a, const Record& b);

@@ -29,10 +29,15 @@ Tensors Widened(const std::map<std::string, std::vector<Number>>& arrays) {
 
 template <typename Number>
 Record TrainTruth(const Layout& layout) {
-  const truth::GptSizes sizes{.blocks = kBlocks, .width = kWidth, .heads = kHeads, .ffn = kFfn, .context = kContext,
-                              .vocabulary = kVocabulary, .tied = layout.tied};
+  const truth::GptSizes sizes{.blocks = layout.blocks,
+                              .width = kWidth,
+                              .heads = kHeads,
+                              .ffn = kFfn,
+                              .context = kContext,
+                              .vocabulary = kVocabulary,
+                              .tied = layout.tied};
   const RandomBatches source(layout.masked);
-  truth::SerialGpt<Number> gpt(sizes, TruthOptions());
+  truth::SerialGpt<Number> gpt(sizes, TruthOptions(layout));
   Record record;
   for (int step = 0; step < kSteps; ++step) {
     const truth::StepResult result = gpt.Step(BatchOf(source, step, layout.global_batch()));
@@ -83,15 +88,26 @@ struct Worst {
 
 }  // namespace
 
-truth::TrainingOptions TruthOptions() {
-  return {.seed = kSeed, .std = kInitialStd, .dropout = kDropout, .clip = kClip, .lr = kLearningRate, .min_lr = kMinLearningRate,
-          .warmup = kWarmup, .steps = kSteps, .weight_decay = kWeightDecay, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps};
+truth::TrainingOptions TruthOptions(const Layout& layout) {
+  return {.seed = kSeed,
+          .std = kInitialStd,
+          .dropout = kDropout,
+          .clip = layout.clip ? kClip : 0,
+          .lr = kLearningRate,
+          .min_lr = kMinLearningRate,
+          .warmup = kWarmup,
+          .steps = kSteps,
+          .weight_decay = kWeightDecay,
+          .beta1 = kBeta1,
+          .beta2 = kBeta2,
+          .eps = kEps};
 }
 
 const Record& TruthOf(const Layout& layout, DType precision) {
-  static std::map<std::tuple<int, bool, bool, bool>, Record>* const runs = new std::map<std::tuple<int, bool, bool, bool>, Record>;
+  using Key = std::tuple<int, int, bool, bool, bool, bool>;
+  static std::map<Key, Record>* const runs = new std::map<Key, Record>;
   const bool f64 = precision == DType::kF64;
-  auto [entry, fresh] = runs->try_emplace({layout.global_batch(), layout.tied, layout.masked, f64});
+  auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.clip, layout.tied, layout.masked, f64));
   if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
   return entry->second;
 }

@@ -9,9 +9,9 @@
 
 namespace lycia::layouts {
 
-truth::TrainingOptions TruthOptions();
+truth::TrainingOptions TruthOptions(const Layout& layout);
 
-// The truth's run over a layout's global batch, in f64 or in f32. Layouts with the same batch, head and mask share it. Not thread-safe.
+// The truth's run over a layout's global batch, in f64 or in f32. Layouts with the same batch and model share it. Not thread-safe.
 const Record& TruthOf(const Layout& layout, DType precision = DType::kF64);
 
 // The f64 contract of docs/numerics.md. Every weight that the record has, after every step: within 1e-10 of lr * steps; key biases, whose

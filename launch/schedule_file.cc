@@ -1,0 +1,30 @@
+#include "launch/schedule_file.h"
+
+#include <filesystem>
+
+#include "parallel/schedule/csv.h"
+#include "parallel/schedule/passes.h"
+#include "parallel/schedule/verify.h"
+#include "runtime/io/file.h"
+
+namespace lycia {
+
+StatusOr<schedule::Schedule> ReadScheduleFile(const std::string& path) {
+  LYCIA_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxScheduleFileBytes));
+  return ScheduleOfText(text, path);
+}
+
+StatusOr<schedule::Schedule> ScheduleOfText(const std::string& text, const std::string& name) {
+  StatusOr<schedule::Schedule> schedule = schedule::ParseCsv(text, std::filesystem::path(name).stem().string());
+  if (!schedule.ok()) return Annotate(schedule.status(), name);
+  if (const Status status = schedule::Verify(*schedule, {.completed = false}); !status.ok()) return Annotate(status, name);
+  const schedule::Schedule complete = schedule::Complete(*schedule);
+  Status status;
+  for (schedule->credits = 1; schedule->credits <= schedule->shape.micro_batches; ++schedule->credits) {
+    status = schedule::Verify(complete, {.credits = schedule->credits});
+    if (status.ok()) return schedule;
+  }
+  return Annotate(status, name);
+}
+
+}  // namespace lycia

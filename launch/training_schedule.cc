@@ -1,0 +1,187 @@
+#include "launch/training_schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "launch/user_schedule.h"
+#include "models/partition.h"
+#include "parallel/schedule/generators.h"
+#include "parallel/schedule/plan.h"
+
+namespace lycia {
+namespace {
+
+using schedule::Costs;
+using schedule::Fraction;
+using schedule::Schedule;
+
+// What one CPU core's memory and links do while it computes so many FLOPs: enough to choose a schedule and to place sums and updates in it.
+constexpr double kFlopsPerSecond = 50e9, kMemoryBytesPerSecond = 10e9, kLinkBytesPerSecond = 2e9, kLatencySeconds = 20e-6;
+constexpr double kUpdateBytesPerParameter = 28;  // weight, gradient and two states read, all but the gradient written; f32
+constexpr double kSyncBytesPerParameter = 4;
+
+// Costs are told to a thousandth, and at least that: no instruction is free.
+constexpr std::int64_t kDenominator = 1000;
+Fraction Rounded(double value) { return {std::max<std::int64_t>(1, std::llround(value * kDenominator)), kDenominator}; }
+
+schedule::StageCosts CostsOf(double forward, double input, double weight) {
+  return {.forward = Rounded(forward), .backward = Rounded(input + weight), .input = Rounded(input), .weight = Rounded(weight)};
+}
+
+// The part of each stage by FLOPs (computing again is part of the input gradient), the rest by the speeds above. pipes: of the schedule,
+// which with replicas says whether there is anything to sum.
+Costs CostsOfRun(const TrainingScheduleArgs& args, const std::vector<int>& cuts, int pipes) {
+  const TrainerOptions& options = args.options;
+  const int workers = options.stages;
+  double total = 0;
+  for (const LayerPlan& layer : args.layers) total += layer.forward_flops();
+  const double unit = std::max(total, 1.0) / workers, units_per_second = kFlopsPerSecond / unit;
+  Costs costs;
+  double all_forward = 0, all_input = 0, all_weight = 0;
+  for (std::size_t s = 0; s + 1 < cuts.size(); ++s) {
+    double forward = 0, input = 0, weight = 0;
+    for (int i = cuts[s]; i < cuts[s + 1]; ++i) {
+      const LayerPlan& layer = args.layers[static_cast<std::size_t>(i)];
+      forward += layer.forward_flops() / unit;
+      input += (layer.input_flops() + (options.recompute == Recompute::kNone ? 0 : layer.forward_flops())) / unit;
+      weight += layer.weight_flops() / unit;
+    }
+    costs.stages.push_back(CostsOf(forward, input, weight));
+    all_forward += forward, all_input += input, all_weight += weight;
+  }
+  static_cast<schedule::StageCosts&>(costs) = CostsOf(all_forward / workers, all_input / workers, all_weight / workers);
+  const double of_worker = static_cast<double>(args.num_parameters) / workers;
+  costs.latency = Rounded(kLatencySeconds * units_per_second);
+  costs.transmit = Rounded(static_cast<double>(args.message_bytes) / kLinkBytesPerSecond * units_per_second);
+  costs.update = Rounded(pipes * of_worker * kUpdateBytesPerParameter / kMemoryBytesPerSecond * units_per_second);
+  if (pipes * options.data > 1) costs.sync = Rounded(of_worker * kSyncBytesPerParameter / kLinkBytesPerSecond * units_per_second);
+  return costs;
+}
+
+// Of an emulated device: as told, in ms, and what the largest message takes on the link, to a tenth of a microsecond.
+StatusOr<Costs> EmulatedCosts(const TrainingScheduleArgs& args, int stages) {
+  constexpr std::int64_t kTenthsOfMicroseconds = 10'000;
+  const EmulationOptions& emulation = *args.options.emulation;
+  Costs costs = emulation.costs;
+  if (!costs.stages.empty() && static_cast<int>(costs.stages.size()) != stages) {
+    return InvalidArgument("emulate.cost gives ", costs.stages.size(), " stages, but there are ", stages,
+                           "; give one list for all, or one for each");
+  }
+  if (emulation.bytes_per_second > 0) {
+    const double seconds = static_cast<double>(args.message_bytes) / emulation.bytes_per_second;
+    costs.transmit = {std::llround(seconds * 1e3 * kTenthsOfMicroseconds), kTenthsOfMicroseconds};
+  }
+  return costs;
+}
+
+StatusOr<Costs> CostsOf(const TrainingScheduleArgs& args, const std::vector<int>& cuts, int pipes) {
+  if (args.options.emulation) return EmulatedCosts(args, static_cast<int>(cuts.size()) - 1);
+  return CostsOfRun(args, cuts, pipes);
+}
+
+StatusOr<std::vector<int>> CutsOf(const TrainerOptions& options, std::span<const LayerPlan> layers, int stages) {
+  if (!options.partition.empty()) return PartitionByCounts(options.partition, static_cast<int>(layers.size()), stages);
+  std::vector<double> flops;
+  for (const LayerPlan& layer : layers) flops.push_back(layer.forward_flops());
+  return PartitionByCost(flops, stages);
+}
+
+// Finds the schedule of that name. Some are planned by what their stages cost, and how many stages there are is the schedule's to say.
+StatusOr<TrainingSchedule> Named(const TrainingScheduleArgs& args) {
+  const TrainerOptions& options = args.options;
+  schedule::GenerateOptions generate{.workers = options.stages,
+                                     .micro_batches = static_cast<int>(options.micro_batches),
+                                     .pipes = options.pipes,
+                                     .chunks = options.chunks};
+  TrainingSchedule planned;
+  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(options.schedule, generate));
+  LYCIA_ASSIGN_OR_RETURN(planned.cuts, CutsOf(options, args.layers, planned.compute.shape.stages));
+  LYCIA_ASSIGN_OR_RETURN(planned.costs, CostsOf(args, planned.cuts, planned.compute.shape.pipes));
+  generate.costs = planned.costs;
+  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(options.schedule, generate));
+  return planned;
+}
+
+struct Choice {
+  Schedule compute;
+  double makespan = 0;
+  std::string why;
+};
+
+// The fastest schedule whose parts divide the samples.
+StatusOr<Choice> FastestOf(const TrainerOptions& options, const schedule::GenerateOptions& generate) {
+  LYCIA_ASSIGN_OR_RETURN(schedule::Plan plan, schedule::PlanSchedule(generate));
+  Status refused = CheckParts(plan.schedule, options.samples_per_micro_batch);
+  if (refused.ok()) return Choice{std::move(plan.schedule), plan.candidates.front().makespan, std::move(plan.why)};
+  for (const schedule::PlanCandidate& candidate : plan.candidates) {
+    if (!candidate.refused.empty()) continue;
+    StatusOr<Schedule> next = schedule::Generate(candidate.name, generate);
+    if (!next.ok() || !CheckParts(*next, options.samples_per_micro_batch).ok()) continue;
+    return Choice{*std::move(next), candidate.makespan,
+                  absl::StrCat(candidate.name, ", the fastest for micro-batches of ", options.samples_per_micro_batch, ": makespan ",
+                               candidate.makespan)};
+  }
+  return refused;
+}
+
+// The fastest schedule of those with one or two stages a worker, one or two pipes; stages are cut, and cost, accordingly.
+StatusOr<TrainingSchedule> Fastest(const TrainingScheduleArgs& args) {
+  const TrainerOptions& options = args.options;
+  std::optional<TrainingSchedule> best;
+  double makespan = 0;
+  std::string tried;
+  Status refused;
+  for (const int chunks : options.chunks > 0 ? std::vector<int>{options.chunks} : std::vector<int>{1, 2}) {
+    StatusOr<std::vector<int>> cuts = CutsOf(options, args.layers, chunks * options.stages);
+    if (!cuts.ok()) {
+      refused = cuts.status();
+      continue;
+    }
+    for (const int pipes : options.pipes > 0 ? std::vector<int>{options.pipes} : std::vector<int>{1, 2}) {
+      const StatusOr<Costs> costs = CostsOf(args, *cuts, pipes);
+      if (!costs.ok()) {
+        refused = costs.status();
+        continue;
+      }
+      StatusOr<Choice> choice = FastestOf(options, {.workers = options.stages,
+                                                    .micro_batches = static_cast<int>(options.micro_batches),
+                                                    .pipes = pipes,
+                                                    .chunks = chunks,
+                                                    .costs = *costs});
+      if (!choice.ok()) {
+        refused = choice.status();
+        continue;
+      }
+      absl::StrAppend(&tried, "  ", chunks, chunks == 1 ? " stage" : " stages", " a worker, ", pipes,
+                      pipes == 1 ? " pipe: " : " pipes: ", choice->why, "\n");
+      if (best.has_value() && choice->makespan >= makespan) continue;
+      makespan = choice->makespan;
+      best = TrainingSchedule{std::move(choice->compute), *cuts, *costs, ""};
+    }
+  }
+  if (!best.has_value()) return FirstLine(refused, "parallel.schedule = \"auto\"");
+  best->why = absl::StrCat("schedule chosen: ", best->compute.name, "\n", tried);
+  return *std::move(best);
+}
+
+}  // namespace
+
+StatusOr<TrainingSchedule> PlanTrainingSchedule(const TrainingScheduleArgs& args) {
+  const TrainerOptions& options = args.options;
+  TrainingSchedule planned;
+  if (!options.schedule_csv.empty()) {
+    LYCIA_ASSIGN_OR_RETURN(planned.compute, ScheduleFromCsv(options.schedule_csv, options.schedule_file, options.stages,
+                                                            static_cast<int>(options.micro_batches)));
+    LYCIA_ASSIGN_OR_RETURN(planned.cuts, CutsOf(options, args.layers, planned.compute.shape.stages));
+    LYCIA_ASSIGN_OR_RETURN(planned.costs, CostsOf(args, planned.cuts, planned.compute.shape.pipes));
+  } else {
+    LYCIA_ASSIGN_OR_RETURN(planned, options.schedule == "auto" ? Fastest(args) : Named(args));
+  }
+  LYCIA_RETURN_IF_ERROR(CheckParts(planned.compute, options.samples_per_micro_batch));
+  return planned;
+}
+
+}  // namespace lycia

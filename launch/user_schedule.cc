@@ -1,0 +1,44 @@
+#include "launch/user_schedule.h"
+
+#include <numeric>
+
+#include "launch/schedule_file.h"
+
+namespace lycia {
+
+StatusOr<schedule::Schedule> ScheduleFromCsv(const std::string& csv, const std::string& path, int workers, int micro_batches) {
+  StatusOr<schedule::Schedule> schedule = ScheduleOfText(csv, path);
+  if (!schedule.ok()) {
+    const Status first = FirstLine(schedule.status(), "parallel.schedule_file");
+    return InvalidArgument(std::string(first.message()), " (`lycia schedule --from=", path, "` shows the place)");
+  }
+  if (schedule->shape.workers != workers) {
+    return InvalidArgument("parallel.schedule_file = ", path, " has ", schedule->shape.workers,
+                           " rows, one for each worker, but parallel.stages = ", workers,
+                           "; use parallel.stages = ", schedule->shape.workers);
+  }
+  if (schedule->shape.micro_batches != micro_batches) {
+    return InvalidArgument("parallel.schedule_file = ", path, " has ", schedule->shape.micro_batches, " micro-batches, but a replica has ",
+                           micro_batches, " in a step (train.batch / (train.micro_batch * parallel.data)); change the batch, or the file");
+  }
+  return schedule;
+}
+
+Status FirstLine(const Status& status, const std::string& name) {
+  if (status.ok()) return status;
+  const std::string message(status.message());
+  return InvalidArgument(name, ": ", message.substr(0, message.find('\n')));
+}
+
+Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples) {
+  std::int64_t parts = 1;
+  for (const auto& program : schedule.program) {
+    for (const schedule::Instruction& instruction : program) parts = std::lcm(parts, std::int64_t{instruction.parts});
+  }
+  if (samples % parts == 0) return OkStatus();
+  return InvalidArgument("schedule ", schedule.name, " runs micro-batches in ", parts, " parts, but train.micro_batch = ", samples,
+                         " is no multiple of that; use train.micro_batch = ", (samples + parts - 1) / parts * parts,
+                         ", or another parallel.schedule");
+}
+
+}  // namespace lycia

@@ -1,0 +1,24 @@
+// What a run asks of a schedule beyond its being right, in the words of the configuration.
+#ifndef LYCIA_LAUNCH_USER_SCHEDULE_H_
+#define LYCIA_LAUNCH_USER_SCHEDULE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "parallel/schedule/schedule.h"
+#include "runtime/core/status.h"
+
+namespace lycia {
+
+// The text of a schedule file (schedule_file.h) whose path is `path`: right, and of the run's sizes.
+StatusOr<schedule::Schedule> ScheduleFromCsv(const std::string& csv, const std::string& path, int workers, int micro_batches);
+
+// The first line of a message of several, whose others are a picture or a table, after `name`.
+Status FirstLine(const Status& status, const std::string& name);
+
+// A part of a micro-batch must be a whole number of its samples.
+Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples_per_micro_batch);
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_USER_SCHEDULE_H_
