@@ -1,9 +1,13 @@
 #include "kernels/attention/attention.h"
 
+#include "kernels/attention/attention_backward_cuda_launch.h"
 #include "kernels/attention/attention_scratch.h"
 
 namespace lycia {
 namespace {
+
+// On CUDA: the number of the next tile.
+constexpr std::int64_t kForwardCounterBytes = 64;
 
 template <typename View, typename T>
 PackedQkv<View> Split(const T& qkv, std::int64_t heads, std::int64_t kv_heads) {
@@ -31,10 +35,12 @@ View Heads(const T& tensor, std::int64_t heads) {
 }  // namespace
 
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& p) {
+  if (p.dtype == DType::kBF16) return kForwardCounterBytes;
   return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
+  if (p.dtype == DType::kBF16) return cuda::PlanBackwardScratch(p).bytes;
   return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 

@@ -3,8 +3,11 @@
 //   s = scale * q kᵀ on visible keys;  p = softmax(s);  out = dropout(p) v;  log_sum_exp = log sum exp(s)
 //
 // Tiles over keys with the online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022). The backward recomputes p from
-// log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length.
-// Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a head.
+// log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length; the
+// backward on CUDA, whose blocks add to dq in turn, 4 bytes for each of its elements.
+//
+// On the CPU: f32 and f64. On CUDA: bf16 with f32 sums, D = 64 or 128, no block mask, packed sequences or dropout; rows at multiples of 16
+// bytes. Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 
@@ -77,7 +80,7 @@ struct AttentionForwardArgs {
   ConstHeadsView k;    // [B, S, G, D]
   ConstHeadsView v;    // [B, S, G, D]
   HeadsView out;       // [B, T, H, D]; 0 for a query that sees no key
-  Tensor log_sum_exp;  // [B, H, T] of the problem's dtype; -infinity for a query that sees no key
+  Tensor log_sum_exp;  // [B, H, T] of the problem's dtype, f32 for bf16; -infinity for a query that sees no key
   Tensor scratch;      // u8, at least AttentionForwardScratchBytes(problem), 64-byte aligned
 };
 
@@ -91,7 +94,7 @@ struct AttentionBackwardArgs {
   Tensor scratch;            // u8, at least AttentionBackwardScratchBytes(problem), 64-byte aligned
 };
 
-// Independent of T and S.
+// Independent of T and S but for the backward in bf16.
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& problem);
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& problem);
 
@@ -113,12 +116,18 @@ namespace cpu {
 void AttentionForward(Stream& stream, const AttentionForwardArgs& args);
 void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void AttentionForward(Stream& stream, const AttentionForwardArgs& args);
+void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args);
+}  // namespace cuda
 
 inline void AttentionForward(Stream& stream, const AttentionForwardArgs& args) {
-  DispatchCpuOnly(stream, "AttentionForward", [&] { cpu::AttentionForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AttentionForward(stream, args); }, [&] { cuda::AttentionForward(stream, args); });
 }
 inline void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
-  DispatchCpuOnly(stream, "AttentionBackward", [&] { cpu::AttentionBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AttentionBackward(stream, args); }, [&] { cuda::AttentionBackward(stream, args); });
 }
 
 }  // namespace lycia

@@ -1,4 +1,5 @@
-// Times the CUDA kernels and prints the share of memory bandwidth of each, which is what bounds them.
+// Times the CUDA kernels and prints the share of memory bandwidth of each, which is what bounds them; then the attention
+// (bench_attention_cuda.h).
 //
 // Columns as in a kernel table: microseconds a launch, gigabytes a second of the bytes named in the kernel's header comment, share of the
 // card's bandwidth as its memory clock and bus width give it, and share of what a device-to-device copy of 1 GiB reaches here.
@@ -19,6 +20,7 @@
 #include "kernels/optimizer/squared_norm.h"
 #include "runtime/core/check.h"
 #include "runtime/device/device.h"
+#include "tests/gpu/bench_attention_cuda.h"
 
 namespace lycia {
 namespace {
@@ -145,6 +147,7 @@ Status BenchCudaKernels() {
   // What one micro-batch of 8 x 1,024 tokens gives a kernel: in cache, launch cost included.
   BenchLayerNorm(bench, DType::kF32, 8192, 768);
   BenchOptimizer(bench, std::int64_t{1} << 28);
+  BenchCudaAttention(**device);
   return OkStatus();
 }
 

@@ -31,12 +31,16 @@ host_sources=(
   runtime/device/{arena,cpu_device,cuda_device,cuda_error,cuda_event,device,event}.cc
   runtime/device/testing/count_allocations.cc
   runtime/device/device_test.cc
+  kernels/attention/{attention,attention_forward_cpu,attention_backward_cpu}.cc
+  kernels/attention/{attention_cuda_launch,attention_backward_cuda_launch}.cc
+  kernels/cuda/tensor_map_cuda.cc
   kernels/norm/{layer_norm_cpu,layer_norm_cuda_launch}.cc
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
-  tests/gpu/{bench_cuda,kernels_test,main}.cc
+  tests/gpu/{attention_test,bench_attention_cuda,bench_cuda,kernels_test,main}.cc
 )
 device_sources=(
   runtime/device/cuda_elapse.cu
+  kernels/attention/attention_{forward,backward}_cuda.cu
   kernels/norm/{layer_norm_cuda,layer_norm_weight_cuda}.cu
   kernels/optimizer/{adamw_cuda,squared_norm_cuda}.cu
 )
