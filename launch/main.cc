@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
   if (const lycia::Status status = lycia::EnsureBlasEnvironment(argv, environ); !status.ok()) {
     std::fprintf(stderr, "lycia: %s\n", std::string(status.message()).c_str());
   }
-  const std::array<lycia::Command, 6> commands = {lycia::TrainCommand(),   lycia::ScheduleCommand(), lycia::ScheduleCompareCommand(),
-                                                  lycia::EmulateCommand(), lycia::GenerateCommand(), lycia::DoctorCommand()};
+  const std::array<lycia::Command, 7> commands = {lycia::TrainCommand(),   lycia::ScheduleCommand(), lycia::ScheduleCompareCommand(),
+                                                  lycia::EmulateCommand(), lycia::PlanCommand(),     lycia::GenerateCommand(),
+                                                  lycia::DoctorCommand()};
   return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
 }

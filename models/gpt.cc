@@ -1,5 +1,7 @@
 #include "models/gpt.h"
 
+#include <algorithm>
+
 #include "models/layers/gpt_attention.h"
 #include "models/layers/gpt_embedding.h"
 #include "models/layers/gpt_head.h"
@@ -15,6 +17,11 @@ Status Validate(const GptConfig& config) {
   if (config.hidden % config.heads != 0) {
     return InvalidArgument("model.hidden ", config.hidden, " does not divide into model.heads ", config.heads, "; use hidden ",
                            (config.hidden / config.heads + 1) * config.heads, " or other heads");
+  }
+  if (config.kv_heads < 0 || config.heads % config.key_heads() != 0) {
+    std::int64_t below = std::clamp<std::int64_t>(config.kv_heads, 1, config.heads);
+    while (config.heads % below != 0) --below;
+    return InvalidArgument("model.kv_heads ", config.kv_heads, " does not divide model.heads ", config.heads, "; use ", below);
   }
   if (config.dropout < 0 || config.dropout >= 1) return InvalidArgument("model.dropout ", config.dropout, " is not in [0, 1)");
   return OkStatus();

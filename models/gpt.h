@@ -13,6 +13,7 @@ namespace lycia {
 struct GptConfig {
   std::int64_t layers = 4;     // L, blocks
   std::int64_t heads = 4;      // H; divides hidden
+  std::int64_t kv_heads = 0;   // G, key/value heads; divides heads; 0: as many as heads
   std::int64_t hidden = 128;   // C
   std::int64_t context = 128;  // T, rows of the position embedding and tokens of a training sequence
   std::int64_t vocab = 256;    // V
@@ -20,6 +21,10 @@ struct GptConfig {
   bool tied = true;            // the head's weight is wte.weight
   double dropout = 0;
   double init_std = 0.02;
+
+  std::int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
+  std::int64_t head_dim() const { return hidden / heads; }
+  std::int64_t qkv_width() const { return (heads + 2 * key_heads()) * head_dim(); }  // 3 C where G = H
 };
 
 // InvalidArgument with the numbers for sizes that do not fit.

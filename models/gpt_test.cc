@@ -156,6 +156,39 @@ TEST(Gpt, ASplitBackwardHasTheBitsOfTheFullOne) {
   }
 }
 
+// Four heads on two key/value heads are a full attention whose heads 0, 1 and 2, 3 have equal keys and values; their gradients add up.
+TEST(Gpt, GroupedQueriesAreHeadsThatShareKeysAndValues) {
+  constexpr std::size_t kHidden = 8, kHeads = 4, kKeyHeads = 2, kDim = kHidden / kHeads;
+  GptConfig config = kConfig;
+  config.heads = kHeads;
+  Part full(config, 1, 1);
+  config.kv_heads = kKeyHeads;
+  Part grouped(config, 1, 1);
+  constexpr std::size_t kFullWidth = 3 * kHidden, kGroupedWidth = kHidden + 2 * kKeyHeads * kDim;
+  // The column of [q | k | v] on two key/value heads that a column of the full one is equal to.
+  const auto shared = [](std::size_t column) {
+    if (column < kHidden) return column;
+    const std::size_t of_values = (column - kHidden) / kHidden, head = (column % kHidden) / kDim;
+    return kHidden + (of_values * kKeyHeads + head / (kHeads / kKeyHeads)) * kDim + column % kDim;
+  };
+  const std::string names[] = {"h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"};
+  for (const std::string& name : names) {
+    std::vector<double>&all = full.memory->weights().at(name), &few = grouped.memory->weights().at(name);
+    ASSERT_EQ(few.size() * kFullWidth, all.size() * kGroupedWidth);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = few[i / kFullWidth * kGroupedWidth + shared(i % kFullWidth)];
+  }
+  EXPECT_NEAR(full.Objective(), grouped.Objective(), 1e-12);
+  EXPECT_EQ(full.out, grouped.out);
+  for (Part* part : {&full, &grouped}) part->stage->Backward(part->context, kSlots, part->Dout(), part->Din());
+  for (std::size_t i = 0; i < full.din.size(); ++i) EXPECT_NEAR(full.din[i], grouped.din[i], 1e-12);
+  for (const std::string& name : names) {
+    const std::vector<double>&all = full.memory->gradients().at(name), &few = grouped.memory->gradients().at(name);
+    std::vector<double> sums(few.size());
+    for (std::size_t i = 0; i < all.size(); ++i) sums[i / kFullWidth * kGroupedWidth + shared(i % kFullWidth)] += all[i];
+    for (std::size_t i = 0; i < few.size(); ++i) EXPECT_NEAR(sums[i], few[i], 1e-12) << name << " element " << i;
+  }
+}
+
 // A sample's masks follow its index in the global batch, whatever micro-batch it is in.
 TEST(Gpt, DropoutFollowsTheGlobalSample) {
   Part part(kConfig, 1, 2), moved(kConfig, 1, 2), plain(kConfig, 1, 2);
@@ -235,6 +268,9 @@ TEST(Gpt, SizesThatDoNotFitAreRefusedWithNumbers) {
   GptConfig config = kConfig;
   config.hidden = 9;
   EXPECT_EQ(Validate(config).message(), "model.hidden 9 does not divide into model.heads 2; use hidden 10 or other heads");
+  config = kConfig;
+  config.kv_heads = 3;
+  EXPECT_EQ(Validate(config).message(), "model.kv_heads 3 does not divide model.heads 2; use 2");
   config = kConfig;
   config.dropout = 1;
   EXPECT_EQ(Validate(config).code(), absl::StatusCode::kInvalidArgument);

@@ -12,6 +12,7 @@ Command ScheduleCommand();         // schedule.cc
 Command ScheduleCompareCommand();  // schedule.cc
 Command DoctorCommand();           // doctor.cc
 Command EmulateCommand();          // emulate.cc
+Command PlanCommand();             // plan.cc
 
 }  // namespace lycia
 

@@ -20,18 +20,18 @@ GptAttention::GptAttention(const GptConfig& config, int block)
 
 StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
   const TensorSpec& x = in[0];
-  const std::int64_t B = x.shape.dim(0), T = x.shape.dim(1), C = config_.hidden;
+  const std::int64_t B = x.shape.dim(0), T = x.shape.dim(1), C = config_.hidden, width = config_.qkv_width();
   const double std = config_.init_std, residual_std = std / std::sqrt(2.0 * static_cast<double>(config_.layers));
   gamma_ = plan.Parameter({.name = prefix_ + "ln_1.weight", .shape = {C}, .initial = Initial::kOne});
   beta_ = plan.Parameter({.name = prefix_ + "ln_1.bias", .shape = {C}});
   wqkv_ =
-      plan.Parameter({.name = prefix_ + "attn.c_attn.weight", .shape = {C, 3 * C}, .initial = Initial::kNormal, .std = std, .decay = true});
-  bqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.bias", .shape = {3 * C}});
+      plan.Parameter({.name = prefix_ + "attn.c_attn.weight", .shape = {C, width}, .initial = Initial::kNormal, .std = std, .decay = true});
+  bqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.bias", .shape = {width}});
   wproj_ = plan.Parameter(
       {.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
 
-  const TensorSpec rows{plan.compute(), {B, T}}, qkv{plan.compute(), {B, T, 3 * C}};
+  const TensorSpec rows{plan.compute(), {B, T}}, qkv{plan.compute(), {B, T, width}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
   mean_ = plan.Keep(rows, KeepUntil::kWeight);
@@ -49,12 +49,12 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
               .queries = T,
               .keys = T,
               .heads = config_.heads,
-              .kv_heads = config_.heads,
+              .kv_heads = config_.key_heads(),
               .head_dim = C / config_.heads,
               .scale = 1 / std::sqrt(static_cast<double>(C / config_.heads)),
               .mask = MaskKind::kCausal};
   attention_scratch_ = plan.Workspace(std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_)));
-  plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * 3 * C + C * C), AttentionForwardFlops(problem_));
+  plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * width + C * C), AttentionForwardFlops(problem_));
   return std::vector<TensorSpec>{x};
 }
 
@@ -76,7 +76,7 @@ AttentionProblem GptAttention::Problem(const LayerContext& context) const {
 void GptAttention::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &normed = context.keep(normed_), &qkv = context.keep(qkv_), &mixed = context.keep(mixed_);
-  const std::int64_t heads = config_.heads;
+  const std::int64_t heads = config_.heads, kv_heads = config_.key_heads();
   LayerNormForward(stream, {.in = x,
                             .gamma = context.parameter(gamma_),
                             .beta = context.parameter(beta_),
@@ -84,7 +84,7 @@ void GptAttention::Forward(const LayerContext& context) const {
                             .mean = context.keep(mean_),
                             .rstd = context.keep(rstd_)});
   Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wqkv_)), .c = AsMatrix(qkv), .bias = context.parameter(bqkv_)});
-  const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, heads);
+  const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, kv_heads);
   AttentionForward(stream, {.problem = Problem(context),
                             .q = part.q,
                             .k = part.k,
@@ -109,11 +109,11 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dqkv = context.handoff(dqkv_);
   const Tensor &dmixed = context.temporary(dmixed_), &dnormed = context.handoff(dnormed_);
-  const std::int64_t heads = config_.heads;
+  const std::int64_t heads = config_.heads, kv_heads = config_.key_heads();
   DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
   Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dmixed)});
-  const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(context.keep(qkv_)), heads, heads);
-  const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, heads, heads);
+  const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(context.keep(qkv_)), heads, kv_heads);
+  const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, heads, kv_heads);
   AttentionBackward(stream, {.problem = Problem(context),
                              .q = part.q,
                              .k = part.k,

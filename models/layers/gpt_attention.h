@@ -1,4 +1,4 @@
-// Attention block: x [B, T, C] -> x + dropout(Attention(LN(x) Wqkv + bqkv) Wp + bp), causal, heads of size C / H.
+// Attention block: x [B, T, C] -> x + dropout(Attention(LN(x) Wqkv + bqkv) Wp + bp), causal, H heads of size D = C / H, G key/value heads.
 #ifndef LYCIA_MODELS_LAYERS_GPT_ATTENTION_H_
 #define LYCIA_MODELS_LAYERS_GPT_ATTENTION_H_
 
@@ -26,8 +26,8 @@ class GptAttention final : public Layer {
   std::string name_;    // "h.3.attn"
   std::string dropout_probabilities_, dropout_output_;
   ParameterHandle gamma_, beta_, wqkv_, bqkv_, wproj_, bproj_;
-  KeptHandle normed_, mean_, rstd_, qkv_, mixed_, log_sum_exp_;  // [B,T,C] [B,T] [B,T] [B,T,3C] [B,T,C] [B,H,T]
-  HandoffHandle dproj_, dqkv_, dnormed_;                         // [B,T,C] [B,T,3C] [B,T,C]
+  KeptHandle normed_, mean_, rstd_, qkv_, mixed_, log_sum_exp_;  // [B,T,C] [B,T] [B,T] [B,T,(H+2G)D] [B,T,C] [B,H,T]
+  HandoffHandle dproj_, dqkv_, dnormed_;                         // [B,T,C] [B,T,(H+2G)D] [B,T,C]
   ScratchHandle projected_, dmixed_, attention_scratch_;         // [B,T,C] [B,T,C] and the kernel's own
   AttentionProblem problem_;
 };

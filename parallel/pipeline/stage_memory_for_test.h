@@ -1,4 +1,4 @@
-// Memory of one LayerStage for a test: slots and transient memory between borders, f64 weights and gradients by name.
+// Memory of one LayerStage for a test: slots and transient memory between borders, weights and gradients by name.
 #ifndef LYCIA_PARALLEL_PIPELINE_STAGE_MEMORY_FOR_TEST_H_
 #define LYCIA_PARALLEL_PIPELINE_STAGE_MEMORY_FOR_TEST_H_
 
@@ -14,10 +14,12 @@
 
 namespace lycia {
 
-class StageMemoryForTest {
+// Number: double or float, as the stage was planned.
+template <typename Number>
+class StageMemoryOf {
  public:
   // Binds the stage. All memory but weights and gradients, which are zero, starts as NaN.
-  StageMemoryForTest(LayerStage& stage, int slots) {
+  StageMemoryOf(LayerStage& stage, int slots) {
     LayerStage::Memory memory;
     for (int slot = 0; slot < slots; ++slot) {
       memory.stash.push_back(NewBlock(stage, Area::kStash));
@@ -30,16 +32,16 @@ class StageMemoryForTest {
       gradients_[NameOf(spec.name, spec.use)].resize(weights_[spec.name].size());
       shapes_[spec.name] = spec.shape;
     }
-    memory.weight = [this](const std::string& name) { return Tensor{weights_.at(name).data(), DType::kF64, shapes_.at(name)}; };
+    memory.weight = [this](const std::string& name) { return Tensor{weights_.at(name).data(), DTypeOf<Number>::value, shapes_.at(name)}; };
     memory.gradient = [this](const std::string& name, int use) {
-      return Tensor{gradients_.at(NameOf(name, use)).data(), DType::kF64, shapes_.at(name)};
+      return Tensor{gradients_.at(NameOf(name, use)).data(), DTypeOf<Number>::value, shapes_.at(name)};
     };
     stage.Bind(memory);
   }
 
-  std::map<std::string, std::vector<double>>& weights() { return weights_; }
+  std::map<std::string, std::vector<Number>>& weights() { return weights_; }
   // By name; of a further use by "name#use".
-  std::map<std::string, std::vector<double>>& gradients() { return gradients_; }
+  std::map<std::string, std::vector<Number>>& gradients() { return gradients_; }
   // What others may do with a slot that is free, and with transient memory between any two calls.
   void Poison(Area area, int slot = 0) { Fill(blocks_[static_cast<std::size_t>(area)][static_cast<std::size_t>(slot)]); }
   // Nothing was written before or behind a block.
@@ -54,7 +56,7 @@ class StageMemoryForTest {
     std::array<std::uint64_t, 8> words{};
     bool operator==(const Line&) const = default;
   };
-  static constexpr std::uint64_t kBorder = 0x7FF8ABCDABCDABCD, kNan = 0x7FF8000000000001;  // both are NaN as f64
+  static constexpr std::uint64_t kBorder = 0x7FF8ABCD7FF8ABCD, kNan = 0x7FF800017FF80001;  // NaN as f64, and each half as f32
   static constexpr int kBorderLines = 2;
 
   static Line LineOf(std::uint64_t word) {
@@ -76,9 +78,10 @@ class StageMemoryForTest {
   }
 
   std::array<std::vector<std::vector<Line>>, kNumAreas> blocks_;
-  std::map<std::string, std::vector<double>> weights_, gradients_;
+  std::map<std::string, std::vector<Number>> weights_, gradients_;
   std::map<std::string, Shape> shapes_;
 };
+using StageMemoryForTest = StageMemoryOf<double>;
 
 }  // namespace lycia
 

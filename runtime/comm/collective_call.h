@@ -19,6 +19,7 @@ struct CollectiveCall {
   std::span<const std::int64_t> offsets = {};  // shards (empty: equal), or what is sent
   std::span<const std::int64_t> receive_offsets = {};
   bool accumulate = false;
+  Fold fold = Fold::kSum;
   int root = 0;
 };
 

@@ -10,38 +10,18 @@
 #ifndef LYCIA_RUNTIME_COMM_COMMUNICATOR_H_
 #define LYCIA_RUNTIME_COMM_COMMUNICATOR_H_
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
 
+#include "runtime/comm/counters.h"
+#include "runtime/comm/fold.h"
 #include "runtime/core/status.h"
 #include "runtime/core/tensor.h"
 #include "runtime/device/event.h"
 
 namespace lycia {
-
-enum class Operation : std::uint8_t { kAllGather, kReduceScatter, kAllReduce, kBroadcast, kAllToAllV, kSend, kCount };
-std::string_view Name(Operation operation);
-
-// What the bytes are for; counters are kept by (operation, tag).
-enum class Tag : std::uint8_t { kSetup, kActivation, kGradient, kWeight, kOptimizer, kDecide, kMetrics, kCheckpoint, kTest, kCount };
-std::string_view Name(Tag tag);
-
-// Logical traffic of this rank, exact and independent of the wire (tensor-grid.md, 2.5), for q ranks: all-gather what others' shards hold,
-// reduce-scatter (q-1) * own shard, all-reduce 2 (q-1)/q * buffer (parts differ by at most one element), broadcast the buffer once per
-// non-root rank (counted where it is received), all-to-all what goes to other ranks, send its payload.
-struct Counter {
-  std::int64_t calls = 0;
-  std::int64_t bytes = 0;
-  bool operator==(const Counter&) const = default;
-};
-struct Counters {
-  std::array<std::array<Counter, static_cast<std::size_t>(Tag::kCount)>, static_cast<std::size_t>(Operation::kCount)> of{};
-  const Counter& at(Operation operation, Tag tag) const { return of[static_cast<std::size_t>(operation)][static_cast<std::size_t>(tag)]; }
-  Counter total() const;
-};
 
 // Travels with every message of a channel.
 struct MessageHeader {
@@ -111,10 +91,11 @@ class Communicator {
   };
   virtual Event ReduceScatter(const ReduceScatterArgs& args, const Event& after) = 0;
 
-  // out = sum over ranks of in, elementwise (f32, f64, i64); in place when both are the same memory.
+  // out = sum (or largest) over ranks of in, elementwise (f32, f64, i64); in place when both are the same memory.
   struct AllReduceArgs {
     ConstTensor in;
     Tensor out;
+    Fold fold = Fold::kSum;
     Tag tag = Tag::kTest;
   };
   virtual Event AllReduce(const AllReduceArgs& args, const Event& after) = 0;

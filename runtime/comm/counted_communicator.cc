@@ -66,7 +66,7 @@ Event CountedCommunicator::AllReduce(const AllReduceArgs& args, const Event& aft
   const std::int64_t own = BalancedPart(elements, size_, rank_).elements;
   CountElements(Operation::kAllReduce, args.tag, args.in.dtype, (size_ - 1) * own + elements - own);
   return Enqueue({.operation = Operation::kAllReduce, .dtype = args.in.dtype, .in = args.in.data, .out = args.out.data,
-                  .elements = elements}, after);
+                  .elements = elements, .fold = args.fold}, after);
 }
 
 Event CountedCommunicator::Broadcast(const Tensor& tensor, int root, Tag tag, const Event& after) {

@@ -30,11 +30,26 @@ void FoldOf(std::span<const void* const> sources, std::int64_t elements, bool ac
   }
 }
 
+template <typename T>
+void LargestOf(std::span<const void* const> sources, std::int64_t elements, void* out) {
+  for (std::int64_t i = 0; i < elements; ++i) {
+    T largest = static_cast<const T*>(sources[0])[i];
+    for (const void* source : sources.subspan(1)) largest = std::max(largest, static_cast<const T*>(source)[i]);
+    static_cast<T*>(out)[i] = largest;
+  }
+}
+
 }  // namespace
 
 bool CanFold(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
 
-void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, bool accumulate, void* out) {
+void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, Fold fold, bool accumulate, void* out) {
+  if (fold == Fold::kLargest) {
+    LYCIA_CHECK(!accumulate && CanFold(dtype)) << "the largest of " << Name(dtype) << " ";
+    if (dtype == DType::kF32) return LargestOf<float>(sources, elements, out);
+    if (dtype == DType::kF64) return LargestOf<double>(sources, elements, out);
+    return LargestOf<std::int64_t>(sources, elements, out);
+  }
   switch (dtype) {
     case DType::kF32: return FoldOf<float>(sources, elements, accumulate, out);
     case DType::kF64: return FoldOf<double>(sources, elements, accumulate, out);

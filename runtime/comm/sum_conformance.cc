@@ -1,4 +1,6 @@
 // The sums of the conformance suite: bitwise a serial left fold, whatever the size, the shards and the place.
+#include <algorithm>
+
 #include "runtime/comm/collective.h"
 #include "runtime/comm/communicator_conformance.h"
 #include "runtime/comm/conformance_data.h"
@@ -80,7 +82,27 @@ Status LargeSum(Communicator& world) {
   return Same(values, SerialSum<float>(world.size(), kElements, 6), absl::StrCat("16 MB all-reduce on rank ", world.rank()));
 }
 
+// Across the one-round limit; negative numbers too, so that a zero or a sum shows.
+template <typename T>
+Status AllReduceTakesTheLargest(Communicator& world) {
+  for (const std::int64_t n : {std::int64_t{1}, std::int64_t{5}, 5000 * static_cast<std::int64_t>(world.size()) + 3}) {
+    const auto value = [&](int rank, std::int64_t i) { return static_cast<T>((rank * 7 + i * 3) % 11 - 20); };
+    std::vector<T> values, want;
+    for (std::int64_t i = 0; i < n; ++i) {
+      values.push_back(value(world.rank(), i));
+      want.push_back(value(0, i));
+      for (int r = 1; r < world.size(); ++r) want.back() = std::max(want.back(), value(r, i));
+    }
+    LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = Of(values), .out = Of(values), .fold = Fold::kLargest}, {}).Wait());
+    LYCIA_RETURN_IF_ERROR(Same(values, want, absl::StrCat("largest of ", n, " on rank ", world.rank())));
+  }
+  return OkStatus();
+}
+
 constexpr ConformanceCase kCases[] = {
+    {"LargestF32", AllReduceTakesTheLargest<float>},
+    {"LargestF64", AllReduceTakesTheLargest<double>},
+    {"LargestI64", AllReduceTakesTheLargest<std::int64_t>},
     {"AllReduceF32", AllReduceIsALeftFold<float>},
     {"AllReduceF64", AllReduceIsALeftFold<double>},
     {"AllReduceI64", AllReduceIsALeftFold<std::int64_t>},

@@ -141,11 +141,12 @@ class CommandLineTest(harness.Case):
     def test_help(self):
         whole = harness.call("--help")
         self.assertEqual((whole.code, whole.err), (0, ""))
-        for part in ("train", "schedule", "generate", "doctor", "85"):
+        for part in ("train", "schedule", "plan", "generate", "doctor", "85"):
             self.assertIn(part, whole.out)
         for command, parts in (
             ("train", ("--config", "--set", "--ranks", "--resume", "train.lr", "watchdog.deadline_seconds")),
             ("schedule", ("--name", "--stages", "--micro-batches", "--pipes", "--cost", "--latency", "--format", "gpipe", "chimera")),
+            ("plan", ("grid", "--ranks", "--ranks-per-node", "--model", "--tokens", "--format", "gpt2-124m", "llama-7b")),
             ("generate", ("--run", "--prompt", "--seed")), ("doctor", ("--format",)),
         ):
             job = harness.call(command, "--help")

@@ -9,15 +9,18 @@
 
 namespace lycia::truth {
 
-// B samples of T tokens, H heads of size D. qkv is [B, T, 3, H, D], mixed [B, T, H, D], probabilities (before dropout) and mask
-// [B, H, T, T]; mask is what dropout multiplies with.
+// B samples of T tokens, H heads of size D, G key/value heads; head h reads key head h / (H / G). qkv is [B, T, (H + 2 G) D]: the heads of
+// q, then of k, then of v; mixed [B, T, H, D], probabilities (before dropout) and mask [B, H, T, T]; mask is what dropout multiplies with.
 template <typename N>
 struct Attention {
-  std::size_t B, T, H, D;
+  std::size_t B, T, H, D, G = H;
   N scale = static_cast<N>(1 / std::sqrt(static_cast<double>(D)));
 
-  // First element of q, k or v (part 0, 1, 2); of mixed; of a row of probabilities.
-  std::size_t InQkv(std::size_t b, std::size_t t, std::size_t part, std::size_t h) const { return (((b * T + t) * 3 + part) * H + h) * D; }
+  // First element of what head h reads of q, k or v (part 0, 1, 2); of mixed; of a row of probabilities.
+  std::size_t InQkv(std::size_t b, std::size_t t, std::size_t part, std::size_t h) const {
+    const std::size_t head = part == 0 ? h : H + (part - 1) * G + h / (H / G);
+    return ((b * T + t) * (H + 2 * G) + head) * D;
+  }
   std::size_t InMixed(std::size_t b, std::size_t t, std::size_t h) const { return ((b * T + t) * H + h) * D; }
   std::size_t RowOf(std::size_t b, std::size_t h, std::size_t query) const { return ((b * H + h) * T + query) * T; }
 

@@ -20,12 +20,12 @@ using std::size_t;
 bool IsMatrix(const std::string& name) { return name.ends_with(".weight") && name.find("ln_") == std::string::npos; }
 
 std::map<std::string, size_t> ParameterSizes(const GptSizes& s) {
-  const size_t C = s.width, F = s.ffn, V = s.vocabulary;
+  const size_t C = s.width, F = s.ffn, V = s.vocabulary, QKV = C + 2 * (s.kv_heads == 0 ? s.heads : s.kv_heads) * (C / s.heads);
   std::map<std::string, size_t> sizes = {{"wte.weight", V * C}, {"wpe.weight", s.context * C}, {"ln_f.weight", C}, {"ln_f.bias", C}};
   if (!s.tied) sizes["lm_head.weight"] = V * C;
   for (int i = 0; i < s.blocks; ++i) {
     const std::string h = "h." + std::to_string(i) + ".";
-    sizes.insert({{h + "ln_1.weight", C}, {h + "ln_1.bias", C}, {h + "attn.c_attn.weight", C * 3 * C}, {h + "attn.c_attn.bias", 3 * C},
+    sizes.insert({{h + "ln_1.weight", C}, {h + "ln_1.bias", C}, {h + "attn.c_attn.weight", C * QKV}, {h + "attn.c_attn.bias", QKV},
                   {h + "attn.c_proj.weight", C * C}, {h + "attn.c_proj.bias", C}, {h + "ln_2.weight", C}, {h + "ln_2.bias", C},
                   {h + "mlp.c_fc.weight", C * F}, {h + "mlp.c_fc.bias", F}, {h + "mlp.c_proj.weight", F * C}, {h + "mlp.c_proj.bias", C}});
   }
@@ -43,9 +43,10 @@ struct SerialGpt<Number>::Pass {
   const std::uint64_t seed, step;
   const double rate;  // of dropout
   Arrays* gradients;  // +=; null: forward only
+  Array* logits = nullptr;  // =; null: not wanted
   double loss_tokens = 0;
   const size_t B = batch.samples, T = batch.sequence, C = sizes.width, H = sizes.heads;
-  const Attention<Number> attention = {B, T, H, C / H};
+  const Attention<Number> attention = {B, T, H, C / H, sizes.kv_heads == 0 ? H : static_cast<size_t>(sizes.kv_heads)};
 
   const Array& W(const std::string& name) const { return weights.at(name); }
   Array& G(const std::string& name) const { return gradients->at(name); }
@@ -106,6 +107,7 @@ struct SerialGpt<Number>::Pass {
     const Array normed = Norm(x, "ln_f"), head_t = Transposed(W(head), C);  // [C, V]
     const size_t V = sizes.vocabulary;
     Array dlogits = Linear(normed, head_t, Array(V));
+    if (logits != nullptr) *logits = dlogits;
     Number loss = 0;
     for (size_t b = 0; b < B; ++b) {
       Number of_sample = 0;
@@ -156,6 +158,13 @@ SerialGpt<Number>::SerialGpt(const GptSizes& sizes, const TrainingOptions& optio
 template <typename Number>
 Number SerialGpt<Number>::Loss(const TokenBatch& batch, bool dropout) const {
   return Pass{sizes_, batch, weights_, options_.seed, static_cast<std::uint64_t>(step_), dropout ? options_.dropout : 0, nullptr}.Run();
+}
+
+template <typename Number>
+typename SerialGpt<Number>::Array SerialGpt<Number>::Logits(const TokenBatch& batch, bool dropout) const {
+  Array logits;
+  Pass{sizes_, batch, weights_, options_.seed, static_cast<std::uint64_t>(step_), dropout ? options_.dropout : 0, nullptr, &logits}.Run();
+  return logits;
 }
 
 template <typename Number>

@@ -16,6 +16,7 @@ struct GptSizes {
   int blocks = 1;
   int width = 0;  // C; a multiple of heads
   int heads = 1;
+  int kv_heads = 0;  // 0: as many as heads
   int ffn = 0;  // F
   int context = 0;  // T: rows of wpe, the longest sequence
   int vocabulary = 0;
@@ -65,6 +66,9 @@ class SerialGpt {
   StepResult Step(const TokenBatch& batch);
   // Mean loss over the loss tokens; `dropout`: under the masks of the step that comes next. Changes nothing.
   Number Loss(const TokenBatch& batch, bool dropout) const;
+
+  // [samples * sequence, vocabulary], likewise.
+  Array Logits(const TokenBatch& batch, bool dropout) const;
 
   int steps_done() const { return step_; }
   Arrays& weights() { return weights_; }

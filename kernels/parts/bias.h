@@ -1,0 +1,26 @@
+// Bias where a product is summed over ranks before it is added, so that it cannot be the product's epilogue.
+#ifndef LYCIA_KERNELS_PARTS_BIAS_H_
+#define LYCIA_KERNELS_PARTS_BIAS_H_
+
+#include "kernels/dispatch.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+struct AddBiasArgs {
+  Tensor rows;       // [R..., C], += bias in every row; f32 or f64
+  ConstTensor bias;  // [C]
+};
+
+namespace cpu {
+void AddBias(const AddBiasArgs& args);
+}  // namespace cpu
+
+inline void AddBias(Stream& stream, const AddBiasArgs& args) {
+  DispatchCpuOnly(stream, "AddBias", [&] { cpu::AddBias(args); });
+}
+
+}  // namespace lycia
+
+#endif  // LYCIA_KERNELS_PARTS_BIAS_H_

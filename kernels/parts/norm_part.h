@@ -1,0 +1,75 @@
+// Layer normalisation where a rank holds a part of every row's features, in steps between which ranks exchange two numbers a row.
+//
+// Forward: RowMoments -> all-gather -> MergeRowMoments (mean, rstd) -> NormalisePart. The moments of a part are its mean and its sum of
+// squares about that mean, merged as Chan, Golub & LeVeque 1983 do: E[x²] - E[x]² would cancel.
+// Backward: NormGradientSums -> all-gather -> NormPartBackwardInput; the gradients of gamma and beta are LayerNormBackwardWeight's
+// (kernels/norm), which needs no other part.
+// R rows, C features in this part, Q parts of equal width. All tensors of one dtype, f32 or f64.
+#ifndef LYCIA_KERNELS_PARTS_NORM_PART_H_
+#define LYCIA_KERNELS_PARTS_NORM_PART_H_
+
+#include "kernels/dispatch.h"
+#include "runtime/core/tensor.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+struct RowMomentsArgs {
+  ConstTensor in;  // [R, C]
+  Tensor moments;  // [R, 2], = mean, sum of (in - mean)²
+};
+struct MergeRowMomentsArgs {
+  ConstTensor moments;     // [Q, R, 2], of every part
+  std::int64_t width = 0;  // C
+  Tensor mean;             // [R]
+  Tensor rstd;             // [R]
+  double eps = 1e-5;
+};
+struct NormalisePartArgs {
+  ConstTensor in;           // [R, C]
+  ConstTensor gamma, beta;  // [C]
+  ConstTensor mean, rstd;   // [R]
+  Tensor out;               // [R, C]; may be `in`
+};
+struct NormGradientSumsArgs {
+  ConstTensor dout, in;    // [R, C]
+  ConstTensor gamma;       // [C]
+  ConstTensor mean, rstd;  // [R]
+  Tensor sums;             // [R, 2], = sum of g, sum of g h, with g = dout gamma and h = (in - mean) rstd
+};
+struct NormPartBackwardInputArgs {
+  ConstTensor dout, in;     // [R, C]
+  ConstTensor gamma;        // [C]
+  ConstTensor mean, rstd;   // [R]
+  ConstTensor sums;         // [Q, R, 2], of every part
+  Tensor din;               // [R, C], = rstd (g - mean(g) - h mean(g h)); means over all Q C features
+  bool accumulate = false;  // += instead
+};
+
+namespace cpu {
+void RowMoments(const RowMomentsArgs& args);
+void MergeRowMoments(const MergeRowMomentsArgs& args);
+void NormalisePart(const NormalisePartArgs& args);
+void NormGradientSums(const NormGradientSumsArgs& args);
+void NormPartBackwardInput(const NormPartBackwardInputArgs& args);
+}  // namespace cpu
+
+inline void RowMoments(Stream& stream, const RowMomentsArgs& args) {
+  DispatchCpuOnly(stream, "RowMoments", [&] { cpu::RowMoments(args); });
+}
+inline void MergeRowMoments(Stream& stream, const MergeRowMomentsArgs& args) {
+  DispatchCpuOnly(stream, "MergeRowMoments", [&] { cpu::MergeRowMoments(args); });
+}
+inline void NormalisePart(Stream& stream, const NormalisePartArgs& args) {
+  DispatchCpuOnly(stream, "NormalisePart", [&] { cpu::NormalisePart(args); });
+}
+inline void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args) {
+  DispatchCpuOnly(stream, "NormGradientSums", [&] { cpu::NormGradientSums(args); });
+}
+inline void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args) {
+  DispatchCpuOnly(stream, "NormPartBackwardInput", [&] { cpu::NormPartBackwardInput(args); });
+}
+
+}  // namespace lycia
+
+#endif  // LYCIA_KERNELS_PARTS_NORM_PART_H_

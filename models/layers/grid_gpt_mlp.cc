@@ -1,0 +1,90 @@
+#include "models/layers/grid_gpt_mlp.h"
+
+#include "kernels/activation/gelu.h"
+#include "kernels/gemm/gemm.h"
+#include "models/layers/grid_gpt_parameters.h"
+#include "models/layers/grid_row_dropout.h"
+
+namespace lycia {
+
+GridGptMlp::GridGptMlp(const GridGptShape& shape, int block)
+    : shape_(shape), prefix_(StrCat("h.", block, ".")), name_(prefix_ + "mlp"), dropout_output_("dropout/" + prefix_ + "mlp_out") {}
+
+StatusOr<std::vector<TensorSpec>> GridGptMlp::Plan(std::span<const TensorSpec>, LayerPlan& plan) {
+  const Grid& grid = shape_.grid();
+  const TensorSpec residual = shape_.Residual(plan.compute());
+  plan.KeepInput(KeepUntil::kWeight);
+  const ParameterHandle gamma = Declare(grid, FeatureVector(shape_, prefix_ + "ln_2.weight", Initial::kOne), plan);
+  const ParameterHandle beta = Declare(grid, FeatureVector(shape_, prefix_ + "ln_2.bias"), plan);
+  norm_ = GridNorm(grid, shape_.sizes.rows_zy, gamma, beta, plan, &scratch_);
+  LYCIA_RETURN_IF_ERROR(PlanProducts(plan));
+  fc_bias_ = Declare(grid, MlpBias(shape_, prefix_), plan);
+  projection_bias_ = Declare(grid, FeatureVector(shape_, prefix_ + "mlp.c_proj.bias"), plan);
+  hidden_ = plan.Keep(fc_->out_spec(), KeepUntil::kInput);
+  dnormed_ = plan.Handoff(residual);
+  scratch_.Declare(plan);
+  plan.CountFlops(4.0 * static_cast<double>(shape_.sizes.rows_z) * static_cast<double>(shape_.sizes.features * shape_.sizes.ffn));
+  return std::vector<TensorSpec>{residual};
+}
+
+Status GridGptMlp::PlanProducts(LayerPlan& plan) {
+  const GridSizes& sizes = shape_.sizes;
+  const Grid& grid = shape_.grid();
+  const GridParameter weight = MlpWeight(shape_, prefix_), back = MlpProjection(shape_, prefix_);
+  const ParameterHandle weight_handle = Declare(grid, weight, plan), back_handle = Declare(grid, back, plan);
+  LYCIA_ASSIGN_OR_RETURN(fc_, GridLinear::Create({.grid = &grid,
+                                                  .roles = {.rows = Axis::kZ, .contraction = Axis::kX, .columns = Axis::kY},
+                                                  .in = kResidualSharding,
+                                                  .rows = sizes.rows_z,
+                                                  .in_width = sizes.features,
+                                                  .out_width = sizes.ffn,
+                                                  .policy = shape_.options.policy,
+                                                  .weights = {{weight, weight_handle, weight_handle}}},
+                                                 plan, &scratch_));
+  LYCIA_ASSIGN_OR_RETURN(projection_, GridLinear::Create({.grid = &grid,
+                                                          .roles = {.rows = Axis::kZ, .contraction = Axis::kY, .columns = Axis::kX},
+                                                          .in = fc_->out(),
+                                                          .rows = sizes.rows_z,
+                                                          .in_width = sizes.ffn,
+                                                          .out_width = sizes.features,
+                                                          .policy = shape_.options.policy,
+                                                          .weights = {{back, back_handle, back_handle}}},
+                                                         plan, &scratch_));
+  LYCIA_CHECK(projection_->out() == kResidualSharding) << projection_->out().ToString() << " ";
+  return OkStatus();
+}
+
+void GridGptMlp::Forward(const LayerContext& context) const {
+  shape_.CheckWhole(context.in[0]);
+  Stream& stream = context.stream();
+  const Tensor &x = context.in[0], &out = context.out[0], &hidden = context.keep(hidden_);
+  norm_.Forward(context, x, fc_->Input(context));
+  fc_->Forward(context, hidden, context.parameter(fc_bias_));
+  GeluForward(stream, {.in = hidden, .out = projection_->Input(context)});
+  projection_->Forward(context, out, context.parameter(projection_bias_));
+  DropoutForward(stream, {.in = out, .residual = x, .out = out, .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
+}
+
+void GridGptMlp::BackwardInput(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const Tensor &x = context.in[0], &dout = context.dout[0], &din = context.din[0], &dnormed = context.handoff(dnormed_);
+  const Tensor dhidden = fc_->OutputGradient(context);
+  DropoutBackward(
+      stream, {.dout = dout, .din = projection_->OutputGradient(context), .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
+  projection_->BackwardInput(context, dhidden);
+  GeluBackward(stream, {.in = context.keep(hidden_), .dout = dhidden, .din = dhidden});
+  fc_->BackwardInput(context, dnormed);
+  stream.Copy(din.data, dout.data, dout.bytes());  // through the residual connection
+  norm_.BackwardInput(context, x, dnormed, din, /*accumulate=*/true);
+}
+
+void GridGptMlp::BackwardWeight(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  projection_->BackwardWeight(context);
+  BiasGradient(stream, {.dout = AsMatrix(projection_->OutputGradient(context)), .dbias = context.gradient(projection_bias_)});
+  fc_->BackwardWeight(context);
+  BiasGradient(stream, {.dout = AsMatrix(fc_->OutputGradient(context)), .dbias = context.gradient(fc_bias_)});
+  norm_.BackwardWeight(context, context.in[0], context.handoff(dnormed_));
+}
+
+}  // namespace lycia

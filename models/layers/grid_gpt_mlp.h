@@ -1,0 +1,43 @@
+// MLP block on a grid: x -> x + dropout(GELU(LN(x) Wfc + bfc) Wp + bp) on the residual's layout.
+//
+//   product  roles (R, K, N)  in                         out
+//   fc       (z, x, y)        tokens, gathered along y   tokens of this (z, x), hidden units of this y
+//   proj     (z, y, x)        tokens, gathered along x   the residual
+#ifndef LYCIA_MODELS_LAYERS_GRID_GPT_MLP_H_
+#define LYCIA_MODELS_LAYERS_GRID_GPT_MLP_H_
+
+#include <optional>
+#include <string>
+
+#include "models/grid_gpt.h"
+#include "parallel/grid/norm.h"
+
+namespace lycia {
+
+class GridGptMlp final : public GridLayer {
+ public:
+  GridGptMlp(const GridGptShape& shape, int block);
+  const std::string& name() const override { return name_; }
+  StatusOr<std::vector<TensorSpec>> Plan(std::span<const TensorSpec> in, LayerPlan& plan) override;
+  void Forward(const LayerContext& context) const override;
+  void BackwardInput(const LayerContext& context) const override;
+  void BackwardWeight(const LayerContext& context) const override;
+
+ private:
+  Status PlanProducts(LayerPlan& plan);
+
+  GridGptShape shape_;
+  std::string prefix_;  // "h.3."
+  std::string name_;    // "h.3.mlp"
+  std::string dropout_output_;
+  GridScratch scratch_;
+  GridNorm norm_;
+  std::optional<GridLinear> fc_, projection_;
+  ParameterHandle fc_bias_, projection_bias_;
+  KeptHandle hidden_;      // [rows_zx, hidden units of y]
+  HandoffHandle dnormed_;  // the residual's shape
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_MODELS_LAYERS_GRID_GPT_MLP_H_

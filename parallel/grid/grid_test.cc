@@ -1,0 +1,137 @@
+// The parts of the grid that need no data: which sizes fit, which elements a rank owns, which types combine.
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "parallel/grid/parameter.h"
+#include "parallel/grid/sizes.h"
+#include "runtime/comm/transports.h"
+
+namespace lycia {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr GridProblem kProblem{.samples = 6, .sequence = 10, .hidden = 48, .heads = 12, .kv_heads = 4, .ffn = 100, .vocabulary = 91};
+
+TEST(GridSizes, OneRankOfTwoByThreeByTwo) {
+  const StatusOr<GridSizes> sizes = FitToGrid(kProblem, 2, 3, 2);
+  EXPECT_FALSE(sizes.ok());  // 4 key/value heads on 6 parts
+  GridProblem problem = kProblem;
+  problem.kv_heads = 3;
+  const GridSizes fit = FitToGrid(problem, 2, 3, 2).value();
+  EXPECT_EQ(fit.samples, 3);
+  EXPECT_EQ(fit.rows_z, 30);
+  EXPECT_EQ(fit.rows_zy, 10);
+  EXPECT_EQ(fit.rows_zx, 15);
+  EXPECT_EQ(fit.features, 24);
+  EXPECT_EQ(fit.heads, 2);
+  EXPECT_EQ(fit.kv_heads, 1);
+  EXPECT_TRUE(fit.kv_shared);
+  EXPECT_EQ(fit.ffn, 34);         // 100 padded to 102
+  EXPECT_EQ(fit.vocabulary, 31);  // 91 padded to 93
+}
+
+// Every refusal says the numbers and sizes that work; those sizes do work.
+TEST(GridSizes, RefusalsNameTheNearestSizesThatWork) {
+  const auto refusal = [](const GridProblem& problem, int x, int y, int z) {
+    return std::string(FitToGrid(problem, x, y, z).status().message());
+  };
+  EXPECT_THAT(refusal(kProblem, 1, 1, 4), HasSubstr("z = 4 does not divide the 6 samples of a micro-batch; use 4 or 8 samples, or z = 3"));
+  EXPECT_THAT(refusal(kProblem, 1, 4, 6), HasSubstr("y = 4 does not divide the 10 tokens (1 samples of 10) that one z holds; use 8 or 12"));
+  EXPECT_THAT(refusal(kProblem, 4, 1, 6), HasSubstr("x = 4 does not divide the 10 tokens"));
+  EXPECT_THAT(refusal(kProblem, 5, 1, 1), HasSubstr("x = 5 does not divide hidden 48; use 45 or 50, or x = 4"));
+  EXPECT_THAT(refusal(kProblem, 1, 10, 1),
+              HasSubstr("x y = 10 does not divide the 12 heads, which are split by (y, x); use 10 or 20 heads, or x y = 6"));
+  EXPECT_THAT(refusal(kProblem, 2, 3, 1),
+              HasSubstr("4 key/value heads neither divide into x y = 6 parts nor 6 parts into them; use 3 or 6"));
+  GridProblem five = kProblem;
+  five.kv_heads = 5;
+  EXPECT_THAT(refusal(five, 1, 1, 1), HasSubstr("5 key/value heads do not divide 12 heads; use 4"));
+  for (const int x : {1, 2, 4}) EXPECT_TRUE(FitToGrid(kProblem, x, 1, 1).ok());
+  EXPECT_TRUE(FitToGrid(kProblem, 1, 1, 3).ok());
+}
+
+// Rows 1, 2 and padding, columns 3, 4, 0 of a 4 x 5 matrix, cut after the second element and before the last two.
+TEST(GridParameter, RunsOfABlock) {
+  const Block block{.tensor_columns = 5, .rows = {{1, 2}, {-1, 1}}, .columns = {{3, 2}, {0, 1}}};
+  EXPECT_EQ(block.elements(), 9);
+  std::vector<std::int64_t> flat;
+  for (const ElementRun& run : Runs(block, 0, 9)) {
+    for (std::int64_t i = 0; i < run.count; ++i) flat.push_back(run.tensor < 0 ? -1 : run.tensor + i);
+  }
+  EXPECT_EQ(flat, (std::vector<std::int64_t>{8, 9, 5, 13, 14, 10, -1, -1, -1}));
+  const std::vector<ElementRun> part = Runs(block, 1, 8);
+  ASSERT_EQ(part.size(), 5u);
+  EXPECT_EQ(part[0].tensor, 9);
+  EXPECT_EQ(part[2].local, 2);
+  EXPECT_EQ(part[2].tensor, 13);
+  EXPECT_EQ(part[4].tensor, -1);
+  EXPECT_EQ(part[4].count, 2);
+}
+
+TEST(GridParameter, PaddedPartsCoverEverySizeOnce) {
+  EXPECT_EQ(PaddedPart(7, 3, 0), (std::vector<IndexRange>{{0, 3}}));
+  EXPECT_EQ(PaddedPart(7, 3, 2), (std::vector<IndexRange>{{6, 1}, {-1, 2}}));
+  EXPECT_EQ(PaddedPart(7, 2, 4), (std::vector<IndexRange>{{-1, 2}}));  // 7 on 5 parts: the last has padding only
+}
+
+// Groups along x, y, z and their products, as another rank sees them; positions count in rank order whatever the order of axes.
+TEST(Grid, GroupsAndPositions) {
+  for (const char* order : {"data,context,expert,pipeline,z,x,y", "data,context,expert,pipeline,x,y,z"}) {
+    const Mesh mesh = Mesh::Create({.x = 2, .y = 3, .z = 4, .order = order}, 24).value();
+    for (int rank = 0; rank < 24; ++rank) {
+      const std::unique_ptr<Communicator> world = OpenDryRunWorld(rank, 24);
+      const std::unique_ptr<Grid> grid = Grid::Create(*world, mesh).value();
+      for (int g = 0; g < kNumGridGroups; ++g) {
+        const GridGroup group = static_cast<GridGroup>(g);
+        ASSERT_EQ(grid->along(group)->size(), grid->size(group));
+        ASSERT_EQ(grid->along(group)->rank(), grid->position(group));
+        ASSERT_EQ(grid->SeenFrom(23 - rank).position(group), grid->position(group, 23 - rank));
+      }
+      EXPECT_EQ(grid->position(GridGroup::kX), grid->coordinate(Axis::kX));
+      EXPECT_EQ(grid->size(GridGroup::kZY), 12);
+      EXPECT_EQ(grid->size(GridGroup::kZX), 8);
+      EXPECT_EQ(grid->size(GridGroup::kXYZ), 24);
+    }
+  }
+}
+
+constexpr Spread kCopy = Spread::kReplicate, kRows = Spread::kRows, kColumns = Spread::kColumns, kPartial = Spread::kPartial;
+
+// All 25 pairs of one axis; what is not in the table is refused.
+TEST(Sharding, ProductsByAxis) {
+  const auto product = [](Spread left, Spread right) -> std::string {
+    const StatusOr<Sharding> result = Product({.y = left}, {.y = right});
+    if (!result.ok()) return "";
+    EXPECT_EQ(result->x, kCopy);
+    return std::string(Name(result->y));
+  };
+  constexpr Spread kAll[] = {kCopy, kRows, kColumns, Spread::kFlat, kPartial};
+  for (const Spread left : kAll) {
+    for (const Spread right : kAll) {
+      std::string expected;
+      if (left == kColumns && right == kRows) expected = "partial";
+      if (left == kRows && right == kCopy) expected = "rows";
+      if (left == kCopy && right == kColumns) expected = "columns";
+      if (left == kCopy && right == kCopy) expected = "copy";
+      EXPECT_EQ(product(left, right), expected) << Name(left) << " times " << Name(right);
+    }
+  }
+}
+
+TEST(Sharding, CollectivesChangeOneAxis) {
+  const Sharding residual{.x = kColumns, .y = kRows, .z = kRows};
+  EXPECT_EQ(Gathered(residual, Axis::kY).value(), (Sharding{.x = kColumns, .z = kRows}));
+  EXPECT_FALSE(Gathered({.x = kPartial}, Axis::kX).ok());
+  EXPECT_FALSE(Gathered({}, Axis::kX).ok());
+  EXPECT_EQ(Reduced({.z = kPartial}, Axis::kZ, kRows).value(), Sharding{.z = kRows});
+  EXPECT_FALSE(Reduced(residual, Axis::kX, kRows).ok());
+  EXPECT_EQ(residual.Transposed(), (Sharding{.x = kRows, .y = kColumns, .z = kColumns}));
+  EXPECT_TRUE(MayUpdate(residual, "w").ok());
+  EXPECT_THAT(std::string(MayUpdate({.y = kRows, .z = kPartial}, "w").message()),
+              HasSubstr("gradient of w is (x copy, y rows, z partial): its summands along z"));
+}
+
+}  // namespace
+}  // namespace lycia

@@ -1,0 +1,43 @@
+// GridSizes: how large everything is on one rank, and whether a model fits a grid at all.
+#ifndef LYCIA_PARALLEL_GRID_SIZES_H_
+#define LYCIA_PARALLEL_GRID_SIZES_H_
+
+#include <cstdint>
+
+#include "runtime/core/status.h"
+
+namespace lycia {
+
+// A transformer's sizes for one micro-batch.
+struct GridProblem {
+  std::int64_t samples = 0;     // B
+  std::int64_t sequence = 0;    // T, tokens of a sample
+  std::int64_t hidden = 0;      // C
+  std::int64_t heads = 0;       // H
+  std::int64_t kv_heads = 0;    // G
+  std::int64_t ffn = 0;         // F
+  std::int64_t vocabulary = 0;  // V
+};
+
+struct GridSizes {
+  std::int64_t samples = 0;   // of one z; sequences stay whole
+  std::int64_t rows_z = 0;    // tokens of one z
+  std::int64_t rows_zy = 0;   // of one (z, y): the residual stream
+  std::int64_t rows_zx = 0;   // of one (z, x): the hidden layer of the MLP, the logits
+  std::int64_t features = 0;  // of one x
+  std::int64_t heads = 0;     // of one (y, x)
+  std::int64_t kv_heads = 0;  // used by one (y, x)
+  // Fewer key/value heads than (y, x) parts: several parts use one head. Its columns are then shared along (z, y) as a flat block.
+  bool kv_shared = false;
+  std::int64_t ffn = 0;         // of one y, padded
+  std::int64_t vocabulary = 0;  // of one y, padded
+};
+
+// x, y, z: sizes of the axes. Rules of divisibility:
+//   z | samples;  y | samples sequence / z;  x | samples sequence / z;  x | hidden;  x y | heads;  x y | kv_heads, or kv_heads | x y
+// FFN and vocabulary are padded to multiples of y. InvalidArgument with the numbers and the nearest sizes that work.
+StatusOr<GridSizes> FitToGrid(const GridProblem& problem, int x, int y, int z);
+
+}  // namespace lycia
+
+#endif  // LYCIA_PARALLEL_GRID_SIZES_H_
