@@ -2,6 +2,7 @@
 //
 // A wrong layout would be caught only if the model has what layouts get wrong: a tied weight on two workers, dropout by global index,
 // clipping over all parameters, a global batch that is cut unevenly over pipes, labels that are no loss tokens.
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,33 @@ TEST(LayoutEquality, ChimeraWithFourPipesEqualsTheTruth) {
     for (const int data : {1, 2})
       ExpectTruth({.schedule = "chimera", .stages = 4, .data = data, .micro_batches = micro_batches, .pipes = 4});
   }
+}
+
+// What the comparison itself lets pass: a weight may differ by what Adam makes of its gradient's difference, and by no more.
+TEST(Contract, WeightsMayDifferByWhatAdamMakesOfTheirGradients) {
+  const Record& truth = TruthOf({.micro_batches = 2});
+  EXPECT_TRUE(CompareWithTruth(truth, truth).ok());
+  const std::string name = "h.1.mlp.c_fc.bias";
+  const double gradient = truth.steps[0].gradients.at(name)[3];
+  ASSERT_GT(std::abs(gradient), 1e-4);
+
+  const auto compared = [&](double near_truth, double gradient_error, double weight_error) {
+    Record expected = truth, record = truth;
+    expected.steps.resize(1), record.steps.resize(1);
+    expected.steps[0].gradients.at(name)[3] = near_truth;
+    record.steps[0].gradients.at(name)[3] = near_truth + gradient_error;
+    record.steps[0].weights.at(name)[3] += weight_error;
+    return CompareWithTruth(record, expected);
+  };
+  EXPECT_TRUE(compared(gradient, 0, 0.5e-12 * kLearningRate).ok());
+  EXPECT_FALSE(compared(gradient, 0, 2e-12 * kLearningRate).ok());
+  // A gradient of nothing but rounding, 1e-17, moves the weight by 1e-9 of a step.
+  const double moved = kLearningRate * truth.steps[0].clip_factor * 1e-17 / kEps;
+  EXPECT_TRUE(compared(0, 1e-17, moved).ok());
+  EXPECT_FALSE(compared(0, 1e-17, 3 * moved).ok());
+  EXPECT_FALSE(compared(0, 0, moved).ok());
+  // The gradients themselves have a bound, too.
+  EXPECT_FALSE(compared(gradient, 1e-11, 0).ok());
 }
 
 }  // namespace

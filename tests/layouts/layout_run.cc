@@ -117,9 +117,9 @@ std::vector<Layout> LayoutsOf(const std::string& schedule, int workers) {
   for (const int micro_batches : std::set<int>{1, workers - 1, workers, 2 * workers, 2 * workers + 2}) {
     const StatusOr<schedule::Schedule> generated = schedule::Generate(schedule, {.workers = workers, .micro_batches = micro_batches});
     if (!generated.ok()) continue;
-    // The planner may choose another number of stages once it knows the run's costs, and only parts that divide the samples.
+    // The planner may choose another number of stages once it knows the run's costs, and halves.
     const bool open = schedule == "auto";
-    const int stages = open ? 2 * workers : generated->shape.stages, parts = open ? 1 : schedule::MaxParts(*generated);
+    const int stages = open ? 2 * workers : generated->shape.stages, parts = open ? 2 : schedule::MaxParts(*generated);
     Layout layout{.schedule = schedule, .stages = workers, .micro_batches = micro_batches, .samples = parts};
     layout.blocks = std::max(kBlocks, (stages - 1) / 2);  // 2 blocks + 2 layers, at least one a stage
     layouts.push_back(layout);

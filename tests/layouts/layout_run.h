@@ -75,8 +75,9 @@ using Tensors = std::map<std::string, std::vector<double>>;  // by parameter nam
 
 struct StepRecord {
   double loss = 0, grad_norm = 0;
-  Tensors weights;    // after the step
-  Tensors gradients;  // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
+  Tensors weights;         // after the step
+  Tensors gradients;       // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
+  double clip_factor = 1;  // of the update's gradients; the truth's
 };
 struct Record {
   std::vector<StepRecord> steps;

@@ -14,9 +14,9 @@ truth::TrainingOptions TruthOptions(const Layout& layout);
 // The truth's run over a layout's global batch, in f64 or in f32. Layouts with the same batch and model share it. Not thread-safe.
 const Record& TruthOf(const Layout& layout, DType precision = DType::kF64);
 
-// The f64 contract of docs/numerics.md. Every weight that the record has, after every step: within 1e-10 of lr * steps; key biases, whose
-// gradient is rounding noise, within what that noise can do. Loss, norm and evaluation: 1e-12 of their size; gradients: 1e-12 of their
-// layer's gradient norm. Internal, with the worst element, otherwise.
+// The f64 contract of docs/numerics.md. Loss, norm and evaluation: within 1e-12 of their size; gradients: 1e-12 of their layer's gradient
+// norm, and what weights that differ already make of it; every weight that the record has, after every step: what Adam can make of its
+// gradients' differences, and 1e-12 of lr * steps. Internal, with the worst element, otherwise.
 Status CompareWithTruth(const Record& record, const Record& truth);
 
 // The f32 contract, on the gradients of the first step: each tensor's error (2-norm) against the f64 truth is at most 1e-5 of its layer's
