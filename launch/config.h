@@ -1,7 +1,7 @@
 // Config: everything that a training run is told, from a TOML file with strict keys and from --set section.key=value.
 //
 // Every mistake is InvalidArgument with one line: file:line, key, what is wrong, what would work (exit code 2). The keys, their meaning and
-// defaults are one table (config.cc), which `lycia train --help` prints (ConfigKeys).
+// defaults are one table (config_keys.cc), which `lycia train --help` prints (ConfigKeys).
 #ifndef LYCIA_LAUNCH_CONFIG_H_
 #define LYCIA_LAUNCH_CONFIG_H_
 
@@ -67,6 +67,13 @@ struct ParallelConfig {
   std::string order = "";                   // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
   std::vector<std::int64_t> partition;      // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";               // cpu | emulated
+  // What schedules are planned for; times in milliseconds.
+  std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs
+  double latency = 0;                // of a message
+  double transmit = 0;               // of a message on its sender's link
+  double sync = 0;                   // one gradient sum
+  double update = 0;                 // the optimizer's step
+  std::int64_t max_activations = 0;  // most that a worker may keep, in stages of D; 0: no limit
 };
 
 // What an emulated device takes; times in milliseconds.

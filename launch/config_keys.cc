@@ -69,7 +69,7 @@ std::vector<Key> MakeKeys() {
        "when the optimizer steps: at the end, or each stage as soon as its gradient is there (needs clip = 0)"},
       {"train.hash_every", AT(train.hash_every), AtLeast(0), "steps between comparisons of the replicas' weights; 0: never"},
 
-      {"parallel.schedule", AT(parallel.schedule), OneOf(ScheduleNames()), "pipeline schedule; auto: the fastest by the stages' FLOPs"},
+      {"parallel.schedule", AT(parallel.schedule), OneOf(ScheduleNames()), "pipeline schedule; auto: the fastest at parallel.cost"},
       {"parallel.schedule_file", AT(parallel.schedule_file), Any(),
        "CSV of a schedule to train with instead, one row a worker (lycia schedule --format=csv); \"\": none"},
       {"parallel.gradient_sync", AT(parallel.gradient_sync), OneOf({"lazy", "eager", "eager-opt"}),
@@ -82,6 +82,15 @@ std::vector<Key> MakeKeys() {
       {"parallel.order", AT(parallel.order), Any(), "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
       {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage in order, e.g. [2, 1, 1]; \"auto\": by cost"},
       {"parallel.device", AT(parallel.device), OneOf({"cpu", "emulated"}), "where to compute; emulated: [emulate] says how long it takes"},
+
+      {"parallel.cost", AT(parallel.cost), Any(),
+       "ms of a stage's F=, B= or I= and W=, to plan by; stages apart by ';' (a traced step prints them); \"\": by FLOPs"},
+      {"parallel.latency", AT(parallel.latency), Between(0, 1e5), "with cost: ms from a message's departure to its arrival"},
+      {"parallel.transmit", AT(parallel.transmit), Between(0, 1e5), "with cost: ms of a message on its sender's one link"},
+      {"parallel.sync", AT(parallel.sync), Between(0, 1e5), "with cost: ms of one gradient sum"},
+      {"parallel.update", AT(parallel.update), Between(0, 1e5), "with cost: ms of the optimizer's step"},
+      {"parallel.max_activations", AT(parallel.max_activations), Between(0, 1 << 20),
+       "most activations that a worker may keep, in stages of D; 0: what the schedule wants"},
 
       {"checkpoint.every", AT(checkpoint.every), AtLeast(0), "steps between checkpoints; 0: only at the end and on SIGTERM or SIGUSR1"},
       {"checkpoint.keep", AT(checkpoint.keep), AtLeast(1), "newest checkpoints that are kept"},

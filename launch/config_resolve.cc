@@ -8,6 +8,7 @@
 #include <numeric>
 #include <sstream>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -90,6 +91,24 @@ Status CheckBatch(const Config& config) {
                          "; use batch = ", batch / unit > 0 ? absl::StrCat(batch / unit * unit, " or ") : "", (batch / unit + 1) * unit);
 }
 
+// Costs to plan by.
+Status CheckCosts(const ParallelConfig& parallel) {
+  if (!parallel.cost.empty()) {
+    if (parallel.device == "emulated") {
+      return InvalidArgument("parallel.cost = \"", parallel.cost,
+                             "\" is for a real device; an emulated one is planned by what it takes, emulate.cost");
+    }
+    return Annotate(schedule::ParseCosts(parallel.cost).status(), "parallel.cost");
+  }
+  for (const auto& [key, value] : {std::pair{"latency", parallel.latency}, std::pair{"transmit", parallel.transmit},
+                                   std::pair{"sync", parallel.sync}, std::pair{"update", parallel.update}}) {
+    if (value != 0) {
+      return InvalidArgument("parallel.", key, " = ", value, " goes with parallel.cost, which says what compute takes; give both, or none");
+    }
+  }
+  return OkStatus();
+}
+
 Status CheckEmulation(const Config& config) {
   LYCIA_RETURN_IF_ERROR(Annotate(schedule::ParseCosts(config.emulate.cost).status(), "emulate.cost"));
   if (config.checkpoint.resume) return InvalidArgument("an emulated device has no weights and so no checkpoint to resume from");
@@ -154,7 +173,8 @@ Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_
     schedule = schedule::Generate(parallel.schedule, {.workers = static_cast<int>(parallel.stages),
                                                       .micro_batches = static_cast<int>(MicroBatchesPerReplica(config)),
                                                       .pipes = static_cast<int>(parallel.pipes),
-                                                      .chunks = static_cast<int>(parallel.chunks)});
+                                                      .chunks = static_cast<int>(parallel.chunks),
+                                                      .max_activations = static_cast<int>(parallel.max_activations)});
     if (!schedule.ok()) {
       return Annotate(schedule.status(), absl::StrCat("parallel.stages = ", parallel.stages, ", parallel.pipes = ", parallel.pipes,
                                                       ", parallel.chunks = ", parallel.chunks));
@@ -163,6 +183,7 @@ Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_
   parallel.pipes = schedule->shape.pipes;
   parallel.chunks = schedule->shape.chunks;
   *stages = schedule->shape.stages;
+  LYCIA_RETURN_IF_ERROR(CheckActivations(*schedule, static_cast<int>(parallel.max_activations)));
   return CheckParts(*schedule, config.train.micro_batch);
 }
 
@@ -173,6 +194,7 @@ Status ResolveConfig(int ranks, Config& config) {
   if (config.model.ffn == 0) config.model.ffn = 4 * config.model.hidden;
   LYCIA_RETURN_IF_ERROR(CheckModel(config.model));
   LYCIA_RETURN_IF_ERROR(config.parallel.device == "emulated" ? CheckEmulation(config) : CheckTraining(config.train));
+  LYCIA_RETURN_IF_ERROR(CheckCosts(config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckMesh(ranks, config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckBatch(config));
   std::int64_t stages = 0;

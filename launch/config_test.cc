@@ -106,6 +106,12 @@ TEST(Config, AnyValueSurvivesToTomlAndBack) {
                                               "parallel.order=pipeline,data",
                                               "parallel.partition=[3, 4]",
                                               "parallel.device=emulated",
+                                              "parallel.cost=F=3/2,B=2",
+                                              "parallel.latency=0.25",
+                                              "parallel.transmit=0.125",
+                                              "parallel.sync=4",
+                                              "parallel.update=3",
+                                              "parallel.max_activations=6",
                                               "emulate.clock=wall",
                                               "emulate.cost=F=3/2,I=1,W=2",
                                               "emulate.latency=0.05",
@@ -315,6 +321,23 @@ TEST(PrepareOutputFolder, MakesParentsAndRefusesWhatCannotBeWritten) {
   EXPECT_THAT(Mistake(PrepareOutputFolder(folder + "/a/b/file")), HasSubstr("output.dir"));
   EXPECT_THAT(Mistake(PrepareOutputFolder(folder + "/a/b/file/c")), HasSubstr("output.dir"));
   EXPECT_THAT(Mistake(PrepareOutputFolder("/proc/lycia")), HasSubstr("/proc/lycia"));
+}
+
+TEST(Config, CostsToPlanByAreChecked) {
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.cost=F=1,X=2"}), AllOf(HasSubstr("parallel.cost"), HasSubstr("X=2")));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.latency=0.5"}), AllOf(HasSubstr("parallel.latency"), HasSubstr("parallel.cost")));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.cost=F=1", "parallel.device=emulated"}), HasSubstr("emulate.cost"));
+  // Four workers of 1F1B keep up to four activations.
+  const std::vector<std::string> four = {"parallel.stages=4", "parallel.schedule=1f1b", "train.batch=8"};
+  auto with_limit = [&](const std::string& limit) {
+    std::vector<std::string> overrides = four;
+    overrides.push_back("parallel.max_activations=" + limit);
+    return overrides;
+  };
+  StatusOr<Config> enough = Parse("", with_limit("4"));
+  ASSERT_TRUE(enough.ok());
+  EXPECT_TRUE(ResolveConfig(4, *enough).ok());
+  EXPECT_THAT(Misfit(4, with_limit("3")), AllOf(HasSubstr("keeps 4"), HasSubstr("parallel.max_activations = 3")));
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ Status RunEmulation(const Config& config, Session& session) {
   SessionObserver observer(session, kSpanCapacity);
   TrainerOptions options = TrainerOptionsOf(config, session, observer);
   options.device = DeviceKind::kShape;
-  LYCIA_ASSIGN_OR_RETURN(options.emulation, EmulationOptionsOf(config.emulate));
+  options.emulation = EmulationOptionsOf(config.emulate);
   MetricsWriter metrics;
   Status status;
   if (first) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/generator.h"
+#include "launch/measured_costs.h"
 #include "launch/model_weights.h"
 #include "launch/step_picture.h"
 #include "runtime/io/directory.h"
@@ -47,6 +48,9 @@ Status DrawTracedStep(const ReportArgs& args) {
   std::printf("step %d: promised %.1f ms (%.0f %% idle), replayed on a core a worker %.1f ms (%.0f %% idle), wall %.1f ms on %d core%s\n",
               static_cast<int>(args.config.output.trace_step), picture.promised_ns / 1e6, 100 * picture.promised_bubble,
               picture.replayed_ns / 1e6, 100 * picture.replayed_bubble, picture.wall_ns / 1e6, cores, cores == 1 ? "" : "s");
+  LYCIA_ASSIGN_OR_RETURN(const std::string costs, MeasuredCosts(args.trainer.schedule(), workers));
+  std::printf("measured costs of a micro-batch, ms of each stage (to plan by: parallel.cost, lycia schedule --cost):\n  \"%s\"\n",
+              costs.c_str());
   std::printf("picture of the step: %s\ntrace (Perfetto, chrome://tracing): %s\n", picture_path.c_str(), trace.c_str());
   return OkStatus();
 }

@@ -10,8 +10,9 @@
 namespace lycia {
 
 StatusOr<schedule::Schedule> ReadScheduleFile(const std::string& path) {
-  LYCIA_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxScheduleFileBytes));
-  return ScheduleOfText(text, path);
+  const StatusOr<std::string> text = ReadFile(path, kMaxScheduleFileBytes);
+  if (!text.ok()) return InvalidArgument(std::string(text.status().message()), "; name a CSV file with a schedule");
+  return ScheduleOfText(*text, path);
 }
 
 StatusOr<schedule::Schedule> ScheduleOfText(const std::string& text, const std::string& name) {

@@ -46,10 +46,12 @@ struct TrainerOptions {
   DType precision = DType::kF32;         // of weights, activations, gradients and optimizer states: f32 or f64
   Recompute recompute = Recompute::kNone;
   std::string schedule = "1f1b";
-  std::string schedule_csv;   // not empty: the text of a schedule written by a user, to train with instead
-  std::string schedule_file;  // its path, for messages
-  int stages = 1;             // D: workers of a replica; with c chunks the model is cut into c D stages
-  int pipes = 0, chunks = 0;  // 0: the schedule's own
+  std::string schedule_csv;                       // not empty: the text of a schedule written by a user, to train with instead
+  std::string schedule_file;                      // its path, for messages
+  int stages = 1;                                 // D: workers of a replica; with c chunks the model is cut into c D stages
+  int pipes = 0, chunks = 0;                      // 0: the schedule's own
+  std::optional<schedule::Costs> measured_costs;  // what schedules are planned for; else by FLOPs and common speeds
+  int max_activations = 0;                        // most that a worker may keep, in stages of D; 0: no limit
   schedule::GradientSyncMode gradient_sync = schedule::GradientSyncMode::kEagerOpt;
   schedule::UpdateMode update = schedule::UpdateMode::kDecided;
   int data = 1;                         // W, replicas of the pipeline
@@ -95,7 +97,7 @@ class Trainer final : private StepActions {
   const Mesh& mesh() const { return *mesh_; }
   const schedule::Schedule& schedule() const { return schedule_; }
   const schedule::Schedule& evaluation_schedule() const { return forward_; }
-  const std::string& why() const { return why_; }  // this schedule, where it was chosen ("auto"): lines of text
+  const std::string& why() const { return why_; }  // this schedule, where it was chosen ("auto"): all candidates, lines of text
   int worker() const { return worker_; }
   bool first_replica() const { return replica_ == 0; }
   const ParameterGroups& groups() const { return *groups_; }

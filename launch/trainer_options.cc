@@ -6,6 +6,26 @@
 #include "launch/generator.h"
 
 namespace lycia {
+namespace {
+
+// A time in ms as a multiple of 1 / per_ms.
+schedule::Fraction Milliseconds(double value, std::int64_t per_ms) {
+  const std::int64_t parts = std::llround(value * static_cast<double>(per_ms)), common = std::gcd(parts, per_ms);
+  return {parts / common, per_ms / common};
+}
+
+// What schedules are planned for, to the microsecond.
+schedule::Costs CostsOf(const ParallelConfig& config) {
+  schedule::Costs costs = *schedule::ParseCosts(config.cost);  // ResolveConfig has read it
+  constexpr std::int64_t kMicroseconds = 1000;
+  costs.latency = Milliseconds(config.latency, kMicroseconds);
+  costs.transmit = Milliseconds(config.transmit, kMicroseconds);
+  costs.sync = Milliseconds(config.sync, kMicroseconds);
+  costs.update = Milliseconds(config.update, kMicroseconds);
+  return costs;
+}
+
+}  // namespace
 
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
   TrainerOptions options;
@@ -20,6 +40,8 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.stages = static_cast<int>(config.parallel.stages);
   options.pipes = static_cast<int>(config.parallel.pipes);
   options.chunks = static_cast<int>(config.parallel.chunks);
+  if (!config.parallel.cost.empty()) options.measured_costs = CostsOf(config.parallel);
+  options.max_activations = static_cast<int>(config.parallel.max_activations);
   using schedule::GradientSyncMode;
   options.gradient_sync = config.parallel.gradient_sync == "lazy"    ? GradientSyncMode::kLazy
                           : config.parallel.gradient_sync == "eager" ? GradientSyncMode::kEager
@@ -46,16 +68,14 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   return options;
 }
 
-StatusOr<EmulationOptions> EmulationOptionsOf(const EmulateConfig& config) {
-  EmulationOptions options{.clock = config.clock == "wall" ? ClockKind::kWall : ClockKind::kLogical, .bytes_per_second = config.bandwidth};
-  LYCIA_ASSIGN_OR_RETURN(options.costs, schedule::ParseCosts(config.cost));
-  const auto ms = [](double value) {  // to the nanosecond
-    const std::int64_t ns = std::llround(value * 1e6), common = std::gcd(ns, std::int64_t{1'000'000});
-    return schedule::Fraction{ns / common, 1'000'000 / common};
-  };
-  options.costs.latency = ms(config.latency);
-  options.costs.sync = ms(config.sync);
-  options.costs.update = ms(config.update);
+EmulationOptions EmulationOptionsOf(const EmulateConfig& config) {
+  EmulationOptions options{.clock = config.clock == "wall" ? ClockKind::kWall : ClockKind::kLogical,
+                           .costs = *schedule::ParseCosts(config.cost),  // ResolveConfig has read it
+                           .bytes_per_second = config.bandwidth};
+  constexpr std::int64_t kNanoseconds = 1'000'000;
+  options.costs.latency = Milliseconds(config.latency, kNanoseconds);
+  options.costs.sync = Milliseconds(config.sync, kNanoseconds);
+  options.costs.update = Milliseconds(config.update, kNanoseconds);
   return options;
 }
 

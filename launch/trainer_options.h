@@ -11,8 +11,8 @@ namespace lycia {
 // `config` is resolved; observer and the session's watchdog outlive the trainer.
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer);
 
-// Of parallel.device = "emulated". InvalidArgument for costs that cannot be read.
-StatusOr<EmulationOptions> EmulationOptionsOf(const EmulateConfig& config);
+// The same of parallel.device = "emulated".
+EmulationOptions EmulationOptionsOf(const EmulateConfig& config);
 
 }  // namespace lycia
 

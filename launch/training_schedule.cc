@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "launch/user_schedule.h"
 #include "models/partition.h"
 #include "parallel/schedule/generators.h"
+#include "parallel/schedule/order_search.h"
 #include "parallel/schedule/plan.h"
 
 namespace lycia {
@@ -77,7 +77,19 @@ StatusOr<Costs> EmulatedCosts(const TrainingScheduleArgs& args, int stages) {
   return costs;
 }
 
+// As a user measured them.
+StatusOr<Costs> MeasuredCosts(const TrainerOptions& options, int stages, int pipes) {
+  StatusOr<Costs> costs = schedule::CostsForStages(*options.measured_costs, stages);
+  if (!costs.ok()) {
+    return InvalidArgument("parallel.cost gives ", options.measured_costs->stages.size(), " stages, but there are ", stages,
+                           "; give one list for all, or one for each");
+  }
+  if (pipes * options.data == 1) costs->sync = {};  // nothing to sum
+  return costs;
+}
+
 StatusOr<Costs> CostsOf(const TrainingScheduleArgs& args, const std::vector<int>& cuts, int pipes) {
+  if (args.options.measured_costs) return MeasuredCosts(args.options, static_cast<int>(cuts.size()) - 1, pipes);
   if (args.options.emulation) return EmulatedCosts(args, static_cast<int>(cuts.size()) - 1);
   return CostsOfRun(args, cuts, pipes);
 }
@@ -89,82 +101,50 @@ StatusOr<std::vector<int>> CutsOf(const TrainerOptions& options, std::span<const
   return PartitionByCost(flops, stages);
 }
 
-// Finds the schedule of that name. Some are planned by what their stages cost, and how many stages there are is the schedule's to say.
+schedule::GenerateOptions GenerateOptionsOf(const TrainerOptions& options) {
+  return {.workers = options.stages,
+          .micro_batches = static_cast<int>(options.micro_batches),
+          .pipes = options.pipes,
+          .chunks = options.chunks,
+          .max_activations = options.max_activations};
+}
+
+// The model cut for a schedule of that shape, and what its stages cost.
+Status CutFor(const schedule::ScheduleShape& shape, const TrainingScheduleArgs& args, TrainingSchedule& planned) {
+  LYCIA_ASSIGN_OR_RETURN(planned.cuts, CutsOf(args.options, args.layers, shape.stages));
+  LYCIA_ASSIGN_OR_RETURN(planned.costs, CostsOf(args, planned.cuts, shape.pipes));
+  return OkStatus();
+}
+
+// The schedule of that name. Some are planned by what their stages cost, and how many stages there are is the schedule's to say.
 StatusOr<TrainingSchedule> Named(const TrainingScheduleArgs& args) {
-  const TrainerOptions& options = args.options;
-  schedule::GenerateOptions generate{.workers = options.stages,
-                                     .micro_batches = static_cast<int>(options.micro_batches),
-                                     .pipes = options.pipes,
-                                     .chunks = options.chunks};
+  schedule::GenerateOptions generate = GenerateOptionsOf(args.options);
   TrainingSchedule planned;
-  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(options.schedule, generate));
-  LYCIA_ASSIGN_OR_RETURN(planned.cuts, CutsOf(options, args.layers, planned.compute.shape.stages));
-  LYCIA_ASSIGN_OR_RETURN(planned.costs, CostsOf(args, planned.cuts, planned.compute.shape.pipes));
+  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(args.options.schedule, generate));
+  LYCIA_RETURN_IF_ERROR(CutFor(planned.compute.shape, args, planned));
   generate.costs = planned.costs;
-  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(options.schedule, generate));
+  LYCIA_ASSIGN_OR_RETURN(planned.compute, schedule::Generate(args.options.schedule, generate));
   return planned;
 }
 
-struct Choice {
-  Schedule compute;
-  double makespan = 0;
-  std::string why;
-};
-
-// The fastest schedule whose parts divide the samples.
-StatusOr<Choice> FastestOf(const TrainerOptions& options, const schedule::GenerateOptions& generate) {
-  LYCIA_ASSIGN_OR_RETURN(schedule::Plan plan, schedule::PlanSchedule(generate));
-  Status refused = CheckParts(plan.schedule, options.samples_per_micro_batch);
-  if (refused.ok()) return Choice{std::move(plan.schedule), plan.candidates.front().makespan, std::move(plan.why)};
-  for (const schedule::PlanCandidate& candidate : plan.candidates) {
-    if (!candidate.refused.empty()) continue;
-    StatusOr<Schedule> next = schedule::Generate(candidate.name, generate);
-    if (!next.ok() || !CheckParts(*next, options.samples_per_micro_batch).ok()) continue;
-    return Choice{*std::move(next), candidate.makespan,
-                  absl::StrCat(candidate.name, ", the fastest for micro-batches of ", options.samples_per_micro_batch, ": makespan ",
-                               candidate.makespan)};
-  }
-  return refused;
-}
-
-// The fastest schedule of those with one or two stages a worker, one or two pipes; stages are cut, and cost, accordingly.
+// The fastest schedule of all whose stages the model can be cut into and whose parts divide the samples.
 StatusOr<TrainingSchedule> Fastest(const TrainingScheduleArgs& args) {
-  const TrainerOptions& options = args.options;
-  std::optional<TrainingSchedule> best;
-  double makespan = 0;
-  std::string tried;
-  Status refused;
-  for (const int chunks : options.chunks > 0 ? std::vector<int>{options.chunks} : std::vector<int>{1, 2}) {
-    StatusOr<std::vector<int>> cuts = CutsOf(options, args.layers, chunks * options.stages);
-    if (!cuts.ok()) {
-      refused = cuts.status();
-      continue;
-    }
-    for (const int pipes : options.pipes > 0 ? std::vector<int>{options.pipes} : std::vector<int>{1, 2}) {
-      const StatusOr<Costs> costs = CostsOf(args, *cuts, pipes);
-      if (!costs.ok()) {
-        refused = costs.status();
-        continue;
-      }
-      StatusOr<Choice> choice = FastestOf(options, {.workers = options.stages,
-                                                    .micro_batches = static_cast<int>(options.micro_batches),
-                                                    .pipes = pipes,
-                                                    .chunks = chunks,
-                                                    .costs = *costs});
-      if (!choice.ok()) {
-        refused = choice.status();
-        continue;
-      }
-      absl::StrAppend(&tried, "  ", chunks, chunks == 1 ? " stage" : " stages", " a worker, ", pipes,
-                      pipes == 1 ? " pipe: " : " pipes: ", choice->why, "\n");
-      if (best.has_value() && choice->makespan >= makespan) continue;
-      makespan = choice->makespan;
-      best = TrainingSchedule{std::move(choice->compute), *cuts, *costs, ""};
-    }
-  }
-  if (!best.has_value()) return FirstLine(refused, "parallel.schedule = \"auto\"");
-  best->why = absl::StrCat("schedule chosen: ", best->compute.name, "\n", tried);
-  return *std::move(best);
+  const schedule::PlanRules rules{
+      .costs = [&](const schedule::ScheduleShape& shape) -> StatusOr<Costs> {
+        TrainingSchedule planned;
+        LYCIA_RETURN_IF_ERROR(CutFor(shape, args, planned));
+        return planned.costs;
+      },
+      .accepts = [&](const Schedule& schedule) { return CheckParts(schedule, args.options.samples_per_micro_batch); }};
+  StatusOr<schedule::Plan> plan = schedule::PlanSchedule(GenerateOptionsOf(args.options), rules);
+  if (!plan.ok()) return FirstLine(plan.status(), "parallel.schedule = \"auto\"");
+  TrainingSchedule planned;
+  LYCIA_RETURN_IF_ERROR(CutFor(plan->schedule.shape, args, planned));
+  planned.compute = std::move(plan->schedule);
+  const bool measured = args.options.measured_costs || args.options.emulation;
+  planned.why = absl::StrCat("schedules, at ", measured ? "the given costs, ms" : "costs by FLOPs (1: a worker's share of a forward)",
+                             ":\n", schedule::PlanTable(*plan));
+  return planned;
 }
 
 }  // namespace
@@ -175,11 +155,11 @@ StatusOr<TrainingSchedule> PlanTrainingSchedule(const TrainingScheduleArgs& args
   if (!options.schedule_csv.empty()) {
     LYCIA_ASSIGN_OR_RETURN(planned.compute, ScheduleFromCsv(options.schedule_csv, options.schedule_file, options.stages,
                                                             static_cast<int>(options.micro_batches)));
-    LYCIA_ASSIGN_OR_RETURN(planned.cuts, CutsOf(options, args.layers, planned.compute.shape.stages));
-    LYCIA_ASSIGN_OR_RETURN(planned.costs, CostsOf(args, planned.cuts, planned.compute.shape.pipes));
+    LYCIA_RETURN_IF_ERROR(CutFor(planned.compute.shape, args, planned));
   } else {
     LYCIA_ASSIGN_OR_RETURN(planned, options.schedule == "auto" ? Fastest(args) : Named(args));
   }
+  LYCIA_RETURN_IF_ERROR(CheckActivations(planned.compute, options.max_activations));
   LYCIA_RETURN_IF_ERROR(CheckParts(planned.compute, options.samples_per_micro_batch));
   return planned;
 }

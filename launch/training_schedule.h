@@ -17,8 +17,8 @@ namespace lycia {
 struct TrainingSchedule {
   schedule::Schedule compute;  // compute instructions only
   std::vector<int> cuts;       // layers [cuts[s], cuts[s + 1]) are stage s
-  schedule::Costs costs;       // by FLOPs; 1 is a worker's share of the model's forward for one micro-batch
-  std::string why;             // where the schedule was chosen: the winner and its runners-up, as text; else empty
+  schedule::Costs costs;       // as measured, in ms; or by FLOPs, 1 being a worker's share of the model's forward for one micro-batch
+  std::string why;             // where the schedule was chosen: all candidates as a table, and why the first won; else empty
 };
 
 // What options.schedule (or options.schedule_csv) says for layers with these plans; num_parameters are the model's, message_bytes those of

@@ -1,8 +1,11 @@
 #include "launch/user_schedule.h"
 
+#include <algorithm>
 #include <numeric>
+#include <vector>
 
 #include "launch/schedule_file.h"
+#include "parallel/schedule/simulate.h"
 
 namespace lycia {
 
@@ -28,6 +31,15 @@ Status FirstLine(const Status& status, const std::string& name) {
   if (status.ok()) return status;
   const std::string message(status.message());
   return InvalidArgument(name, ": ", message.substr(0, message.find('\n')));
+}
+
+Status CheckActivations(const schedule::Schedule& schedule, int max_activations) {
+  const std::vector<double> peaks = schedule::PeakActivations(schedule);
+  const auto most = std::max_element(peaks.begin(), peaks.end());
+  if (max_activations == 0 || *most <= max_activations) return OkStatus();
+  return InvalidArgument("schedule ", schedule.name, " keeps ", *most, " stages' activations on worker ", most - peaks.begin(),
+                         ", but parallel.max_activations = ", max_activations,
+                         "; raise that, or take a parallel.schedule that keeps fewer (`lycia schedule compare`), or \"auto\"");
 }
 
 Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples) {

@@ -16,6 +16,9 @@ StatusOr<schedule::Schedule> ScheduleFromCsv(const std::string& csv, const std::
 // The first line of a message of several, whose others are a picture or a table, after `name`.
 Status FirstLine(const Status& status, const std::string& name);
 
+// No worker keeps more than parallel.max_activations (0 = no limit) stages' activations.
+Status CheckActivations(const schedule::Schedule& schedule, int max_activations);
+
 // A part of a micro-batch must be a whole number of its samples.
 Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples_per_micro_batch);
 

@@ -21,6 +21,7 @@
 #include "parallel/schedule/simulate.h"
 #include "parallel/schedule/verify.h"
 #include "runtime/comm/transports.h"
+#include "runtime/io/json.h"
 
 namespace lycia {
 namespace {
@@ -82,6 +83,8 @@ StatusOr<schedule::Schedule> ReadSchedule(const Arguments& arguments, const sche
   options.pipes = static_cast<int>(pipes);
   options.chunks = static_cast<int>(chunks);
   options.costs = costs;
+  LYCIA_ASSIGN_OR_RETURN(const std::int64_t max_activations, arguments.GetInteger("max-activations", 0, 1, kMaxMicroBatches));
+  options.max_activations = static_cast<int>(max_activations);
   return schedule::Generate(arguments.Get("name"), options);
 }
 
@@ -173,15 +176,14 @@ void Print(const Emulation& emulation, const Measurement& measured, const Sessio
   const char* clock = emulation.clock == ClockKind::kWall ? "wall" : "logical";
   const std::string transport(session.world->transport());
   if (emulation.json) {
-    std::printf(
-        "%s\n",
-        absl::StrFormat("{\"schedule\":\"%s\",\"workers\":%d,\"micro_batches\":%d,\"clock\":\"%s\",\"transport\":\"%s\",\"cost\":\"%s\","
-                        "\"unit\":\"%s\",\"simulated_ns\":%d,\"measured_ns\":[%s],\"median_ns\":%d,\"excess\":%.6f,"
-                        "\"simulated_bubble\":%.6f,\"bubble\":%.6f,\"host_cpu_seconds\":%.6f}",
-                        emulation.schedule.name, shape.workers, shape.micro_batches, clock, transport, emulation.cost_text,
-                        emulation.unit_text, emulation.simulated.makespan, absl::StrJoin(measured.makespans, ","), measured.median(),
-                        excess, schedule::BubbleRatio(emulation.simulated), bubble, measured.host_seconds)
-            .c_str());
+    std::printf("%s\n", absl::StrFormat(
+                            "{\"schedule\":%s,\"workers\":%d,\"micro_batches\":%d,\"clock\":\"%s\",\"transport\":\"%s\",\"cost\":\"%s\","
+                            "\"unit\":\"%s\",\"simulated_ns\":%d,\"measured_ns\":[%s],\"median_ns\":%d,\"excess\":%.6f,"
+                            "\"simulated_bubble\":%.6f,\"bubble\":%.6f,\"host_cpu_seconds\":%.6f}",
+                            JsonQuote(emulation.schedule.name), shape.workers, shape.micro_batches, clock, transport, emulation.cost_text,
+                            emulation.unit_text, emulation.simulated.makespan, absl::StrJoin(measured.makespans, ","), measured.median(),
+                            excess, schedule::BubbleRatio(emulation.simulated), bubble, measured.host_seconds)
+                            .c_str());
     return;
   }
   std::printf("%s: %d workers, %d micro-batches, %s in units of %s; %s clock, ranks over %s\n", emulation.schedule.name.c_str(),
@@ -248,6 +250,7 @@ Command EmulateCommand() {
                              {.name = "sync", .value = "C", .doc = "of one gradient sum, in units (default 0)"},
                              {.name = "gradient-sync", .value = "WHEN", .doc = "lazy, eager or eager-opt (default lazy)"},
                              {.name = "update", .value = "C", .doc = "of the optimizer's step, in units (default 0)"},
+                             {.name = "max-activations", .value = "A", .doc = "most that a planned order keeps, in stages of D"},
                              {.name = "unit", .value = "TIME", .doc = "of the costs: 10ms, 250us, 1s (default 10ms)"},
                              {.name = "clock", .value = "CLOCK", .doc = "logical: exact, nothing waits; wall: real time (default logical)"},
                              {.name = "message-bytes", .value = "BYTES", .doc = "that really travel per message (default 65536)"},

@@ -24,11 +24,13 @@
 
 namespace lycia::schedule {
 
-StatusOr<OrderFamily> ChimeraDoublingFamily(const GenerateOptions& options) {
-  LYCIA_RETURN_IF_ERROR(CheckFixed("chimera-doubling", options, {.pipes = 2}));
+StatusOr<OrderFamily> ChimeraDoublingFamily(const GenerateOptions& options) { return DoublingFamily("chimera-doubling", options); }
+
+StatusOr<OrderFamily> DoublingFamily(const char* name, const GenerateOptions& options) {
+  LYCIA_RETURN_IF_ERROR(CheckFixed(name, options, {.pipes = 2}));
   OrderFamily family;
   family.forward_group = 2;
-  LYCIA_ASSIGN_OR_RETURN(family.empty, Bidirectional("chimera-doubling", options));
+  LYCIA_ASSIGN_OR_RETURN(family.empty, Bidirectional(name, options));
   family.empty.credits = 2;
   const ScheduleShape& shape = family.empty.shape;
   family.bounds = {StaticQuotas("own quotas", shape,

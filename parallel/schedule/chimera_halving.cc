@@ -66,10 +66,11 @@ Schedule Joined(const Schedule& halves, const std::vector<int>& pipe_of_micro_ba
 }  // namespace
 
 StatusOr<Schedule> ChimeraHalving(const GenerateOptions& options) {
+  constexpr const char* kName = "chimera-halving";
+  if (options.max_activations == 1) return InvalidArgument(kName, " keeps at least 2 activations on a worker, the limit is 1");
   GenerateOptions half_options = options;
   half_options.max_activations = 2 * options.max_activations;
-  LYCIA_ASSIGN_OR_RETURN(OrderFamily family, ChimeraDoublingFamily(half_options));
-  family.empty.name = "chimera-halving";
+  LYCIA_ASSIGN_OR_RETURN(OrderFamily family, DoublingFamily(kName, half_options));
   // A micro-batch of which one half is done still takes its whole place. Quotas of whole micro-batches see to that; a cap cannot.
   std::erase_if(family.bounds, [](const MemoryBound& bound) { return bound.worker_cap > 0; });
   const std::vector<int> pipe_of_micro_batch = family.empty.pipe_of_micro_batch;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "parallel/schedule/json_text.h"
 #include "parallel/schedule/messages.h"
 #include "parallel/schedule/render.h"
 

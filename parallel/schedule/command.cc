@@ -42,12 +42,18 @@ StatusOr<Plan> Generated(const ScheduleCommandArgs& args, const Costs& costs) {
 
 // The schedule of --from, named after its file.
 StatusOr<Plan> Written(const ScheduleCommandArgs& args) {
-  if (!args.name.empty() || args.stages != 0 || args.micro_batches != 0 || args.pipes != 0 || args.chunks != 0) {
-    return InvalidArgument("--from=", args.from, " says it all; leave out --name, --stages, --micro-batches, --pipes and --chunks");
-  }
   Plan plan;
   LYCIA_ASSIGN_OR_RETURN(plan.schedule, ParseCsv(args.csv, std::filesystem::path(args.from).stem().string()));
   return plan;
+}
+
+// What --from leaves nothing to say about.
+Status CheckFrom(const ScheduleCommandArgs& args) {
+  if (args.from.empty()) return OkStatus();
+  if (!args.name.empty() || args.stages != 0 || args.micro_batches != 0 || args.pipes != 0 || args.chunks != 0) {
+    return InvalidArgument("--from=", args.from, " says it all; leave out --name, --stages, --micro-batches, --pipes and --chunks");
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -57,6 +63,7 @@ StatusOr<std::string> ScheduleCommand(const ScheduleCommandArgs& args) {
   if (!csv && !svg && !json && !trace && args.format != "text") {
     return InvalidArgument("--format=", args.format, " is none of text, csv, svg, json, trace");
   }
+  LYCIA_RETURN_IF_ERROR(CheckFrom(args));
   LYCIA_ASSIGN_OR_RETURN(const TimingOptions options, ParseTimingFlags({args.cost, args.latency, args.transmit, args.sync, args.update},
                                                                        args.gradient_sync, args.max_activations));
   const StatusOr<Plan> plan = args.from.empty() ? Generated(args, options.costs) : Written(args);

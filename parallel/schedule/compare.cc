@@ -14,6 +14,7 @@
 #include "parallel/schedule/comparison.h"
 #include "parallel/schedule/csv.h"
 #include "parallel/schedule/generators.h"
+#include "parallel/schedule/json_text.h"
 #include "parallel/schedule/render.h"
 #include "parallel/schedule/timed_schedule.h"
 

@@ -117,6 +117,12 @@ constexpr std::size_t kMaxStages = 4096;
 
 }  // namespace
 
+StageCosts Sum(const StageCosts& a, const StageCosts& b) {
+  StageCosts sum;
+  for (auto kind : kKinds) sum.*kind = Sum(a.*kind, b.*kind);
+  return sum;
+}
+
 StatusOr<Costs> ParseCosts(std::string_view text) {
   const std::vector<std::string> lists = absl::StrSplit(View(text), ';');
   Costs costs;

@@ -34,6 +34,8 @@ struct StageCosts {
   bool operator==(const StageCosts&) const = default;
 };
 
+StageCosts Sum(const StageCosts& a, const StageCosts& b);
+
 // Costs in units of the user's choice. Those of compute are of all chunks of a worker and pipe together; `stages` overrides them.
 struct Costs : StageCosts {
   Fraction latency;                // from the end of a compute instruction to the arrival of its message on another worker

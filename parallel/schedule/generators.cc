@@ -73,23 +73,28 @@ const std::vector<Generator>& Generators() {
 StatusOr<Schedule> Generate(std::string_view name, const GenerateOptions& options) {
   for (const Generator& generator : Generators()) {
     if (generator.name != name) continue;
-    if (options.workers < 1 || options.workers > kMaxWorkers) {
-      return InvalidArgument(generator.name, ": stages must be 1 to ", kMaxWorkers, ", got ", options.workers);
-    }
-    if (options.micro_batches < 1)
-      return InvalidArgument(generator.name, ": micro-batches must be at least 1, got ", options.micro_batches);
-    const int chunks = options.chunks == 0 ? generator.chunks : options.chunks;
-    if (chunks < 1 || std::int64_t{chunks} * options.workers > kMaxStages) {
-      return InvalidArgument(generator.name, ": ", options.workers, " workers take 1 to ", kMaxStages / options.workers,
-                             " stages each, got chunks ", chunks);
-    }
-    if (std::int64_t{generator.instructions} * chunks * options.workers * options.micro_batches > kMaxInstructions) {
-      return InvalidArgument(generator.name, ": ", options.workers * chunks, " stages x ", options.micro_batches,
-                             " micro-batches make more than ", kMaxInstructions, " instructions; use fewer micro-batches");
-    }
+    LYCIA_RETURN_IF_ERROR(CheckSizes(name, options, {.chunks = generator.chunks, .instructions = generator.instructions}));
     return generator.generate(options);
   }
   return UnknownName(name);
+}
+
+Status CheckSizes(std::string_view name, const GenerateOptions& options, const SchemeSizes& scheme) {
+  const absl::string_view of(name.data(), name.size());
+  if (options.workers < 1 || options.workers > kMaxWorkers) {
+    return InvalidArgument(of, ": stages must be 1 to ", kMaxWorkers, ", got ", options.workers);
+  }
+  if (options.micro_batches < 1) return InvalidArgument(of, ": micro-batches must be at least 1, got ", options.micro_batches);
+  const int chunks = options.chunks == 0 ? scheme.chunks : options.chunks;
+  if (chunks < 1 || std::int64_t{chunks} * options.workers > kMaxStages) {
+    return InvalidArgument(of, ": ", options.workers, " workers take 1 to ", kMaxStages / options.workers, " stages each, got chunks ",
+                           chunks);
+  }
+  if (std::int64_t{scheme.instructions} * chunks * options.workers * options.micro_batches > kMaxInstructions) {
+    return InvalidArgument(of, ": ", options.workers * chunks, " stages x ", options.micro_batches, " micro-batches make more than ",
+                           kMaxInstructions, " instructions; use fewer micro-batches");
+  }
+  return OkStatus();
 }
 
 Status CheckFixed(std::string_view name, const GenerateOptions& options, const FixedPlacement& fixed) {

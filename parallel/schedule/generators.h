@@ -16,13 +16,12 @@
 namespace lycia::schedule {
 
 struct GenerateOptions {
-  int workers = 1;        // D: workers, and stages of each copy of the model
-  int micro_batches = 1;  // N >= 1, over all pipes
-  int pipes = 0;          // copies of the model; 0 = what the schedule prefers
-  int chunks = 0;         // stages per worker and pipe (interleaved: v); 0 = what the schedule prefers
-  Costs costs;            // for schedules that are planned by cost; fixed orders ignore them
-  int max_activations =
-      0;  // for those too, and zb-h2: most stages' activations that a worker may keep at once; 0 = the schedule's own bound
+  int workers = 1;          // D: workers, and stages of each copy of the model
+  int micro_batches = 1;    // N >= 1, over all pipes
+  int pipes = 0;            // copies of the model; 0 = what the schedule prefers
+  int chunks = 0;           // stages per worker and pipe (interleaved: v); 0 = what the schedule prefers
+  Costs costs;              // for schedules that are planned by cost; fixed orders ignore them
+  int max_activations = 0;  // for those too, and zb-h2: most stages' activations that a worker may keep; 0 = the schedule's own bound
 };
 
 struct Generator {
@@ -57,17 +56,19 @@ StatusOr<Schedule> ChimeraHalving(const GenerateOptions& options);     // chimer
 StatusOr<Schedule> Auto(const GenerateOptions& options);               // plan.cc
 StatusOr<Schedule> VHalf(const GenerateOptions& options);              // v_half.cc
 StatusOr<Schedule> ChimeraZb(const GenerateOptions& options);          // chimera_zb.cc
-StatusOr<Schedule> ZbH1(const GenerateOptions& options);               // zb_h1.cc
-StatusOr<Schedule> ZbH2(const GenerateOptions& options);               // zb_h2.cc
-StatusOr<Schedule> ZbV(const GenerateOptions& options);                // zb_v.cc
-StatusOr<Schedule> DualPipe(const GenerateOptions& options);           // dualpipe.cc
-StatusOr<Schedule> DualPipeV(const GenerateOptions& options);          // dualpipev.cc
 
 // Forward passes of `micro_batches` on the placement of another schedule, all its pipes used: evaluation without moving a weight.
 // forward_only.cc; micro_batches >= 1.
 Schedule ForwardOnly(const Schedule& like, int micro_batches);
 
 // --- for generators ---
+
+// Sizes that a program can hold, for a scheme with so many chunks (where the options leave them open) and instructions of a stage and
+// micro-batch. Generate has checked them.
+struct SchemeSizes {
+  int chunks = 1, instructions = 2;
+};
+Status CheckSizes(std::string_view name, const GenerateOptions& options, const SchemeSizes& scheme);
 
 // Stages per worker and pipe, and pipes, of a scheme in which they are fixed. Fails where the options ask for others.
 struct FixedPlacement {

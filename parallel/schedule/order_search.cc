@@ -92,9 +92,17 @@ Status LimitMemory(OrderFamily& family, int max_activations) {
 StatusOr<Costs> CostsForStages(const Costs& costs, int stages) {
   const int given = static_cast<int>(costs.stages.size());
   if (given == 0 || given == stages) return costs;
-  if (stages % given != 0) return InvalidArgument("costs of ", given, " stages are given, it has ", stages);
+  if (stages % given != 0 && given % stages != 0) return InvalidArgument("costs of ", given, " stages are given, it has ", stages);
   Costs split = costs;
   split.stages.clear();
+  for (int s = 0; given > stages && s < given; ++s) {
+    if (s % (given / stages) == 0) {
+      split.stages.push_back(costs.stages[s]);
+    } else {
+      split.stages.back() = Sum(split.stages.back(), costs.stages[s]);
+    }
+  }
+  if (given > stages) return split;
   for (StageCosts stage : costs.stages) {
     for (Fraction* cost : {&stage.forward, &stage.backward, &stage.input, &stage.weight}) cost->denominator *= stages / given;
     split.stages.insert(split.stages.end(), stages / given, stage);

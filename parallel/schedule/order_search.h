@@ -52,7 +52,7 @@ MemoryBound SharedCap(const ScheduleShape& shape, int cap);
 Status LimitMemory(OrderFamily& family, int max_activations);
 
 // Costs for a model cut into `stages` stages: as they are where they are the same for all stages or given for as many; a stage given
-// for several is split evenly.
+// for several is split evenly, several given for one are added up. InvalidArgument where the numbers of stages do not divide.
 StatusOr<Costs> CostsForStages(const Costs& costs, int stages);
 
 // The schedule's own order where messages are free and F : B : I : W = 1 : 2 : 1 : 1; otherwise the best, the earlier in a tie.
@@ -68,8 +68,10 @@ const std::vector<NamedFamily>& Families();  // families.cc
 
 StatusOr<OrderFamily> ChimeraContinuousFamily(const GenerateOptions& options);  // chimera_continuous.cc
 StatusOr<OrderFamily> ChimeraDoublingFamily(const GenerateOptions& options);    // chimera_doubling.cc
-StatusOr<OrderFamily> ChimeraZbFamily(const GenerateOptions& options);          // chimera_zb.cc
-StatusOr<OrderFamily> VHalfFamily(const GenerateOptions& options);              // v_half.cc
+// The same under another name, for halves (chimera_halving.cc).
+StatusOr<OrderFamily> DoublingFamily(const char* name, const GenerateOptions& options);
+StatusOr<OrderFamily> ChimeraZbFamily(const GenerateOptions& options);  // chimera_zb.cc
+StatusOr<OrderFamily> VHalfFamily(const GenerateOptions& options);      // v_half.cc
 
 }  // namespace lycia::schedule
 

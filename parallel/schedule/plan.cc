@@ -22,9 +22,16 @@ struct Tried {
   Schedule schedule;
 };
 
+StatusOr<Costs> CostsFor(const ScheduleShape& shape, const GenerateOptions& options, const PlanRules& rules) {
+  if (rules.costs == nullptr) return CostsForStages(options.costs, shape.stages);
+  LYCIA_ASSIGN_OR_RETURN(const Costs costs, rules.costs(shape));
+  return CostsForStages(costs, shape.stages);
+}
+
 // Simulates a candidate, or fails with the reason to refuse it.
-Status Measure(const GenerateOptions& options, Tried& tried) {
+Status Measure(const GenerateOptions& options, const PlanRules& rules, Tried& tried) {
   PlanCandidate& candidate = tried.candidate;
+  if (rules.accepts != nullptr) LYCIA_RETURN_IF_ERROR(rules.accepts(tried.schedule));
   const std::vector<double> peaks = PeakActivations(tried.schedule);
   const auto [least, most] = std::minmax_element(peaks.begin(), peaks.end());
   candidate.least_activations = *least;
@@ -33,7 +40,7 @@ Status Measure(const GenerateOptions& options, Tried& tried) {
     return InvalidArgument("keeps ", *most, " activations, the limit is ", options.max_activations);
   }
   candidate.copies = WeightsCopies(tried.schedule);
-  LYCIA_ASSIGN_OR_RETURN(const Costs costs, CostsForStages(options.costs, tried.schedule.shape.stages));
+  LYCIA_ASSIGN_OR_RETURN(const Costs costs, CostsFor(tried.schedule.shape, options, rules));
   LYCIA_ASSIGN_OR_RETURN(const TickCosts ticks, ToTicks(costs, TickDivisor(tried.schedule)));
   const bool whole_step = costs.sync.numerator > 0 || costs.update.numerator > 0;
   LYCIA_ASSIGN_OR_RETURN(const Timeline timeline, Simulate(whole_step ? Complete(tried.schedule) : tried.schedule, {.costs = ticks}));
@@ -42,19 +49,26 @@ Status Measure(const GenerateOptions& options, Tried& tried) {
   return OkStatus();
 }
 
-Status TryFamily(const NamedFamily& named, const GenerateOptions& options, Tried& tried) {
+Status TryFamily(const NamedFamily& named, const GenerateOptions& options, const PlanRules& rules, Tried& tried) {
   LYCIA_ASSIGN_OR_RETURN(const OrderFamily family, named.make(options));
-  LYCIA_ASSIGN_OR_RETURN(FoundOrder found, BestOrder(family, options.costs));
+  LYCIA_ASSIGN_OR_RETURN(const Costs costs, CostsFor(family.empty.shape, options, rules));
+  LYCIA_ASSIGN_OR_RETURN(FoundOrder found, BestOrder(family, costs));
   tried.candidate.how = found.how;
   tried.candidate.tried = found.tried;
   tried.schedule = std::move(found.schedule);
-  return Measure(options, tried);
+  return Measure(options, rules, tried);
 }
 
-Status TryGenerator(const Generator& generator, const GenerateOptions& options, Tried& tried) {
+Status TryGenerator(const Generator& generator, const GenerateOptions& options, const PlanRules& rules, Tried& tried) {
+  const bool by_cost = generator.generate == ChimeraHalving;
   LYCIA_ASSIGN_OR_RETURN(tried.schedule, Generate(generator.name, options));
-  tried.candidate.how = generator.generate == ChimeraHalving ? "by cost" : "fixed";
-  return Measure(options, tried);
+  if (by_cost && rules.costs != nullptr) {
+    GenerateOptions at_costs = options;
+    LYCIA_ASSIGN_OR_RETURN(at_costs.costs, CostsFor(tried.schedule.shape, options, rules));
+    LYCIA_ASSIGN_OR_RETURN(tried.schedule, Generate(generator.name, at_costs));
+  }
+  tried.candidate.how = by_cost ? "by cost" : "fixed";
+  return Measure(options, rules, tried);
 }
 
 bool IsFamily(std::string_view name) {
@@ -83,7 +97,8 @@ std::string Why(const std::vector<PlanCandidate>& candidates) {
 
 }  // namespace
 
-StatusOr<Plan> PlanSchedule(const GenerateOptions& options) {
+StatusOr<Plan> PlanSchedule(const GenerateOptions& options, const PlanRules& rules) {
+  LYCIA_RETURN_IF_ERROR(CheckSizes(kAuto, options, {.chunks = 2, .instructions = 4}));
   std::vector<Tried> all;
   const auto attempt = [&](std::string name, const auto& way) {
     Tried tried;
@@ -95,15 +110,17 @@ StatusOr<Plan> PlanSchedule(const GenerateOptions& options) {
   };
   for (const Generator& generator : Generators()) {
     if (generator.name == kAuto || IsFamily(generator.name)) continue;
-    attempt(generator.name, [&](Tried& tried) { return TryGenerator(generator, options, tried); });
+    attempt(generator.name, [&](Tried& tried) { return TryGenerator(generator, options, rules, tried); });
   }
-  for (const NamedFamily& family : Families()) attempt(family.name, [&](Tried& tried) { return TryFamily(family, options, tried); });
+  for (const NamedFamily& family : Families()) attempt(family.name, [&](Tried& tried) { return TryFamily(family, options, rules, tried); });
   std::stable_sort(all.begin(), all.end(), [](const Tried& a, const Tried& b) { return Rank(a.candidate) < Rank(b.candidate); });
 
   Plan plan;
   for (const Tried& tried : all) plan.candidates.push_back(tried.candidate);
   if (!plan.candidates.front().refused.empty()) {
-    return InvalidArgument("no schedule can run with ", options.workers, " stages and ", options.micro_batches, " micro-batches:\n",
+    const std::string& reason = plan.candidates.front().refused;
+    return InvalidArgument("no schedule can run with ", options.workers, " stages and ", options.micro_batches,
+                           " micro-batches; the first, ", plan.candidates.front().name, ": ", reason.substr(0, reason.find('\n')), "\n",
                            PlanTable(plan));
   }
   plan.schedule = std::move(all.front().schedule);

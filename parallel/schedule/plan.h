@@ -7,6 +7,7 @@
 #define LYCIA_PARALLEL_SCHEDULE_PLAN_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -33,10 +34,19 @@ struct Plan {
   std::string why;                        // the first one won, in a sentence
 };
 
+// What a caller knows better than the options.
+struct PlanRules {
+  // Costs of a model cut and placed for such a schedule; null: options.costs for all. A candidate whose costs fail is refused.
+  std::function<StatusOr<Costs>(const ScheduleShape& shape)> costs;
+  // Why this schedule cannot run, beyond its being right; null: any can.
+  std::function<Status(const Schedule& schedule)> accepts;
+};
+
 // options.costs are planned for: per stage or the same for all, latency, transmit, sync, update. options.max_activations (0 = no limit)
 // is kept; where two take as long, the one with fewer copies of the weights wins, then with fewer activations. options.pipes and chunks,
-// where given, leave only the schedules that have as many. InvalidArgument, with every reason, where nothing can run.
-StatusOr<Plan> PlanSchedule(const GenerateOptions& options);
+// where given, leave only the schedules that have as many. InvalidArgument where nothing can run: a line with the first reason, and the
+// table of all.
+StatusOr<Plan> PlanSchedule(const GenerateOptions& options, const PlanRules& rules = {});
 
 // Candidates as a table, a line each, and why the first won.
 std::string PlanTable(const Plan& plan);

@@ -245,5 +245,52 @@ TEST(PlanTest, NothingFitsIsAnErrorWithEveryReason) {
   EXPECT_THAT(std::string(plan.status().message()), testing::AllOf(HasSubstr("1f1b has one pipe, not 3"), HasSubstr("2f pipes")));
 }
 
+// A caller may know costs by the schedule's shape, and reasons of its own.
+TEST(PlanTest, RulesOfTheCallerAreAsked) {
+  const GenerateOptions options{.workers = 4, .micro_batches = 8, .costs = CostsOf("F=1,I=1,W=1", "0")};
+  const PlanRules dear_copies{.costs = [](const ScheduleShape& shape) -> StatusOr<Costs> {
+    if (shape.chunks > 1) return InvalidArgument("too few layers");
+    return CostsOf(shape.pipes > 1 ? "F=2,I=2,W=2" : "F=1,I=1,W=1", "0");
+  }};
+  const Plan plan = *PlanSchedule(options, dear_copies);
+  EXPECT_EQ(Find(plan, "chimera-zb").makespan, 50);  // twice 3N + D/2 - 1
+  EXPECT_EQ(Find(plan, "chimera").makespan, 60);
+  EXPECT_EQ(Find(plan, "1f1b").makespan, 33);
+  EXPECT_EQ(Find(plan, "zb-v").refused, "too few layers");
+  EXPECT_EQ(plan.schedule.shape.pipes, 1);
+
+  const PlanRules no_pipes{
+      .accepts = [](const Schedule& schedule) { return schedule.shape.pipes > 1 ? InvalidArgument("one copy only") : OkStatus(); }};
+  const Plan single = *PlanSchedule(options, no_pipes);
+  EXPECT_EQ(single.candidates.front().name, "zb-v");
+  EXPECT_EQ(Find(single, "chimera-zb").refused, "one copy only");
+  const PlanRules nothing{.accepts = [](const Schedule&) { return InvalidArgument("not today"); }};
+  EXPECT_THAT(std::string(PlanSchedule(options, nothing).status().message()),
+              StartsWith("no schedule can run with 4 stages and 8 micro-batches; the first, gpipe: not today\n"));
+}
+
+// Costs measured on a schedule with other stages: a stage of two is their sum, two of a stage half of it each.
+TEST(PlanTest, CostsOfOtherCutsAreAddedUpOrSplit) {
+  const Costs four = *ParseCosts("F=1,B=2;F=2,I=1,W=3;F=3,B=5;F=1/2,B=1");
+  const Costs two = *CostsForStages(four, 2);
+  ASSERT_EQ(two.stages.size(), 2u);
+  EXPECT_EQ(two.stages[0], (StageCosts{.forward = {3, 1}, .backward = {6, 1}, .input = {2, 1}, .weight = {4, 1}}));
+  EXPECT_EQ(two.stages[1], (StageCosts{.forward = {7, 2}, .backward = {6, 1}, .input = {3, 1}, .weight = {3, 1}}));
+  EXPECT_EQ(CostsForStages(four, 8)->stages[3].forward.value(), 1);
+  EXPECT_FALSE(CostsForStages(four, 3).ok());
+  EXPECT_FALSE(CostsForStages(four, 6).ok());
+}
+
+TEST(PlanTest, MistakenSizesAreRefusedAtOnceAndByName) {
+  const auto error = [](std::string_view name, const GenerateOptions& options) {
+    return std::string(Generate(name, options).status().message());
+  };
+  EXPECT_THAT(std::string(PlanSchedule({.workers = 1'000'000, .micro_batches = 8}).status().message()), HasSubstr("stages must be 1 to"));
+  EXPECT_THAT(std::string(PlanSchedule({.workers = 4, .micro_batches = 1'000'000}).status().message()), HasSubstr("fewer micro-batches"));
+  EXPECT_THAT(error("chimera-halving", {.workers = 3, .micro_batches = 8}), StartsWith("chimera-halving needs an even number"));
+  EXPECT_EQ(error("chimera-halving", {.workers = 4, .micro_batches = 8, .max_activations = 1}),
+            "chimera-halving keeps at least 2 activations on a worker, the limit is 1");
+}
+
 }  // namespace
 }  // namespace lycia::schedule

@@ -1,30 +1,21 @@
 // A plan for people and for programs; see plan.h.
 #include <algorithm>
-#include <charconv>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
+#include "parallel/schedule/json_text.h"
 #include "parallel/schedule/plan.h"
 
 namespace lycia::schedule {
 namespace {
 
-// Shortest form that reads back as the same number.
-std::string Number(double value) {
-  char digits[32];
-  return {digits, std::to_chars(digits, digits + sizeof(digits), value).ptr};
-}
-
 std::string Activations(const PlanCandidate& candidate) {
-  const std::string most = Number(candidate.most_activations);
-  return candidate.least_activations == candidate.most_activations ? most : absl::StrCat(Number(candidate.least_activations), " to ", most);
-}
-
-std::string Quoted(const std::string& text) {
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}), "\"");
+  const std::string most = ShortestNumber(candidate.most_activations);
+  return candidate.least_activations == candidate.most_activations
+             ? most
+             : absl::StrCat(ShortestNumber(candidate.least_activations), " to ", most);
 }
 
 // The first line of what a generator or Verify has to say.
@@ -51,17 +42,17 @@ std::string PlanTable(const Plan& plan) {
 
 std::string PlanJson(const Plan& plan) {
   const auto object = [](std::string* out, const PlanCandidate& candidate) {
-    absl::StrAppend(out, "    {\"name\": ", Quoted(candidate.name));
+    absl::StrAppend(out, "    {\"name\": ", JsonQuoted(candidate.name));
     if (!candidate.refused.empty()) {
-      absl::StrAppend(out, ", \"refused\": ", Quoted(candidate.refused), "}");
+      absl::StrAppend(out, ", \"refused\": ", JsonQuoted(candidate.refused), "}");
       return;
     }
-    absl::StrAppend(out, ", \"order\": ", Quoted(candidate.how), ", \"orders_tried\": ", candidate.tried,
-                    ", \"makespan\": ", Number(candidate.makespan), ", \"bubble_ratio\": ", Number(candidate.bubble),
-                    ", \"peak_activations\": [", Number(candidate.least_activations), ", ", Number(candidate.most_activations),
-                    "], \"weights_copies\": ", Number(candidate.copies), "}");
+    absl::StrAppend(out, ", \"order\": ", JsonQuoted(candidate.how), ", \"orders_tried\": ", candidate.tried,
+                    ", \"makespan\": ", ShortestNumber(candidate.makespan), ", \"bubble_ratio\": ", ShortestNumber(candidate.bubble),
+                    ", \"peak_activations\": [", ShortestNumber(candidate.least_activations), ", ",
+                    ShortestNumber(candidate.most_activations), "], \"weights_copies\": ", ShortestNumber(candidate.copies), "}");
   };
-  return absl::StrCat("{\n  \"why\": ", Quoted(plan.why), ",\n  \"candidates\": [\n", absl::StrJoin(plan.candidates, ",\n", object),
+  return absl::StrCat("{\n  \"why\": ", JsonQuoted(plan.why), ",\n  \"candidates\": [\n", absl::StrJoin(plan.candidates, ",\n", object),
                       "\n  ]\n}\n");
 }
 

@@ -1,7 +1,6 @@
 #include "parallel/schedule/render.h"
 
 #include <algorithm>
-#include <charconv>
 #include <string>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "parallel/schedule/instruction_label.h"
+#include "parallel/schedule/json_text.h"
 #include "parallel/schedule/messages.h"
 
 namespace lycia::schedule {
@@ -19,24 +19,6 @@ std::string Ticks(std::int64_t ticks, const Timeline& timeline) {
 }
 
 }  // namespace
-
-std::string ShortestNumber(double value) {
-  char digits[32];
-  return {digits, std::to_chars(digits, digits + sizeof(digits), value).ptr};
-}
-
-std::string JsonQuoted(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20) {
-      absl::StrAppendFormat(&quoted, "\\u%04x", static_cast<int>(c));
-    } else {
-      if (c == '"' || c == '\\') quoted += '\\';
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
 
 std::string CostsJson(const Costs& costs) {
   const auto one = [](const StageCosts& stage) {

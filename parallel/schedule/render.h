@@ -36,9 +36,7 @@ SpanKind KindOf(const Schedule& schedule, const Instruction& instruction);
 
 // --- for renderers of other forms ---
 
-std::string ShortestNumber(double value);         // the shortest text that reads back as the same number
-std::string JsonQuoted(const std::string& text);  // "a \"b\""
-std::string CostsJson(const Costs& costs);        // {"F": 1, "B": 2, ..., "update": 0}, and "stages" where they have their own
+std::string CostsJson(const Costs& costs);  // {"F": 1, "B": 2, ..., "update": 0}, and "stages" where they have their own
 
 }  // namespace lycia::schedule
 

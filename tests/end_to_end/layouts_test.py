@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import struct
 
 import harness
@@ -64,6 +65,17 @@ class SameNumbersTest(harness.Case):
                 for key, value in expected.items():
                     where = "%s: %s of step %s" % (name, key, line["step"])
                     self.assertAlmostEqual(line[key], value, delta=2e-8 * max(1, abs(value)), msg=where)
+
+    def test_plans_from_the_costs_that_a_traced_step_measured(self):
+        keys = dict(parallel__stages=2, train__micro_batch=2, train__steps=4)
+        traced = harness.train(harness.model(**keys, parallel__schedule="zb-h1", output__trace_step=2), harness.folder("traced"), ranks=2)
+        costs = re.search(r'^measured costs .*\n  "(F=[0-9.]+,I=[0-9.]+,W=[0-9.]+;F=[0-9.]+,I=[0-9.]+,W=[0-9.]+)"$', traced.out, re.M)
+        self.assertTrue(costs, traced.out)
+        keys.update(parallel__schedule="auto", parallel__cost=costs.group(1), parallel__latency=0.01, parallel__max_activations=2)
+        planned = harness.train(harness.model(**keys), harness.folder("planned"), ranks=2)
+        self.assertIn("schedules, at the given costs, ms:\n", planned.err)
+        self.assertRegex(planned.err, r"\n(.*) wins: makespan .*, bubble .* %")
+        self.assertRegex(planned.err, r"\ngpipe +cannot run: keeps 4 activations, the limit is 2\n")
 
 
 class WeightsTest(harness.Case):
