@@ -4,7 +4,8 @@
 #            executor's messages must be the simulator's to the nanosecond
 #   wall     units of 10 ms on 8, 16 and 32 ranks, median of 5 steps: at most 2, 3 and 4 % over the simulator
 #   order    8 ranks, 16 micro-batches, measured: 1f1b > chimera > chimera-continuous > chimera-zb
-# Prints tables in Markdown; the last line is JSON; exit code 1 if a bar is missed. Timings want a quiet machine: about 4 minutes.
+# Prints tables in Markdown; the last line is JSON; exit code 1 if a bar is missed. wall and order want a quiet machine and take two minutes on two
+# cores; logical took eight beside other work.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

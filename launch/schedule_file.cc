@@ -1,5 +1,6 @@
 #include "launch/schedule_file.h"
 
+#include <cstdint>
 #include <filesystem>
 
 #include "parallel/schedule/csv.h"
@@ -9,10 +10,21 @@
 
 namespace lycia {
 
-StatusOr<schedule::Schedule> ReadScheduleFile(const std::string& path) {
-  const StatusOr<std::string> text = ReadFile(path, kMaxScheduleFileBytes);
+namespace {
+
+constexpr std::int64_t kMaxBytes = std::int64_t{64} << 20;
+
+}  // namespace
+
+StatusOr<std::string> ReadScheduleText(const std::string& path) {
+  StatusOr<std::string> text = ReadFile(path, kMaxBytes);
   if (!text.ok()) return InvalidArgument(std::string(text.status().message()), "; name a CSV file with a schedule");
-  return ScheduleOfText(*text, path);
+  return text;
+}
+
+StatusOr<schedule::Schedule> ReadScheduleFile(const std::string& path) {
+  LYCIA_ASSIGN_OR_RETURN(const std::string text, ReadScheduleText(path));
+  return ScheduleOfText(text, path);
 }
 
 StatusOr<schedule::Schedule> ScheduleOfText(const std::string& text, const std::string& name) {

@@ -2,7 +2,6 @@
 #ifndef LYCIA_LAUNCH_SCHEDULE_FILE_H_
 #define LYCIA_LAUNCH_SCHEDULE_FILE_H_
 
-#include <cstdint>
 #include <string>
 
 #include "parallel/schedule/schedule.h"
@@ -10,8 +9,8 @@
 
 namespace lycia {
 
-inline constexpr std::int64_t kMaxScheduleFileBytes = std::int64_t{64} << 20;
-
+// The file as it is. InvalidArgument where it cannot be read, whatever the reason.
+StatusOr<std::string> ReadScheduleText(const std::string& path);
 // The compute instructions of the file, named after it, with the fewest credits with which it runs; proven, alone and completed
 // (passes.h). InvalidArgument, with the path in front: bad grammar with line and cell, or what Verify found, with the place marked in the
 // programs.

@@ -34,7 +34,9 @@ TEST(ReadScheduleFile, ReadsAndProves) {
   EXPECT_EQ(ExitCode(status), kExitBadInput);
   EXPECT_THAT(std::string(status.message()), AllOf(StartsWith(bad + ": "), HasSubstr("lacks B"), HasSubstr(">>end<<")));
   EXPECT_THAT(std::string(ReadScheduleFile(Written("worse.csv", "0F0,\n?\n")).status().message()), HasSubstr("worse.csv: line 2, cell 1"));
-  EXPECT_FALSE(ReadScheduleFile(testing::TempDir() + "/none.csv").ok());
+  for (const Status& none : {ReadScheduleFile(testing::TempDir() + "/none.csv").status(), ReadScheduleText(testing::TempDir()).status()}) {
+    EXPECT_EQ(none.code(), absl::StatusCode::kInvalidArgument) << none;  // exit code 2
+  }
 }
 
 // What the order needs of the channels is found, not written.

@@ -17,7 +17,7 @@ StatusOr<EncodeFunction> FindEncode() {
   const Status status = LYCIA_CUDA_STATUS(
       cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kSince, cudaEnableDefault, &found), "symbol ", kSince);
   if (!status.ok()) return status;
-  if (function == nullptr) return absl::UnimplementedError("the driver has no cuTensorMapEncodeTiled; install one for CUDA 12.0 or later");
+  if (function == nullptr) return absl::FailedPreconditionError("the driver has no cuTensorMapEncodeTiled; install one for CUDA 12.0 or later");
   return reinterpret_cast<EncodeFunction>(function);
 }
 

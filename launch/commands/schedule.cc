@@ -10,7 +10,6 @@
 #include "parallel/schedule/command.h"
 #include "parallel/schedule/compare.h"
 #include "parallel/schedule/generators.h"
-#include "runtime/io/file.h"
 
 namespace lycia {
 namespace {
@@ -36,7 +35,7 @@ Status ReadCommonFlags(const Arguments& arguments, Args& args) {
   args.format = arguments.Get("format", args.format);
   args.from = arguments.Get("from");
   if (!args.from.empty()) {
-    LYCIA_ASSIGN_OR_RETURN(args.csv, ReadFile(args.from, kMaxScheduleFileBytes));
+    LYCIA_ASSIGN_OR_RETURN(args.csv, ReadScheduleText(args.from));
   }
   return OkStatus();
 }
