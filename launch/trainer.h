@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "launch/rank_model.h"
 #include "models/gpt.h"
+#include "parallel/grid/grid_weights.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/optimizer/sharded_adamw.h"
 #include "parallel/pipeline/emulated_clock.h"
@@ -55,7 +57,10 @@ struct TrainerOptions {
   schedule::GradientSyncMode gradient_sync = schedule::GradientSyncMode::kEagerOpt;
   schedule::UpdateMode update = schedule::UpdateMode::kDecided;
   int data = 1;                         // W, replicas of the pipeline
-  std::string mesh_order;               // ""; Mesh's default
+  int x = 1, y = 1, z = 1;              // the tensor grid
+  GridPolicy grid_policy;
+  bool weights_each_step = false;       // on a grid: weights are gathered and gradients reduced once a step, not for every micro-batch
+  std::string mesh_order;               // "": Mesh's default
   std::vector<std::int64_t> partition;  // layers of each stage; empty: by cost
   std::int64_t micro_batches = 1;       // N, of one replica in one step
   std::int64_t samples_per_micro_batch = 1;
@@ -91,9 +96,9 @@ class Trainer final : private StepActions {
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
   double flops_per_step() const {
-    return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data);
+    return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data * grid_ranks());
   }  // forward and backward of the global batch, matrix products and attention
-  std::int64_t num_parameters() const { return groups_->num_parameters; }
+  std::int64_t num_parameters() const { return num_parameters_; }
   const Mesh& mesh() const { return *mesh_; }
   const schedule::Schedule& schedule() const { return schedule_; }
   const schedule::Schedule& evaluation_schedule() const { return forward_; }
@@ -101,6 +106,15 @@ class Trainer final : private StepActions {
   int worker() const { return worker_; }
   bool first_replica() const { return replica_ == 0; }
   const ParameterGroups& groups() const { return *groups_; }
+  // Which elements of which tensor of the model the stored parameter `name` is: all of them, or some without further order.
+  struct Stored {
+    std::string tensor;
+    Shape shape;             // of the tensor
+    Block block;             // no rows: the whole tensor in order
+    std::int64_t begin = 0;  // the first stored element, of the block
+    std::int64_t count = 0;  // what is stored beyond is zero
+  };
+  Stored stored(const std::string& name) const;
   ParameterStore& store() { return *store_; }
   ShardedAdamW& optimizer() { return *optimizer_; }
   const Communicator& pipeline() const { return *pipeline_; }
@@ -113,13 +127,22 @@ class Trainer final : private StepActions {
 
  private:
   explicit Trainer(const TrainerOptions& options, Communicator& world) : options_(options), world_(&world) {}
+  // trainer_plan.cc
   Status PlanModel();     // layers, the schedule's compute, cuts, groups
   Status PlanSchedule();  // training and evaluation programs, proven
   Status PlanMemory();    // stages, store, optimizer, executor; one allocation
+  struct StageMemory;
+  Status PlanStages(ArenaPlan& plan, StageMemory& memory);
+  Status PlanWeights(const StageMemory& memory, ArenaPlan& plan);
+  void BindStages(const StageMemory& memory);
   Status OpenChannels();  // communicators and channels
   // trainer_emulation.cc
   Status PlanEmulation();
   Status OpenClock(const std::map<int, Communicator*>& holders);
+
+  int grid_ranks() const { return options_.x * options_.y * options_.z; }
+  int grid_part() const;  // this rank's place among them
+  void BeginWeights();    // what layers see of the weights, before a step or an evaluation
 
   void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
   void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
@@ -135,9 +158,10 @@ class Trainer final : private StepActions {
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<Grid> grid_;  // null: no tensor grid
+  std::unique_ptr<RankModel> model_;
   int worker_ = 0, replica_ = 0;
   std::vector<int> cuts_;
-  std::vector<std::vector<TensorSpec>> stage_inputs_;
   std::unique_ptr<ParameterGroups> groups_;
   schedule::Schedule compute_, schedule_, forward_;
   schedule::Costs costs_;
@@ -151,6 +175,7 @@ class Trainer final : private StepActions {
   std::unique_ptr<Communicator> clock_ranks_;
   std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
   std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<GridWeights> grid_weights_;  // with a grid
   std::unique_ptr<ShardedAdamW> optimizer_;
   std::unique_ptr<Communicator> pipeline_;
   std::vector<std::unique_ptr<Communicator>> holders_;  // [group]; null where this rank holds none of it
@@ -158,7 +183,8 @@ class Trainer final : private StepActions {
   Tensor staging_;                    // [samples_per_micro_batch, T] i32, host
   Tensor evaluation_losses_;          // [samples_per_step] f64
   std::vector<std::int64_t> hashes_;  // of CompareReplicas
-  double forward_flops_ = 0;          // of one micro-batch through the whole model
+  double forward_flops_ = 0;          // of one micro-batch through this rank's part of every layer
+  std::int64_t num_parameters_ = 0;   // of the model
 
   // Of the step under way.
   const BatchSource* source_ = nullptr;

@@ -127,6 +127,11 @@ StatusOr<TrainingSchedule> Named(const TrainingScheduleArgs& args) {
   return planned;
 }
 
+Status AcceptParts(const Schedule& schedule, const TrainerOptions& options) {
+  LYCIA_RETURN_IF_ERROR(CheckGridParts(schedule, options.x * options.y * options.z));
+  return CheckParts(schedule, options.samples_per_micro_batch);
+}
+
 // The fastest schedule of all whose stages the model can be cut into and whose parts divide the samples.
 StatusOr<TrainingSchedule> Fastest(const TrainingScheduleArgs& args) {
   const schedule::PlanRules rules{
@@ -135,7 +140,7 @@ StatusOr<TrainingSchedule> Fastest(const TrainingScheduleArgs& args) {
         LYCIA_RETURN_IF_ERROR(CutFor(shape, args, planned));
         return planned.costs;
       },
-      .accepts = [&](const Schedule& schedule) { return CheckParts(schedule, args.options.samples_per_micro_batch); }};
+      .accepts = [&](const Schedule& schedule) { return AcceptParts(schedule, args.options); }};
   StatusOr<schedule::Plan> plan = schedule::PlanSchedule(GenerateOptionsOf(args.options), rules);
   if (!plan.ok()) return FirstLine(plan.status(), "parallel.schedule = \"auto\"");
   TrainingSchedule planned;
@@ -160,7 +165,7 @@ StatusOr<TrainingSchedule> PlanTrainingSchedule(const TrainingScheduleArgs& args
     LYCIA_ASSIGN_OR_RETURN(planned, options.schedule == "auto" ? Fastest(args) : Named(args));
   }
   LYCIA_RETURN_IF_ERROR(CheckActivations(planned.compute, options.max_activations));
-  LYCIA_RETURN_IF_ERROR(CheckParts(planned.compute, options.samples_per_micro_batch));
+  LYCIA_RETURN_IF_ERROR(AcceptParts(planned.compute, options));
   return planned;
 }
 

@@ -42,15 +42,32 @@ Status CheckActivations(const schedule::Schedule& schedule, int max_activations)
                          "; raise that, or take a parallel.schedule that keeps fewer (`lycia schedule compare`), or \"auto\"");
 }
 
-Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples) {
+namespace {
+
+std::int64_t PartsOf(const schedule::Schedule& schedule) {
   std::int64_t parts = 1;
   for (const auto& program : schedule.program) {
     for (const schedule::Instruction& instruction : program) parts = std::lcm(parts, std::int64_t{instruction.parts});
   }
+  return parts;
+}
+
+}  // namespace
+
+Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples) {
+  const std::int64_t parts = PartsOf(schedule);
   if (samples % parts == 0) return OkStatus();
   return InvalidArgument("schedule ", schedule.name, " runs micro-batches in ", parts, " parts, but train.micro_batch = ", samples,
                          " is no multiple of that; use train.micro_batch = ", (samples + parts - 1) / parts * parts,
                          ", or another parallel.schedule");
+}
+
+Status CheckGridParts(const schedule::Schedule& schedule, std::int64_t grid_ranks) {
+  const std::int64_t parts = PartsOf(schedule);
+  if (grid_ranks == 1 || parts == 1) return OkStatus();
+  return InvalidArgument("schedule ", schedule.name, " runs micro-batches in ", parts,
+                         " parts, which a tensor grid cannot (the tokens of a part do not lie together on one rank); use another "
+                         "parallel.schedule, or parallel.x = y = z = 1");
 }
 
 }  // namespace lycia

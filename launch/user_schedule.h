@@ -22,6 +22,9 @@ Status CheckActivations(const schedule::Schedule& schedule, int max_activations)
 // A part of a micro-batch must be a whole number of its samples.
 Status CheckParts(const schedule::Schedule& schedule, std::int64_t samples_per_micro_batch);
 
+// A tensor grid of several ranks runs whole micro-batches only: tokens of a part of the samples do not lie together on one (z, y).
+Status CheckGridParts(const schedule::Schedule& schedule, std::int64_t grid_ranks);
+
 }  // namespace lycia
 
 #endif  // LYCIA_LAUNCH_USER_SCHEDULE_H_

@@ -36,6 +36,10 @@ struct GridGptShape {
   std::int64_t first_sample(const StageContext& stage) const { return stage.samples.begin + coordinate(Axis::kZ) * sizes.samples; }
   // Tokens [rows_zy] of this (z, y) × features of this x.
   TensorSpec Residual(DType dtype) const { return {dtype, {sizes.rows_zy, sizes.features}}; }
+  // The head leaves its summand of the tied table's gradient to the embedding, so that one reduce-scatter along z sums both.
+  bool hands_over() const {
+    return options.model.tied && options.tied_on_one_rank && !options.weights_each_step && options.grid->size(Axis::kZ) > 1;
+  }
   // Broken promise: a call for a part of a micro-batch.
   void CheckWhole(const Tensor& residual) const { LYCIA_CHECK_EQ(residual.shape[0], sizes.rows_zy); }
   // Tokens of this (z, y), counted from the first of this z.

@@ -13,13 +13,12 @@ StatusOr<std::vector<TensorSpec>> GridGptEmbedding::Plan(std::span<const TensorS
   const GridParameter table = VocabularyTable(shape_, "wte.weight", 0);
   const ParameterHandle wte = Declare(grid, table, plan);
   wpe_ = Declare(grid, PositionTable(shape_), plan);
-  const bool handed_over = shape_.options.model.tied && shape_.options.tied_on_one_rank && !shape_.options.weights_each_step;
   embedding_ = GridEmbedding({.grid = &grid,
                               .rows = sizes.rows_z,
                               .width = sizes.features,
                               .vocabulary = shape_.options.model.vocab,
                               .table = {.parameter = table, .weight = wte, .gradient = wte},
-                              .handed_over = handed_over ? Declare(grid, TableHandOver(shape_), plan) : ParameterHandle()},
+                              .handed_over = shape_.hands_over() ? Declare(grid, TableHandOver(shape_), plan) : ParameterHandle()},
                              plan, &scratch_);
   plan.KeepInput(KeepUntil::kWeight);
   dsum_ = plan.Handoff(shape_.Residual(plan.compute()));

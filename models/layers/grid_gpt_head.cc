@@ -10,7 +10,7 @@ GridWeight GridGptHead::Weight(LayerPlan& plan) {
   const bool tied = options.model.tied, one_rank = tied && (options.tied_on_one_rank || options.weights_each_step);
   const GridParameter table = VocabularyTable(shape_, tied ? "wte.weight" : "lm_head.weight", tied && !one_rank ? 1 : 0);
   const ParameterHandle weight = Declare(grid, table, plan);
-  const bool hand_over = one_rank && !options.weights_each_step;
+  const bool hand_over = shape_.hands_over();
   const ParameterHandle gradient = hand_over ? Declare(grid, TableHandOver(shape_), plan) : weight;
   return {.parameter = table, .weight = weight, .gradient = gradient, .hand_over = hand_over};
 }

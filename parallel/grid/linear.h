@@ -21,7 +21,7 @@
 #include "parallel/grid/grid.h"
 #include "parallel/grid/parameter.h"
 #include "parallel/grid/scratch.h"
-#include "parallel/grid/sharding.h"
+#include "parallel/mesh/sharding.h"
 #include "parallel/layer/layer.h"
 
 namespace lycia {

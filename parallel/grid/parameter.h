@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "parallel/grid/grid.h"
-#include "parallel/grid/sharding.h"
+#include "parallel/mesh/sharding.h"
 #include "parallel/layer/parameter.h"
 #include "runtime/device/device.h"
 

@@ -19,6 +19,7 @@ Tensor Flat(const Tensor& of) { return {of.data, of.dtype, {of.elements()}}; }
 StepExchange::StepExchange(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters) : grid_(&grid), dtype_(dtype) {
   for (const GridParameter& parameter : parameters) {
     if (parameter.exchange != Exchange::kEachStep && parameter.exchange != Exchange::kFused) continue;
+    gathered_.push_back(parameters_.empty() || parameters_.back().name != parameter.name);
     if (parameter.exchange == Exchange::kFused) messages_[static_cast<std::size_t>(parameter.group)].members.push_back(parameters_.size());
     parameters_.push_back(parameter);
     offsets_.push_back(parameter.Offsets(grid));
@@ -58,6 +59,7 @@ void StepExchange::ForEachPart(const Message& message, int position, const F& vi
 
 void StepExchange::Gather(Stream& stream) const {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    if (!gathered_[i]) continue;
     if (parameters_[i].exchange == Exchange::kFused && grid_->size(parameters_[i].group) > 1) continue;
     GatherAlong(stream, grid_->along(parameters_[i].group), Flat(bindings_[i].owned), Flat(bindings_[i].copy), Tag::kWeight, offsets_[i]);
   }

@@ -21,7 +21,8 @@ class StepExchange {
     Tensor partial;         // the block's gradient as the layers left it, zeroed by Reduce
   };
 
-  // Those of `parameters` with Exchange::kEachStep and kFused, in this order on every rank.
+  // Those of `parameters` with Exchange::kEachStep and kFused, in this order on every rank. Further uses of a parameter follow its first;
+  // they have its working copy, and gradients of their own.
   StepExchange(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters);
   const std::vector<GridParameter>& parameters() const { return parameters_; }
   std::int64_t staging_bytes() const { return staging_elements_ * SizeOf(dtype_); }
@@ -47,6 +48,7 @@ class StepExchange {
   DType dtype_;
   std::vector<GridParameter> parameters_;
   std::vector<std::vector<std::int64_t>> offsets_;  // of each parameter's owners
+  std::vector<bool> gathered_;                      // not a further use
   std::array<Message, kNumGridGroups> messages_;
   std::int64_t staging_elements_ = 0;
   void* staging_ = nullptr;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "parallel/mesh/sharding.h"
 #include "runtime/core/tensor.h"
 
 namespace lycia {
@@ -23,6 +24,7 @@ struct ParameterSpec {
   // A parameter used twice (tied embedding) has one weight and one gradient buffer per use, added use by use: 0, then 1.
   int use = 0;
   ShardPolicy shard = ShardPolicy::kFlat;
+  Sharding gradient;  // on a tensor grid, as the optimizer gets it; without one: whole
 
   bool operator==(const ParameterSpec&) const = default;
 };

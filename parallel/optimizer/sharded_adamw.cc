@@ -19,30 +19,32 @@ Tensor Slice(const Tensor& flat, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-ShardedAdamW::ShardedAdamW(ParameterStore& store, const AdamWOptions& options, const std::map<int, GroupMember>& members,
-                           std::int64_t samples, DType dtype, ArenaPlan& plan)
-    : store_(store), options_(options), samples_(samples), dtype_(dtype) {
+ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan)
+    : store_(store), options_(args.options), samples_(args.samples), dtype_(args.dtype), part_(args.part), parts_(args.parts) {
   for (const int g : store.local_groups()) {
     const ParameterGroup& parameters = store.groups().groups[static_cast<std::size_t>(g)];
     Group group;
-    group.member = members.at(g);
+    group.member = args.members.at(g);
     group.offsets = ShardOffsets(parameters, group.member.size);
     const std::int64_t begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
     const std::int64_t end = group.offsets[static_cast<std::size_t>(group.member.rank) + 1];
     group.segments = SegmentsOf(parameters, begin, end);
-    group.m_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype));
-    group.v_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype));
+    group.m_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype_));
+    group.v_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype_));
     groups_[g] = std::move(group);
   }
-  decide_region_ = plan.Add("decide", TensorSpec{DType::kF64, {kNumFlags + samples + store.groups().num_norm_blocks}});
+  decide_region_ = plan.Add("decide", TensorSpec{DType::kF64, {decide_elements()}});
   scalars_region_ = plan.Add("decide", static_cast<std::int64_t>(sizeof(StepScalars)));
 }
 
 Status ShardedAdamW::Bind(Device& device, const Arena& arena, Communicator* world, const std::map<int, Communicator*>& holders) {
   world_ = world;
-  decide_ = arena.At(decide_region_, {DType::kF64, {kNumFlags + samples_ + store_.groups().num_norm_blocks}});
+  decide_ = arena.At(decide_region_, {DType::kF64, {decide_elements()}});
   scalars_ = static_cast<StepScalars*>(arena.At(scalars_region_));
   for (auto& [g, group] : groups_) {
+    for (const PlacedParameter& parameter : store_.groups().groups[static_cast<std::size_t>(g)].parameters) {
+      LYCIA_RETURN_IF_ERROR(MayUpdate(parameter.spec.gradient, parameter.spec.name));
+    }
     group.communicator = holders.at(g);
     LYCIA_CHECK_EQ(group.communicator->size(), group.member.size);
     LYCIA_CHECK_EQ(group.communicator->rank(), group.member.rank);
@@ -111,7 +113,8 @@ void ShardedAdamW::SquareBlocks(Stream& stream, int g, const Group& group) {
   double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
   for (const Segment& segment : group.segments) {
     const std::int64_t offset = segment.parameter->offset;
-    const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
+    const std::int64_t first = kNumFlags + samples_ + part_ * store_.groups().num_norm_blocks;
+    const std::int64_t block = first + segment.parameter->first_block + segment.begin / kNormBlock;
     SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
                                .block_sums = values == nullptr ? nullptr : values + block});
   }
@@ -134,7 +137,7 @@ void ShardedAdamW::Decide(Stream& stream, bool stop) {
   decision_.stop = decided_[kStopFlag] > 0;
   for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += decided_[kNumFlags + s];
   double squares = 0;
-  for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
+  for (std::int64_t b = 0; b < parts_ * store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
   decision_.gradient_norm = std::sqrt(squares);
   decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
 }

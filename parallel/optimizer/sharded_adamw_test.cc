@@ -77,7 +77,8 @@ struct Rank {
     }
     ArenaPlan plan;
     store = std::make_unique<ParameterStore>(groups, local, uses, dtype, true, plan);
-    adamw = std::make_unique<ShardedAdamW>(*store, options, members, kSamples, dtype, plan);
+    adamw = std::make_unique<ShardedAdamW>(
+        *store, ShardedAdamW::Args{.options = options, .members = members, .samples = kSamples, .dtype = dtype}, plan);
     LYCIA_ASSIGN_OR_RETURN(arena, Arena::Allocate(*device, plan));
     store->Bind(arena);
     LYCIA_RETURN_IF_ERROR(adamw->Bind(*device, arena, &world, communicators));

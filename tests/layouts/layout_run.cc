@@ -28,11 +28,26 @@ std::string Exact(double value) { return absl::StrFormat("%.17g", value); }
 
 bool SameBits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
 
+// Puts stored elements [begin, end) of a parameter into its tensor; what no rank has put stays NaN.
+void Put(const Trainer::Stored& stored, std::int64_t begin, std::int64_t end, const double* values, Tensors& tensors) {
+  std::vector<double>& to =
+      tensors.try_emplace(stored.tensor, static_cast<std::size_t>(stored.shape.elements()), std::numeric_limits<double>::quiet_NaN())
+          .first->second;
+  if (stored.block.rows.empty()) {
+    std::copy(values, values + (end - begin), to.begin() + begin);
+    return;
+  }
+  end = std::min(end, stored.count);
+  for (const ElementRun& run : Runs(stored.block, stored.begin + begin, stored.begin + end)) {
+    if (run.tensor >= 0) std::copy(values + run.local, values + run.local + run.count, to.begin() + run.tensor);
+  }
+}
+
 Tensors WeightsOf(Trainer& trainer) {
   Tensors weights;
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      weights[p.spec.name] = Widen(trainer.store().weight(p.spec.name));
+      Put(trainer.stored(p.spec.name), 0, p.elements, Widen(trainer.store().weight(p.spec.name)).data(), weights);
     }
   }
   return weights;
@@ -47,11 +62,7 @@ Tensors OwnGradientsOf(Trainer& trainer) {
     const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
     for (const Segment& segment : SegmentsOf(group, shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
-      auto [entry, fresh] =
-          gradients.try_emplace(p.spec.name, static_cast<std::size_t>(p.elements), std::numeric_limits<double>::quiet_NaN());
-      for (std::int64_t i = segment.begin; i < segment.end; ++i) {
-        entry->second[static_cast<std::size_t>(i)] = flat[static_cast<std::size_t>(p.offset + i)];
-      }
+      Put(trainer.stored(p.spec.name), segment.begin, segment.end, flat.data() + p.offset + segment.begin, gradients);
     }
   }
   return gradients;
@@ -63,9 +74,27 @@ Status CompareWeights(const Tensors& a, const Tensors& b, const std::string& whe
     if (other == b.end()) continue;
     if (other->second.size() != values.size()) return absl::InternalError(StrCat(where, ": ", name, " has two sizes"));
     for (std::size_t i = 0; i < values.size(); ++i) {
-      if (SameBits(values[i], other->second[i])) continue;
+      if (SameBits(values[i], other->second[i]) || std::isnan(values[i]) || std::isnan(other->second[i])) continue;
       return absl::InternalError(StrCat(where, ": ", name, "[", i, "] is ", Exact(values[i]), " and ", Exact(other->second[i])));
     }
+  }
+  return OkStatus();
+}
+
+// Fills what is missing in `all`.
+void MergeWeights(Tensors& all, const Tensors& one) {
+  for (const auto& [name, values] : one) {
+    std::vector<double>& to = all.try_emplace(name, values).first->second;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (std::isnan(to[i])) to[i] = values[i];
+    }
+  }
+}
+
+Status NothingIsMissing(const Tensors& tensors, const std::string& what) {
+  for (const auto& [name, values] : tensors) {
+    const auto missing = std::find_if(values.begin(), values.end(), [](double value) { return std::isnan(value); });
+    if (missing != values.end()) return absl::InternalError(StrCat(what, " ", name, "[", missing - values.begin(), "] has no owner"));
   }
   return OkStatus();
 }
@@ -83,7 +112,7 @@ Status Merge(Record& all, const Record& one, int rank) {
       return absl::InternalError(StrCat(where, ": loss ", to.loss, " and ", from.loss, ", norm ", to.grad_norm, " and ", from.grad_norm));
     }
     LYCIA_RETURN_IF_ERROR(CompareWeights(from.weights, to.weights, where));
-    to.weights.insert(from.weights.begin(), from.weights.end());
+    MergeWeights(to.weights, from.weights);
     for (const auto& [name, values] : from.gradients) {
       std::vector<double>& sums = to.gradients.try_emplace(name, values.size(), std::numeric_limits<double>::quiet_NaN()).first->second;
       for (std::size_t i = 0; i < values.size(); ++i) {
@@ -100,6 +129,12 @@ Status Merge(Record& all, const Record& one, int rank) {
 
 std::string Layout::Name() const {
   std::string name = StrCat(schedule, " D", stages, " W", data, " N", micro_batches, "x", samples);
+  if (x * y * z > 1) name += StrCat(" grid ", x, "x", y, "x", z);
+  if (kv_heads != 0) name += StrCat(" kv ", kv_heads);
+  if (!policy.cache_inputs) name += " gathers inputs again";
+  if (policy.cache_weights) name += " caches weights";
+  if (!policy.cache_output_gradients) name += " gathers gradients again";
+  if (weights_each_step) name += " weights each step";
   if (pipes != 0) name += StrCat(" pipes ", pipes);
   if (blocks != kBlocks) name += StrCat(" blocks ", blocks);
   if (sync != schedule::GradientSyncMode::kEagerOpt) name += sync == schedule::GradientSyncMode::kLazy ? " lazy sync" : " eager sync";
@@ -127,17 +162,48 @@ std::vector<Layout> LayoutsOf(const std::string& schedule, int workers) {
   return layouts;
 }
 
+std::vector<Layout> GridLayouts() {
+  struct Shape {
+    int x, y, z;
+  };
+  std::vector<Layout> layouts;
+  for (const Shape& grid : {Shape{1, 1, 1}, {1, 2, 1}, {2, 1, 1}, {1, 1, 2}, {2, 2, 1}, {2, 2, 2}, {3, 2, 1}}) {
+    for (const char* schedule : {"gpipe", "1f1b", "chimera", "chimera-zb"}) {
+      for (const int data : {1, 2}) {
+        layouts.push_back({.schedule = schedule,
+                           .stages = std::string(schedule) == "gpipe" ? 1 : 2,
+                           .data = data,
+                           .micro_batches = 3,
+                           .samples = 2,
+                           .masked = true,
+                           .x = grid.x,
+                           .y = grid.y,
+                           .z = grid.z,
+                           .heads = 12,
+                           .width = 24});
+      }
+    }
+  }
+  return layouts;
+}
+
 TrainerOptions OptionsOf(const Layout& layout) {
   TrainerOptions options;
   options.model = {.layers = layout.blocks,
-                   .heads = kHeads,
-                   .hidden = kWidth,
+                   .heads = layout.heads,
+                   .kv_heads = layout.kv_heads,
+                   .hidden = layout.width,
                    .context = kContext,
                    .vocab = kVocabulary,
                    .ffn = kFfn,
                    .tied = layout.tied,
                    .dropout = kDropout,
                    .init_std = kInitialStd};
+  options.x = layout.x;
+  options.y = layout.y;
+  options.z = layout.z;
+  options.grid_policy = layout.policy;
+  options.weights_each_step = layout.weights_each_step;
   options.precision = layout.precision;
   options.recompute = layout.recompute;
   options.schedule = layout.schedule;
@@ -216,11 +282,8 @@ StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch) {
   Record all = std::move(records[0]);
   for (int rank = 1; rank < layout.ranks(); ++rank) LYCIA_RETURN_IF_ERROR(Merge(all, records[static_cast<std::size_t>(rank)], rank));
   for (const StepRecord& step : all.steps) {
-    for (const auto& [name, values] : step.gradients) {
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        if (std::isnan(values[i])) return absl::InternalError(StrCat("the gradient of ", name, "[", i, "] has no owner"));
-      }
-    }
+    LYCIA_RETURN_IF_ERROR(NothingIsMissing(step.gradients, "the gradient of"));
+    LYCIA_RETURN_IF_ERROR(NothingIsMissing(step.weights, "the weight"));
   }
   return all;
 }

@@ -15,6 +15,7 @@
 namespace lycia::layouts {
 
 inline constexpr int kBlocks = 2;  // of the model: six stages have one layer each
+inline constexpr int kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;  // all extents differ
 
 // How the ranks share the work, and the few properties of model and data that tests vary.
 struct Layout {
@@ -36,14 +37,17 @@ struct Layout {
   Recompute recompute = Recompute::kNone;
   std::vector<std::int64_t> partition;
   std::string mesh_order;
+  // The tensor grid, and a model whose sizes it divides.
+  int x = 1, y = 1, z = 1;
+  int heads = kHeads, kv_heads = 0, width = kWidth;
+  GridPolicy policy;
+  bool weights_each_step = false;
 
-  int ranks() const { return stages * data; }
+  int ranks() const { return stages * data * x * y * z; }
   int global_batch() const { return data * micro_batches * samples; }
   std::string Name() const;  // "chimera D4 W2 N3x2 tied f64"
 };
 
-// The model; all extents differ.
-inline constexpr int kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;
 inline constexpr int kSteps = 3;
 inline constexpr int kEvaluationBatches = 2;
 inline constexpr std::uint64_t kSeed = 11;
@@ -56,6 +60,10 @@ inline constexpr int kWarmup = 1;
 // Layouts of a schedule on D workers: one each for fewer, as many and more micro-batches than workers, as far as the schedule takes them,
 // with as many blocks and samples as its stages and parts need.
 std::vector<Layout> LayoutsOf(const std::string& schedule, int workers);
+
+// Grids of 1 to 8 ranks x no pipeline, 1F1B, Chimera and its zero-bubble relative on 2 workers x 1 and 2 replicas: tied head, dropout,
+// clipping, three micro-batches of two samples, of which some labels are none.
+std::vector<Layout> GridLayouts();
 
 TrainerOptions OptionsOf(const Layout& layout);
 double LearningRateOf(std::int64_t step);  // step counts from 0
@@ -75,7 +83,7 @@ using Tensors = std::map<std::string, std::vector<double>>;  // by parameter nam
 
 struct StepRecord {
   double loss = 0, grad_norm = 0;
-  Tensors weights;         // after the step
+  Tensors weights;         // after the step; NaN where this rank of a grid does not hold them
   Tensors gradients;       // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
   double clip_factor = 1;  // of the update's gradients; the truth's
 };

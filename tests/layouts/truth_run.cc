@@ -30,8 +30,9 @@ Tensors Widened(const std::map<std::string, std::vector<Number>>& arrays) {
 template <typename Number>
 Record TrainTruth(const Layout& layout) {
   const truth::GptSizes sizes{.blocks = layout.blocks,
-                              .width = kWidth,
-                              .heads = kHeads,
+                              .width = layout.width,
+                              .heads = layout.heads,
+                              .kv_heads = layout.kv_heads,
                               .ffn = kFfn,
                               .context = kContext,
                               .vocabulary = kVocabulary,
@@ -125,10 +126,10 @@ truth::TrainingOptions TruthOptions(const Layout& layout) {
 }
 
 const Record& TruthOf(const Layout& layout, DType precision) {
-  using Key = std::tuple<int, int, bool, bool, bool, bool>;
+  using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool>;
   static std::map<Key, Record>* const runs = new std::map<Key, Record>;
   const bool f64 = precision == DType::kF64;
-  auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.clip, layout.tied, layout.masked, f64));
+  auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width, layout.clip, layout.tied, layout.masked, f64));
   if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
   return entry->second;
 }
@@ -161,6 +162,7 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
       std::vector<AdamReach>& reach = reaches[name];
       reach.resize(values.size());
       for (std::size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(values[i])) continue;  // of another rank of the grid
         const double gradient = mine == step.gradients.end() ? NAN : mine->second[i];
         const double error = std::isnan(gradient) ? largest_error : std::abs(gradient - of_truth[i]);  // another owner knows it
         const double limit = reach[i].AfterStep(kLearningRate, expected.clip_factor * of_truth[i], expected.clip_factor * error);

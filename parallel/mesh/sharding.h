@@ -1,7 +1,7 @@
 // Sharding: how one matrix lies on the grid, axis by axis. Operators compute the type of their result from the types of their operands, so
 // a product along the wrong axes, a sum that was never made, or a gradient handed over unreduced is an error before anything runs.
-#ifndef LYCIA_PARALLEL_GRID_SHARDING_H_
-#define LYCIA_PARALLEL_GRID_SHARDING_H_
+#ifndef LYCIA_PARALLEL_MESH_SHARDING_H_
+#define LYCIA_PARALLEL_MESH_SHARDING_H_
 
 #include <array>
 #include <cstdint>
@@ -47,4 +47,4 @@ Status MayUpdate(const Sharding& gradient, const std::string& name);
 
 }  // namespace lycia
 
-#endif  // LYCIA_PARALLEL_GRID_SHARDING_H_
+#endif  // LYCIA_PARALLEL_MESH_SHARDING_H_

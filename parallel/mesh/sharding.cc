@@ -1,4 +1,4 @@
-#include "parallel/grid/sharding.h"
+#include "parallel/mesh/sharding.h"
 
 namespace lycia {
 namespace {

@@ -1,0 +1,147 @@
+// Tensor grids inside the trainer: every grid under every kind of schedule, with replicas, trains what the independent serial truth trains.
+//
+// What a wrong composition would still pass: one micro-batch (no accumulation), no clipping (a norm over some of the ranks), one replica
+// (vectors that are never summed over replicas), a head that is not tied (its gradient on another stage). So there is all of that.
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "gtest/gtest.h"
+#include "parallel/schedule/generators.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+Record RunOrFail(const Layout& layout) {
+  StatusOr<Record> record = RunOnThreads(layout);
+  EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
+  return record.ok() ? *std::move(record) : Record{std::vector<StepRecord>(kSteps), 0};
+}
+
+void ExpectTruth(const Layout& layout) {
+  const Status equal = CompareWithTruth(RunOrFail(layout), TruthOf(layout));
+  EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+}
+
+TEST(GridLayouts, EveryGridScheduleAndReplicaCountEqualsTheTruth) {
+  const std::vector<Layout> layouts = GridLayouts();
+  EXPECT_EQ(layouts.size(), 7u * 4 * 2);
+  for (const Layout& layout : layouts) ExpectTruth(layout);
+}
+
+// One grid that has every axis.
+Layout Cube(const char* schedule) {
+  return {.schedule = schedule,
+          .stages = 2,
+          .micro_batches = 4,
+          .samples = 2,
+          .masked = true,
+          .x = 2,
+          .y = 2,
+          .z = 2,
+          .heads = 12,
+          .width = 24};
+}
+
+// Those that divide micro-batches into parts are refused with a way out; all others train on a grid.
+TEST(GridLayouts, EveryScheduleEqualsTheTruth) {
+  int trained = 0, refused = 0;
+  for (const schedule::Generator& generator : schedule::Generators()) {
+    for (const Layout& of_schedule : LayoutsOf(generator.name, 2)) {
+      Layout layout = Cube(generator.name);
+      layout.z = 1;
+      layout.blocks = of_schedule.blocks;
+      layout.micro_batches = of_schedule.micro_batches;
+      const StatusOr<schedule::Schedule> schedule =
+          schedule::Generate(layout.schedule, {.workers = layout.stages, .micro_batches = layout.micro_batches});
+      if (schedule.ok() && schedule::MaxParts(*schedule) > 1) {
+        const Status status = RunOnThreads(layout).status();
+        EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+        EXPECT_TRUE(absl::StrContains(status.message(), "use another parallel.schedule, or parallel.x = y = z = 1")) << status;
+        ++refused;
+      } else {
+        ExpectTruth(layout);
+        ++trained;
+      }
+    }
+  }
+  EXPECT_GT(trained, 30);
+  EXPECT_GT(refused, 0);
+}
+
+// What is gathered again, kept or exchanged once a step changes bytes and memory, not results.
+TEST(GridLayouts, EveryPolicyEqualsTheTruth) {
+  for (const char* schedule : {"1f1b", "chimera-zb"}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kLayers, Recompute::kStage}) {
+      Layout layout = Cube(schedule);
+      layout.recompute = recompute;
+      ExpectTruth(layout);
+      layout.policy = {.cache_inputs = false, .cache_weights = true, .cache_output_gradients = false};
+      ExpectTruth(layout);
+      layout.policy = {};
+      layout.weights_each_step = true;
+      ExpectTruth(layout);
+    }
+  }
+}
+
+TEST(GridLayouts, SynchronisationAndUpdateModesHaveTheSameBits) {
+  using schedule::GradientSyncMode;
+  for (const bool clip : {true, false}) {
+    Layout layout = Cube("chimera");
+    layout.z = 1;
+    layout.data = 2;
+    layout.clip = clip;
+    layout.sync = GradientSyncMode::kLazy;
+    const Record lazy = RunOrFail(layout);
+    const Status equal = CompareWithTruth(lazy, TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << equal;
+    for (const GradientSyncMode sync : {GradientSyncMode::kEager, GradientSyncMode::kEagerOpt}) {
+      layout.sync = sync;
+      layout.update = clip ? schedule::UpdateMode::kDecided : schedule::UpdateMode::kEager;
+      const Status same = CompareBitwise(RunOrFail(layout), lazy);
+      EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+    }
+  }
+}
+
+// Key heads fewer than the parts of the heads (shared), as many, and more; a head of its own; one block a stage.
+TEST(GridLayouts, GroupedQueriesAndUntiedHeadsEqualTheTruth) {
+  for (const int kv_heads : {1, 2, 4, 6}) {
+    for (const char* schedule : {"gpipe", "chimera"}) {
+      Layout layout = Cube(schedule);
+      layout.kv_heads = kv_heads;
+      layout.tied = kv_heads % 4 != 2;
+      if (std::string(schedule) == "gpipe") layout.stages = 1;
+      if (4 % kv_heads != 0 && kv_heads % 4 != 0) {
+        layout.x = 3, layout.z = 1;  // parts of 6
+      }
+      ExpectTruth(layout);
+    }
+  }
+}
+
+TEST(GridLayouts, F32GradientsAreAsGoodAsTheSerialRuns) {
+  for (const char* schedule : {"1f1b", "chimera-zb"}) {
+    Layout layout = Cube(schedule);
+    layout.precision = DType::kF32;
+    const Status equal = CompareF32WithTruth(RunOrFail(layout), TruthOf(layout, DType::kF32), TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+}
+
+TEST(GridLayouts, ARepeatedRunAndAnyMeshOrderHaveTheSameBits) {
+  Layout layout = Cube("chimera");
+  layout.data = 2;
+  const Record bits = RunOrFail(layout);
+  for (const char* order : {"", "x,y,z,pipeline,expert,context,data", "data,context,expert,pipeline,z,x,y"}) {
+    layout.mesh_order = order;
+    const Record other = RunOrFail(layout);
+    const Status equal = *order == 0 ? CompareBitwise(other, bits) : CompareWithTruth(other, TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+}
+
+}  // namespace
+}  // namespace lycia::layouts
