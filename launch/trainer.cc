@@ -32,12 +32,6 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
   return trainer;
 }
 
-int Trainer::grid_part() const {
-  int part = 0;
-  for (const Axis axis : {Axis::kZ, Axis::kY, Axis::kX}) part = part * mesh_->size(axis) + mesh_->coordinate(world_->rank(), axis);
-  return part;
-}
-
 Trainer::Stored Trainer::stored(const std::string& name) const {
   if (grid_weights_ == nullptr) {
     const Shape shape = store_->weight(name).shape;

@@ -141,7 +141,6 @@ class Trainer final : private StepActions {
   Status OpenClock(const std::map<int, Communicator*>& holders);
 
   int grid_ranks() const { return options_.x * options_.y * options_.z; }
-  int grid_part() const;  // this rank's place among them
   void BeginWeights();    // what layers see of the weights, before a step or an evaluation
 
   void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;

@@ -172,9 +172,7 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
                                               ShardedAdamW::Args{.options = options_.optimizer,
                                                                  .members = members,
                                                                  .samples = samples_per_step(),
-                                                                 .dtype = options_.precision,
-                                                                 .part = grid_part(),
-                                                                 .parts = grid_ranks()},
+                                                                 .dtype = options_.precision},
                                               plan);
   return OkStatus();
 }

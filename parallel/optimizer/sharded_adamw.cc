@@ -20,7 +20,7 @@ Tensor Slice(const Tensor& flat, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan)
-    : store_(store), options_(args.options), samples_(args.samples), dtype_(args.dtype), part_(args.part), parts_(args.parts) {
+    : store_(store), options_(args.options), samples_(args.samples), dtype_(args.dtype) {
   for (const int g : store.local_groups()) {
     const ParameterGroup& parameters = store.groups().groups[static_cast<std::size_t>(g)];
     Group group;
@@ -113,8 +113,7 @@ void ShardedAdamW::SquareBlocks(Stream& stream, int g, const Group& group) {
   double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
   for (const Segment& segment : group.segments) {
     const std::int64_t offset = segment.parameter->offset;
-    const std::int64_t first = kNumFlags + samples_ + part_ * store_.groups().num_norm_blocks;
-    const std::int64_t block = first + segment.parameter->first_block + segment.begin / kNormBlock;
+    const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
     SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
                                .block_sums = values == nullptr ? nullptr : values + block});
   }
@@ -137,7 +136,7 @@ void ShardedAdamW::Decide(Stream& stream, bool stop) {
   decision_.stop = decided_[kStopFlag] > 0;
   for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += decided_[kNumFlags + s];
   double squares = 0;
-  for (std::int64_t b = 0; b < parts_ * store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
+  for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
   decision_.gradient_norm = std::sqrt(squares);
   decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
 }

@@ -32,8 +32,6 @@ class ShardedAdamW final : public Optimizer {
     std::map<int, GroupMember> members;  // one for each local group of the store
     std::int64_t samples = 0;            // of the global batch
     DType dtype = DType::kF32;
-    // On a tensor grid the store holds one of `parts` parts of the model, all of one size: the norm is the sum over them.
-    int part = 0, parts = 1;
   };
   ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan);
   // holders: the communicator of each local group, of the size told above. Internal error for a gradient that nobody has summed over the
@@ -56,8 +54,8 @@ class ShardedAdamW final : public Optimizer {
   Communicator* holders(int group) const { return groups_.at(group).communicator; }
 
  private:
-  // Layout of the Decide vector: flags, then one loss a sample, then one sum of squares a norm block of each part of the model. Every entry
-  // has one owner, but for the loss of a sample whose tokens lie on several ranks of a grid: these add up their shares.
+  // Layout of the Decide vector: flags, then one loss a sample, then one sum of squares a norm block of the model. Every entry has one
+  // owner; on a tensor grid, one for each part of the model, and what they have found is added up.
   static constexpr std::int64_t kStopFlag = 0;
   static constexpr std::int64_t kNumFlags = 1;
 
@@ -79,13 +77,12 @@ class ShardedAdamW final : public Optimizer {
   // Steps the own shard and starts the gather.
   void StepGroup(Stream& stream, int index, Group& group);
 
-  std::int64_t decide_elements() const { return kNumFlags + samples_ + parts_ * store_.groups().num_norm_blocks; }
+  std::int64_t decide_elements() const { return kNumFlags + samples_ + store_.groups().num_norm_blocks; }
 
   ParameterStore& store_;
   AdamWOptions options_;
   std::int64_t samples_;
   DType dtype_;
-  std::int64_t part_, parts_;
   std::map<int, Group> groups_;
   Region decide_region_, scalars_region_;
   Tensor decide_;
