@@ -2,19 +2,21 @@
 //
 // What a wrong composition would still pass: one micro-batch (no accumulation), no clipping (a norm over some of the ranks), one replica
 // (vectors that are never summed over replicas), a head that is not tied (its gradient on another stage). So there is all of that.
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "parallel/schedule/generators.h"
+#include "tests/layouts/memory_watch.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
 namespace {
 
 Record RunOrFail(const Layout& layout) {
-  StatusOr<Record> record = RunOnThreads(layout);
+  StatusOr<Record> record = RunOnThreads(layout, [] { return std::make_unique<MemoryWatch>(); });
   EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
   return record.ok() ? *std::move(record) : Record{std::vector<StepRecord>(kSteps), 0};
 }
