@@ -61,10 +61,14 @@ struct ParallelConfig {
   std::string schedule_csv;                 // its text, read by ResolveConfig; not a key
   std::string gradient_sync = "eager-opt";  // lazy | eager | eager-opt
   std::int64_t stages = 1;                  // D, workers of a replica; with c chunks the model is cut into c D stages
-  std::int64_t data = 0;                    // W, replicas; 0: ranks / stages
+  std::int64_t data = 0;                    // W, replicas; 0: ranks / (stages x y z)
+  std::int64_t x = 1, y = 1, z = 1;         // the tensor grid
+  // What a rank of the grid keeps gathered until the backward; the rest is gathered again.
+  bool cache_inputs = true, cache_weights = false, cache_output_gradients = true;
+  bool weights_each_step = false;           // weights are gathered and their gradients reduced once a step, not for every micro-batch
   std::int64_t pipes = 0;                   // 0: what the schedule uses (chimera 2, one-directional ones 1)
   std::int64_t chunks = 0;                  // stages of a worker and pipe; 0: what the schedule uses
-  std::string order = "";                   // axes of the mesh from slowest to fastest, e.g. "data,stage"; "": the mesh's own
+  std::string order = "";                   // axes of the mesh from slowest to fastest; "": the mesh's own
   std::vector<std::int64_t> partition;      // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";               // cpu | emulated
   // What schedules are planned for; times in milliseconds.

@@ -45,22 +45,36 @@ Status CheckModel(const ModelConfig& model) {
   return OkStatus();
 }
 
+// "parallel.stages = 2 times the tensor grid 1 x 2 x 1", of one replica.
+std::string ReplicaText(const ParallelConfig& parallel) {
+  std::string text = absl::StrCat("parallel.stages = ", parallel.stages);
+  if (parallel.x * parallel.y * parallel.z > 1) {
+    absl::StrAppend(&text, " times the tensor grid parallel.x, y, z = ", parallel.x, " x ", parallel.y, " x ", parallel.z);
+  }
+  return text;
+}
+
 Status CheckMesh(int ranks, ParallelConfig& parallel) {
+  const std::int64_t grid = parallel.x * parallel.y * parallel.z, replica = parallel.stages * grid;
   if (parallel.data == 0) {
-    if (ranks % parallel.stages != 0) {
-      const std::int64_t whole = ranks / parallel.stages;
-      return InvalidArgument(ranks, " ranks do not make whole replicas of parallel.stages = ", parallel.stages, "; start ",
-                             whole > 0 ? absl::StrCat(whole * parallel.stages, " or ") : "", (whole + 1) * parallel.stages,
-                             " ranks, or use stages = ", NearestDivisor(ranks, parallel.stages));
+    if (ranks % replica != 0) {
+      const std::int64_t whole = ranks / replica;
+      return InvalidArgument(ranks, " ranks do not make whole replicas of ", ReplicaText(parallel), "; start ",
+                             whole > 0 ? absl::StrCat(whole * replica, " or ") : "", (whole + 1) * replica, " ranks",
+                             ranks % grid == 0 ? absl::StrCat(", or use stages = ", NearestDivisor(ranks / grid, parallel.stages)) : "");
     }
-    parallel.data = ranks / parallel.stages;
+    parallel.data = ranks / replica;
   }
-  if (parallel.stages * parallel.data != ranks) {
-    return InvalidArgument("parallel.stages = ", parallel.stages, " times parallel.data = ", parallel.data, " needs ",
-                           parallel.stages * parallel.data, " ranks, but there are ", ranks, "; start ", parallel.stages * parallel.data,
-                           " ranks, or use data = 0 (ranks / stages)");
+  if (replica * parallel.data != ranks) {
+    return InvalidArgument(ReplicaText(parallel), " times parallel.data = ", parallel.data, " needs ", replica * parallel.data,
+                           " ranks, but there are ", ranks, "; start ", replica * parallel.data,
+                           " ranks, or use data = 0 (ranks / (stages x y z))");
   }
-  Mesh::Spec spec{.pipeline = static_cast<int>(parallel.stages), .data = static_cast<int>(parallel.data)};
+  Mesh::Spec spec{.pipeline = static_cast<int>(parallel.stages),
+                  .data = static_cast<int>(parallel.data),
+                  .x = static_cast<int>(parallel.x),
+                  .y = static_cast<int>(parallel.y),
+                  .z = static_cast<int>(parallel.z)};
   if (!parallel.order.empty()) spec.order = parallel.order;
   return Annotate(Mesh::Create(spec, ranks).status(), "parallel.order");
 }
@@ -110,6 +124,11 @@ Status CheckCosts(const ParallelConfig& parallel) {
 }
 
 Status CheckEmulation(const Config& config) {
+  const ParallelConfig& parallel = config.parallel;
+  if (parallel.x * parallel.y * parallel.z > 1) {
+    return InvalidArgument("an emulated device computes nothing that a tensor grid could cut, but parallel.x, y, z = ", parallel.x, ", ",
+                           parallel.y, ", ", parallel.z, "; use 1, 1, 1 with parallel.device = \"emulated\"");
+  }
   LYCIA_RETURN_IF_ERROR(Annotate(schedule::ParseCosts(config.emulate.cost).status(), "emulate.cost"));
   if (config.checkpoint.resume) return InvalidArgument("an emulated device has no weights and so no checkpoint to resume from");
   if (!config.init.from.empty()) {
@@ -184,6 +203,7 @@ Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_
   parallel.chunks = schedule->shape.chunks;
   *stages = schedule->shape.stages;
   LYCIA_RETURN_IF_ERROR(CheckActivations(*schedule, static_cast<int>(parallel.max_activations)));
+  LYCIA_RETURN_IF_ERROR(CheckGridParts(*schedule, parallel.x * parallel.y * parallel.z));
   return CheckParts(*schedule, config.train.micro_batch);
 }
 

@@ -48,6 +48,13 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
                                                                      : GradientSyncMode::kEagerOpt;
   options.update = config.train.update == "eager" ? schedule::UpdateMode::kEager : schedule::UpdateMode::kDecided;
   options.data = static_cast<int>(config.parallel.data);
+  options.x = static_cast<int>(config.parallel.x);
+  options.y = static_cast<int>(config.parallel.y);
+  options.z = static_cast<int>(config.parallel.z);
+  options.grid_policy = {.cache_inputs = config.parallel.cache_inputs,
+                         .cache_weights = config.parallel.cache_weights,
+                         .cache_output_gradients = config.parallel.cache_output_gradients};
+  options.weights_each_step = config.parallel.weights_each_step;
   options.mesh_order = config.parallel.order;
   // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
   for (const std::int64_t blocks : config.parallel.partition) options.partition.push_back(2 * blocks);

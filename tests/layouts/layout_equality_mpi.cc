@@ -44,6 +44,9 @@ std::vector<Layout> LayoutsOn(int ranks) {
       }
     }
   }
+  for (const Layout& layout : GridLayouts()) {
+    if (layout.ranks() == ranks) layouts.push_back(layout);
+  }
   return layouts;
 }
 
