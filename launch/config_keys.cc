@@ -88,7 +88,7 @@ std::vector<Key> MakeKeys() {
       {"parallel.pipes", AT(parallel.pipes), Between(0, 10000), "pipelines; 0: what the schedule uses (chimera 2, one-directional ones 1)"},
       {"parallel.chunks", AT(parallel.chunks), Between(0, 10000),
        "stages of a worker and pipe; 0: what the schedule uses (interleaved: 2)"},
-      {"parallel.order", AT(parallel.order), Any(), "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,y,x\""},
+      {"parallel.order", AT(parallel.order), Any(), "axes of the mesh, slowest first; \"\": \"data,context,expert,pipeline,z,x,y\""},
       {"parallel.partition", AT(parallel.partition), Between(0, 10000), "blocks of each stage in order, e.g. [2, 1, 1]; \"auto\": by cost"},
       {"parallel.device", AT(parallel.device), OneOf({"cpu", "emulated"}), "where to compute; emulated: [emulate] says how long it takes"},
 

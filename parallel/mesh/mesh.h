@@ -1,7 +1,9 @@
 // Mesh: named axes of parallelism and the map between coordinates and ranks.
 //
-// One table of axes: pipeline (workers of one replica of the pipeline), data (replicas), x, y, z (the tensor grid, roles in
-// tensor-grid.md 2), context and expert (reserved, size 1). The order of axes in a rank number is a string from the slowest to the fastest.
+// One table of axes: pipeline (workers of one replica of the pipeline), data (replicas), x, y, z (the tensor grid, docs/tensor_grid.md),
+// context and expert (reserved, size 1). The order of axes in a rank number is a string from the slowest to the fastest. By default y is
+// fastest, then x: what moves along them waits for compute and compute for it, so neighbours in a node are best; weights along z can be
+// moved ahead of their use, replicas meet once a step, and a pipeline sends only the residual.
 #ifndef LYCIA_PARALLEL_MESH_MESH_H_
 #define LYCIA_PARALLEL_MESH_MESH_H_
 
@@ -24,7 +26,7 @@ class Mesh {
   struct Spec {
     int pipeline = 1, data = 1;
     int x = 1, y = 1, z = 1;
-    std::string order = "data,context,expert,pipeline,z,y,x";  // slowest first; every axis once
+    std::string order = "data,context,expert,pipeline,z,x,y";  // slowest first; every axis once
   };
   // InvalidArgument: an unknown, missing or repeated axis in `order`, a size below 1, or sizes whose product is not `ranks`.
   static StatusOr<Mesh> Create(const Spec& spec, int ranks);

@@ -17,11 +17,17 @@ TEST(Mesh, RanksAndCoordinatesAreInverse) {
   }
 }
 
-TEST(Mesh, DefaultOrderPutsNeighboursOfAPipelineTogether) {
+TEST(Mesh, DefaultOrderPutsTheDearestAxesTogether) {
   const Mesh mesh = *Mesh::Create({.pipeline = 4, .data = 2}, 8);
   EXPECT_EQ(mesh.coordinate(5, Axis::kPipeline), 1);
   EXPECT_EQ(mesh.coordinate(5, Axis::kData), 1);
   EXPECT_EQ(mesh.ToString(), "data 2 x pipeline 4 = 8 ranks");
+  // rank = y + |y| (x + |x| (z + |z| (pipeline + ...))).
+  const Mesh grid = *Mesh::Create({.pipeline = 2, .data = 1, .x = 2, .y = 3, .z = 2}, 24);
+  EXPECT_EQ(grid.Neighbour(0, Axis::kY, 2), 2);
+  EXPECT_EQ(grid.Neighbour(0, Axis::kX, 1), 3);
+  EXPECT_EQ(grid.Neighbour(0, Axis::kZ, 1), 6);
+  EXPECT_EQ(grid.Neighbour(0, Axis::kPipeline, 1), 12);
 }
 
 TEST(Mesh, ColorsGroupWhatDiffersOnlyAlongTheAxes) {

@@ -7,7 +7,7 @@
 namespace lycia::plan {
 
 std::span<const AxisOrder> AxisOrders() {
-  static constexpr AxisOrder kOrders[] = {{Axis::kZ, Axis::kY, Axis::kX}, {Axis::kZ, Axis::kX, Axis::kY}, {Axis::kY, Axis::kZ, Axis::kX},
+  static constexpr AxisOrder kOrders[] = {{Axis::kZ, Axis::kX, Axis::kY}, {Axis::kZ, Axis::kY, Axis::kX}, {Axis::kY, Axis::kZ, Axis::kX},
                                           {Axis::kY, Axis::kX, Axis::kZ}, {Axis::kX, Axis::kZ, Axis::kY}, {Axis::kX, Axis::kY, Axis::kZ}};
   return kOrders;
 }

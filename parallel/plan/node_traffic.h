@@ -22,7 +22,7 @@ namespace lycia::plan {
 
 // Slowest first, as in Mesh::Spec::order: {kZ, kX, kY} has y fastest.
 using AxisOrder = std::array<Axis, 3>;
-std::span<const AxisOrder> AxisOrders();       // all six; the mesh's default z,y,x comes first
+std::span<const AxisOrder> AxisOrders();       // all six; the mesh's default z,x,y comes first
 std::string ToString(const AxisOrder& order);  // "z,x,y"
 StatusOr<AxisOrder> ParseAxisOrder(std::string_view text);
 
