@@ -56,7 +56,7 @@ Status RunEmulation(const Config& config, Session& session) {
   if (!created.ok() && !absl::IsInvalidArgument(created.status())) return created.status();
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session.world, created.status()));
   Trainer& trainer = **created;
-  observer.set_replica(trainer.mesh().coordinate(session.rank(), Axis::kData));
+  observer.set_replica(trainer.mesh().Neighbour(session.rank(), Axis::kPipeline, 0));
   if (first) PrintRunHeader(config, trainer, session.ranks(), 0, 0);
 
   ProgressLine progress({.steps = config.train.steps, .every = config.log.every});

@@ -35,11 +35,11 @@ std::string Printable(const std::string& text) {
 Status DrawTracedStep(const ReportArgs& args) {
   const std::string trace = JoinPath(args.config.output.dir, "trace.json"), picture_path = JoinPath(args.config.output.dir, "step.svg");
   LYCIA_RETURN_IF_ERROR(WriteFileAtomically(trace, ChromeTrace(args.spans)));
-  // One replica, worker by worker.
+  // One replica, worker by worker; of a tensor grid, one rank of each.
   std::vector<RankSpans> workers(static_cast<std::size_t>(args.trainer.schedule().shape.workers));
   const Mesh& mesh = args.trainer.mesh();
   for (const RankSpans& spans : args.spans) {
-    if (mesh.coordinate(spans.rank, Axis::kData) == 0)
+    if (mesh.Neighbour(spans.rank, Axis::kPipeline, 0) == 0)
       workers[static_cast<std::size_t>(mesh.coordinate(spans.rank, Axis::kPipeline))] = spans;
   }
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -53,6 +53,16 @@ Status DrawTracedStep(const ReportArgs& args) {
               costs.c_str());
   std::printf("picture of the step: %s\ntrace (Perfetto, chrome://tracing): %s\n", picture_path.c_str(), trace.c_str());
   return OkStatus();
+}
+
+void PrintGridTraffic(const Trainer& trainer) {
+  std::string text;
+  for (std::size_t g = 0; g < trainer.grid_bytes().size(); ++g) {
+    const std::int64_t bytes = trainer.grid_bytes()[g];
+    if (bytes > 0) text += absl::StrFormat("%s %.3f MB along %s", text.empty() ? "" : ",", static_cast<double>(bytes) / 1e6,
+                                           Name(static_cast<GridGroup>(g)));
+  }
+  if (!text.empty()) std::printf("a rank of the tensor grid moved in a step:%s\n", text.c_str());
 }
 
 }  // namespace
@@ -83,6 +93,7 @@ Status WriteReport(const ReportArgs& args) {
   if (!std::isnan(args.training_loss)) {  // a resumed run that had no step left has none
     std::printf("training loss %.4f nats/byte at step %d\n", args.training_loss, static_cast<int>(args.step));
   }
+  PrintGridTraffic(args.trainer);
   if (!std::isnan(args.held_out_loss)) {
     const Baselines baselines = MeasureBaselines(args.data.training(), args.data.held_out());
     std::printf("held-out loss, nats/byte:  unigram %.4f   bigram %.4f   this model %.4f  (%s the bigram model)\n", baselines.unigram,

@@ -45,7 +45,8 @@ Status AgreeOnInput(Communicator& world, const Status& mine);
 class SessionObserver final : public StepObserver {
  public:
   SessionObserver(Session& session, std::int64_t span_capacity) : session_(&session), recorder_(session.world->rank(), span_capacity) {}
-  void set_replica(int replica) { replica_ = replica; }  // of the pipeline: messages of different replicas are different
+  // Of the ranks that pass micro-batches to each other: messages of different replicas, and of different ranks of a grid, are different.
+  void set_replica(int replica) { replica_ = replica; }
   void StartStep(std::int64_t step) {                    // from 1
     step_ = step;
     next_ = 0;

@@ -42,6 +42,14 @@ Trainer::Stored Trainer::stored(const std::string& name) const {
   return {.tensor = parameter.tensor, .shape = parameter.tensor_shape, .block = parameter.block, .begin = owned.first, .count = owned.count};
 }
 
+Trainer::GridBytes Trainer::TotalGridBytes() const {
+  GridBytes bytes{};
+  for (std::size_t g = 0; grid_ != nullptr && g < bytes.size(); ++g) {
+    if (const Communicator* along = grid_->along(static_cast<GridGroup>(g))) bytes[g] = along->counters().total().bytes;
+  }
+  return bytes;
+}
+
 void Trainer::BeginWeights() {
   if (grid_weights_ == nullptr) return;
   grid_weights_->GatherCopies(*stream_);
@@ -61,11 +69,15 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
                        .step = step,
                        .training = true,
                        .gradient_scale = 1.0 / static_cast<double>(loss_tokens_)};
+  const GridBytes before = TotalGridBytes();
   optimizer_->BeginStep(*stream_);
   BeginWeights();
   const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
   LYCIA_RETURN_IF_ERROR(executor_->Run(training_, context, first_sample, options_.samples_per_micro_batch, *this));
-  return stream_->Synchronize();
+  LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
+  grid_bytes_ = TotalGridBytes();
+  for (std::size_t g = 0; g < before.size(); ++g) grid_bytes_[g] -= before[g];
+  return OkStatus();
 }
 
 StatusOr<double> Trainer::Evaluate(const BatchSource& source, std::int64_t batches) {

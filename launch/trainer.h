@@ -3,6 +3,7 @@
 #ifndef LYCIA_LAUNCH_TRAINER_H_
 #define LYCIA_LAUNCH_TRAINER_H_
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -100,11 +101,13 @@ class Trainer final : private StepActions {
   }  // forward and backward of the global batch, matrix products and attention
   std::int64_t num_parameters() const { return num_parameters_; }
   const Mesh& mesh() const { return *mesh_; }
+  // What this rank moved along each group of its tensor grid in the last training step (logical bytes, runtime/comm/counters.h).
+  using GridBytes = std::array<std::int64_t, kNumGridGroups>;
+  const GridBytes& grid_bytes() const { return grid_bytes_; }
   const schedule::Schedule& schedule() const { return schedule_; }
   const schedule::Schedule& evaluation_schedule() const { return forward_; }
   const std::string& why() const { return why_; }  // this schedule, where it was chosen ("auto"): all candidates, lines of text
   int worker() const { return worker_; }
-  bool first_replica() const { return replica_ == 0; }
   const ParameterGroups& groups() const { return *groups_; }
   // Which elements of which tensor of the model the stored parameter `name` is: all of them, or some without further order.
   struct Stored {
@@ -141,7 +144,8 @@ class Trainer final : private StepActions {
   Status OpenClock(const std::map<int, Communicator*>& holders);
 
   int grid_ranks() const { return options_.x * options_.y * options_.z; }
-  void BeginWeights();    // what layers see of the weights, before a step or an evaluation
+  GridBytes TotalGridBytes() const;
+  void BeginWeights();  // what layers see of the weights, before a step or an evaluation
 
   void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
   void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
@@ -190,6 +194,7 @@ class Trainer final : private StepActions {
   std::int64_t step_ = 0, loss_tokens_ = 1, first_source_sample_ = 0;
   double learning_rate_ = 0;
   bool stop_ = false, training_now_ = true;
+  GridBytes grid_bytes_{};
 };
 
 }  // namespace lycia

@@ -73,7 +73,7 @@ class Run {
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
     trainer_ = *std::move(trainer);
-    observer_.set_replica(trainer_->mesh().coordinate(session_.rank(), Axis::kData));
+    observer_.set_replica(trainer_->mesh().Neighbour(session_.rank(), Axis::kPipeline, 0));
     return OkStatus();
   }
 

@@ -72,14 +72,10 @@ std::vector<int> Mesh::ColorsOfHolders(const std::vector<int>& workers) const {
 }
 
 std::string Mesh::ToString() const {
-  std::string text;
-  for (int a = 0; a < kNumAxes; ++a) {
-    const int size = sizes_[static_cast<std::size_t>(a)];
-    if (size > 1 || static_cast<Axis>(a) == Axis::kPipeline || static_cast<Axis>(a) == Axis::kData) {
-      text += (text.empty() ? "" : " x ") + std::string(Name(static_cast<Axis>(a))) + " " + std::to_string(size);
-    }
-  }
-  return text + " = " + std::to_string(ranks_) + " ranks";
+  std::string text = StrCat("data ", size(Axis::kData), " x pipeline ", size(Axis::kPipeline));
+  const int x = size(Axis::kX), y = size(Axis::kY), z = size(Axis::kZ);
+  if (x * y * z > 1) text += StrCat(" x grid ", x, ",", y, ",", z);
+  return StrCat(text, " = ", ranks_, " ranks");
 }
 
 }  // namespace lycia

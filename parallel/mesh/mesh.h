@@ -43,7 +43,7 @@ class Mesh {
   // holders of a parameter that lives on these workers.
   std::vector<int> ColorsOfHolders(const std::vector<int>& workers) const;
 
-  // "data 2 x pipeline 4 = 8 ranks"
+  // "data 2 x pipeline 4 = 8 ranks", "data 1 x pipeline 2 x grid 1,4,2 = 16 ranks" (x, y, z)
   std::string ToString() const;
 
  private:

@@ -24,6 +24,7 @@ TEST(Mesh, DefaultOrderPutsTheDearestAxesTogether) {
   EXPECT_EQ(mesh.ToString(), "data 2 x pipeline 4 = 8 ranks");
   // rank = y + |y| (x + |x| (z + |z| (pipeline + ...))).
   const Mesh grid = *Mesh::Create({.pipeline = 2, .data = 1, .x = 2, .y = 3, .z = 2}, 24);
+  EXPECT_EQ(grid.ToString(), "data 1 x pipeline 2 x grid 2,3,2 = 24 ranks");
   EXPECT_EQ(grid.Neighbour(0, Axis::kY, 2), 2);
   EXPECT_EQ(grid.Neighbour(0, Axis::kX, 1), 3);
   EXPECT_EQ(grid.Neighbour(0, Axis::kZ, 1), 6);

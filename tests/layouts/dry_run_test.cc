@@ -87,6 +87,43 @@ void CheckStep(const std::string& schedule, int stages, int replicas, int pipes)
   EXPECT_EQ(all_gather, expected);
 }
 
+// A pipeline of 4 with 2 replicas of a 2 x 2 x 2 grid: 64 ranks. A boundary carries the rank's own block of the residual and nothing else,
+// and what replicas sum is an eighth of the stage.
+TEST(DryRun, StageBoundariesOfAGridMoveTheResidualOnly) {
+  TrainerOptions options;
+  options.device = DeviceKind::kShape;
+  options.model = {.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
+  options.schedule = "chimera";
+  options.stages = 4;
+  options.data = 2;
+  options.x = options.y = options.z = 2;
+  options.micro_batches = kMicroBatches;
+  options.samples_per_micro_batch = kSamples;
+  constexpr int kRanks = 64, kGrid = 8;
+  std::int64_t reduce_scatter = 0, sends = 0, bytes = 0;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const std::unique_ptr<Communicator> world = OpenDryRunWorld(rank, kRanks);
+    StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *world);
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    ASSERT_TRUE((*trainer)->TrainStep(0, NoBatches(), 1e-3, false).ok());
+    for (const Tag tag : {Tag::kActivation, Tag::kGradient}) {
+      const Counter sent = (*trainer)->pipeline().counters().at(Operation::kSend, tag);
+      sends += sent.calls, bytes += sent.bytes;
+    }
+    for (const int group : (*trainer)->store().local_groups()) {
+      reduce_scatter += (*trainer)->optimizer().holders(group)->counters().at(Operation::kReduceScatter, Tag::kGradient).bytes;
+    }
+    EXPECT_GT((*trainer)->grid_bytes()[static_cast<std::size_t>(GridGroup::kY)], 0);
+  }
+  // 2 replicas, 8 micro-batches over 3 boundaries, there and back, from each of a grid's ranks.
+  EXPECT_EQ(sends, 2 * kMicroBatches * 3 * 2 * kGrid);
+  EXPECT_EQ(bytes, sends * kSamples * kT * kC * 4 / kGrid);
+  // 4 holders (2 pipes x 2 replicas) of every parameter, whose parts are rounded up to the next of 16 elements.
+  const std::int64_t exact = 3 * Parameters(0, 2 * kBlocks + 2) * 4;
+  EXPECT_GE(reduce_scatter, exact);
+  EXPECT_LE(reduce_scatter, exact + 3 * (12 * kBlocks + 5) * kGrid * 16 * 4);
+}
+
 TEST(DryRun, CountersOfAStepEqualTheFormulas) {
   CheckStep("1f1b", 4, 4, 1);
   CheckStep("gpipe", 1, 8, 1);
