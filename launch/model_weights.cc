@@ -1,5 +1,6 @@
 #include "launch/model_weights.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -39,6 +40,23 @@ void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert
   });
 }
 
+// Stored elements [begin, end) of a parameter, which lie at `element` of a flat tensor.
+struct PieceArgs {
+  std::string_view kind;
+  std::int64_t begin = 0, end = 0;
+  Tensor tensor;
+  std::int64_t element = 0;
+};
+Piece PieceOf(const Trainer::Stored& stored, const PieceArgs& args) {
+  return {.name = StrCat(args.kind, stored.tensor),
+          .dtype = args.tensor.dtype,
+          .logical_shape = stored.shape,
+          .begin = stored.begin + args.begin,
+          .end = stored.begin + args.end,
+          .data = ElementAt(args.tensor, args.element),
+          .block = stored.block};
+}
+
 }  // namespace
 
 std::vector<Piece> CheckpointPieces(Trainer& trainer) {
@@ -49,13 +67,11 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
     for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
       const std::int64_t in_flat = p.offset + segment.begin, in_shard = in_flat - shard.begin;
+      const Trainer::Stored stored = trainer.stored(p.spec.name);
+      const std::int64_t end = std::min(segment.end, stored.count);
+      if (segment.begin >= end) continue;
       auto add = [&](std::string_view kind, const Tensor& tensor, std::int64_t element) {
-        pieces.push_back({.name = StrCat(kind, p.spec.name),
-                          .dtype = tensor.dtype,
-                          .logical_shape = p.spec.shape,
-                          .begin = segment.begin,
-                          .end = segment.end,
-                          .data = ElementAt(tensor, element)});
+        pieces.push_back(PieceOf(stored, {.kind = kind, .begin = segment.begin, .end = end, .tensor = tensor, .element = element}));
       };
       add(kWeight, weights, in_flat);
       add(kM, shard.m, in_shard);
@@ -72,13 +88,9 @@ Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
   }
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      const Tensor weight = trainer.store().weight(p.spec.name);
-      pieces.push_back({.name = StrCat(kWeight, p.spec.name),
-                        .dtype = weight.dtype,
-                        .logical_shape = p.spec.shape,
-                        .begin = 0,
-                        .end = p.elements,
-                        .data = weight.data});
+      const Trainer::Stored stored = trainer.stored(p.spec.name);
+      pieces.push_back(
+          PieceOf(stored, {.kind = kWeight, .begin = 0, .end = stored.count, .tensor = trainer.store().weight(p.spec.name), .element = 0}));
     }
   }
   return checkpoint.Load(pieces);
@@ -118,12 +130,30 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
   return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
 }
 
+namespace {
+
+// The stored part of one tensor.
+Status LoadStored(const SafetensorsModel& model, const Trainer::Stored& stored, const Tensor& to) {
+  if (stored.block.rows.empty()) return ReadModelTensor(model, stored.tensor, stored.shape, to);
+  const std::int64_t element_bytes = SizeOf(to.dtype);
+  std::vector<char> bytes(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
+  LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, stored.tensor, stored.shape, Tensor{bytes.data(), to.dtype, stored.shape}));
+  PlaceRuns(stored.block, {.tensor = bytes.data(),
+                           .to = to.data,
+                           .begin = stored.begin,
+                           .end = stored.begin + stored.count,
+                           .element_bytes = element_bytes});
+  return OkStatus();
+}
+
+}  // namespace
+
 Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
   if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      LYCIA_RETURN_IF_ERROR(ReadModelTensor(*model, p.spec.name, p.spec.shape, trainer.store().weight(p.spec.name)));
+      LYCIA_RETURN_IF_ERROR(LoadStored(*model, trainer.stored(p.spec.name), trainer.store().weight(p.spec.name)));
     }
   }
   return OkStatus();

@@ -1,26 +1,50 @@
 #include <algorithm>
 #include <map>
 
+#include "launch/checkpoint/block_index.h"
 #include "launch/checkpoint/manifest.h"
+#include "launch/checkpoint/tiling.h"
 
 namespace lycia {
 namespace {
 
-Status CheckTiling(const LogicalTensor& tensor) {
+// Pieces whose ranges and blocks are sound, and hold each element of the tensor once.
+Status CheckPieces(const std::vector<ShardFile>& shards, LogicalTensor& tensor) {
   const std::int64_t elements = tensor.spec.elements();
-  std::int64_t covered = 0;
+  // Pieces of the flat tensor as rows of the blocks' width.
+  Block flat = WholeTensor(elements);
+  const auto record_of = [&](const LogicalTensor::Part& part) -> const PieceRecord& {
+    return shards[static_cast<std::size_t>(part.shard)].pieces[static_cast<std::size_t>(part.piece)];
+  };
+  const Block* wide = nullptr;
   for (const LogicalTensor::Part& part : tensor.parts) {
-    if (part.begin < 0 || part.end < part.begin || part.end > elements) {
-      return InvalidArgument("tensor ", tensor.name, ": range [", part.begin, ", ", part.end, ") leaves its ", elements, " elements");
+    const PieceRecord& piece = record_of(part);
+    std::int64_t limit = elements;
+    if (!piece.block.rows.empty()) {
+      LYCIA_RETURN_IF_ERROR(CheckBlock(piece.block, elements));
+      if (wide != nullptr && wide->tensor_columns != piece.block.tensor_columns) {
+        return InvalidArgument("its rows have ", wide->tensor_columns, " columns in one piece and ", piece.block.tensor_columns,
+                               " in another");
+      }
+      wide = &piece.block;
+      limit = piece.block.elements();
     }
-    if (part.begin != covered) {
-      return InvalidArgument("tensor ", tensor.name, ": elements ", std::min(covered, part.begin), " to ", std::max(covered, part.begin),
-                             part.begin < covered ? " are stored twice" : " are missing");
+    if (piece.begin < 0 || piece.end < piece.begin || piece.end > limit) {
+      return InvalidArgument("range [", piece.begin, ", ", piece.end, ") leaves its ", limit, " elements");
     }
-    covered = part.end;
   }
-  if (covered != elements) return InvalidArgument("tensor ", tensor.name, ": elements ", covered, " to ", elements, " are missing");
-  return OkStatus();
+  if (wide != nullptr && elements > 0) {
+    flat = {.tensor_columns = wide->tensor_columns, .rows = {{0, elements / wide->tensor_columns}}, .columns = {{0, wide->tensor_columns}}};
+  }
+  std::vector<BlockPart> parts;
+  for (LogicalTensor::Part& part : tensor.parts) {
+    const PieceRecord& piece = record_of(part);
+    parts.push_back({piece.block.rows.empty() ? &flat : &piece.block, piece.begin, piece.end});
+    const BlockIndex index(parts.back());
+    part.first = index.first();
+    part.last = index.last();
+  }
+  return CheckTiling(elements, parts);
 }
 
 }  // namespace
@@ -36,15 +60,16 @@ StatusOr<std::vector<LogicalTensor>> AssembleTensors(const std::vector<ShardFile
         return InvalidArgument("tensor ", piece.name, " is ", tensor.spec.ToString(), " in one piece and ", spec.ToString(), " in ",
                                shards[s].file);
       }
-      tensor.parts.push_back({piece.begin, piece.end, static_cast<int>(s), static_cast<int>(p)});
+      tensor.parts.push_back({static_cast<int>(s), static_cast<int>(p)});
     }
   }
   std::vector<LogicalTensor> tensors;
   for (auto& [name, tensor] : by_name) {
+    const Status status = CheckPieces(shards, tensor);
+    if (!status.ok()) return Annotate(status, absl::StrCat("tensor ", name));
     std::sort(tensor.parts.begin(), tensor.parts.end(), [](const LogicalTensor::Part& a, const LogicalTensor::Part& b) {
-      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+      return a.first != b.first ? a.first < b.first : a.last < b.last;
     });
-    LYCIA_RETURN_IF_ERROR(CheckTiling(tensor));
     tensors.push_back(std::move(tensor));
   }
   return tensors;

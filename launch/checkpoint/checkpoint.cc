@@ -1,6 +1,7 @@
 #include "launch/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "launch/checkpoint/names.h"
@@ -15,9 +16,7 @@ constexpr std::int64_t kBlockBytes = 4 << 20;
 
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
 
-Status Damaged(const std::string& path, std::string_view why) {
-  return absl::DataLossError(absl::StrCat(path, ": ", Absl(why)));
-}
+Status Damaged(const std::string& path, std::string_view why) { return absl::DataLossError(absl::StrCat(path, ": ", Absl(why))); }
 
 // The checksum of bytes [begin, end) of the file.
 StatusOr<std::string> ChecksumOfRange(const ReadableFile& file, std::int64_t begin, std::int64_t end) {
@@ -32,7 +31,9 @@ StatusOr<std::string> ChecksumOfRange(const ReadableFile& file, std::int64_t beg
 }
 
 std::string RangeText(const PieceRecord& piece) {
-  return absl::StrCat("tensor ", piece.name, ", elements ", piece.begin, " to ", piece.end);
+  const std::string range = absl::StrCat("tensor ", piece.name, ", elements ", piece.begin, " to ", piece.end);
+  if (piece.block.rows.empty()) return range;
+  return absl::StrCat(range, " of a block of ", piece.block.num_rows(), " x ", piece.block.num_columns(), " (entry ", piece.key, ")");
 }
 
 }  // namespace
@@ -99,14 +100,14 @@ Status Checkpoint::VerifyShard(std::size_t shard) const {
   // The file's checksum covers every piece; after a mismatch the pieces tell where.
   for (std::size_t p = 0; p < record.pieces.size(); ++p) {
     verified_[shard][p] = whole;
-    if (!whole) LYCIA_RETURN_IF_ERROR(VerifyPiece({0, 0, static_cast<int>(shard), static_cast<int>(p)}));
+    if (!whole) LYCIA_RETURN_IF_ERROR(VerifyPiece(static_cast<int>(shard), static_cast<int>(p)));
   }
   if (!whole) return Damaged(file.path(), "its header does not match the checksum; it changed after it was written");
   return OkStatus();
 }
 
-Status Checkpoint::VerifyPiece(const LogicalTensor::Part& part) const {
-  const std::size_t s = static_cast<std::size_t>(part.shard), p = static_cast<std::size_t>(part.piece);
+Status Checkpoint::VerifyPiece(int shard, int piece) const {
+  const std::size_t s = static_cast<std::size_t>(shard), p = static_cast<std::size_t>(piece);
   if (verified_[s][p].load(std::memory_order_relaxed)) return OkStatus();
   const PieceRecord& record = manifest_.shards[s].pieces[p];
   const TensorView& view = *views_[s][p];
@@ -131,14 +132,56 @@ Status Checkpoint::ReadRange(std::string_view name, std::int64_t begin, std::int
     return InvalidArgument("checkpoint ", path_, ": elements ", begin, " to ", end, " are not within ", tensor->name, " ",
                            tensor->spec.ToString());
   }
-  const std::int64_t size = SizeOf(tensor->spec.dtype);
-  for (const LogicalTensor::Part& part : tensor->parts) {
-    const std::int64_t from = std::max(begin, part.begin), until = std::min(end, part.end);
-    if (from >= until) continue;
-    LYCIA_RETURN_IF_ERROR(VerifyPiece(part));
-    const std::size_t s = static_cast<std::size_t>(part.shard);
-    const TensorView& view = *views_[s][static_cast<std::size_t>(part.piece)];
-    LYCIA_RETURN_IF_ERROR(files_[s].Read(view, from - part.begin, until - part.begin, static_cast<char*>(to) + (from - begin) * size));
+  const Block block = WholeTensor(tensor->spec.elements());
+  return Read(*tensor, BlockIndex({&block, begin, end}), to);
+}
+
+Status Checkpoint::Read(const LogicalTensor& tensor, const BlockIndex& wanted, void* to) const {
+  std::vector<char> window;
+  for (const LogicalTensor::Part& part : tensor.parts) {
+    if (part.first >= wanted.last() || part.last <= wanted.first()) continue;
+    LYCIA_RETURN_IF_ERROR(ReadFrom(part, wanted, static_cast<char*>(to), window));
+  }
+  return OkStatus();
+}
+
+// Goes through the stored piece in its own order, a window at a time: one read from the first to the last byte that is wanted there,
+// however many runs of a few elements they are.
+Status Checkpoint::ReadFrom(const LogicalTensor::Part& part, const BlockIndex& wanted, char* to, std::vector<char>& window) const {
+  struct Copy {
+    std::int64_t from, to, count;  // in elements: of the stored piece, of what is wanted
+  };
+  const std::size_t s = static_cast<std::size_t>(part.shard), p = static_cast<std::size_t>(part.piece);
+  const PieceRecord& piece = manifest_.shards[s].pieces[p];
+  const Block block = piece.block.rows.empty() ? WholeTensor(piece.logical_shape.elements()) : piece.block;
+  const IndexRange within = ElementsWithin(block, wanted.first(), wanted.last());
+  const std::int64_t begin = std::max(piece.begin, within.first), end = std::min(piece.end, within.first + within.count);
+  const std::int64_t size = SizeOf(piece.dtype), step = kBlockBytes / size;
+  std::vector<Copy> copies;
+  for (std::int64_t at = begin; at < end; at += step) {
+    copies.clear();
+    for (const ElementRun& run : Runs(block, at, std::min(end, at + step))) {
+      if (run.tensor < 0) continue;
+      const std::int64_t last = std::min(run.tensor + run.count, wanted.last());
+      for (std::int64_t element = std::max(run.tensor, wanted.first()); element < last;) {
+        const BlockIndex::Place place = wanted.Find(element);
+        const std::int64_t count = std::min(place.count, last - element);
+        if (place.local >= 0) copies.push_back({at - piece.begin + run.local + element - run.tensor, place.local, count});
+        element += count;
+      }
+    }
+    if (copies.empty()) continue;
+    LYCIA_RETURN_IF_ERROR(VerifyPiece(part.shard, part.piece));
+    const std::int64_t first = copies.front().from, last = copies.back().from + copies.back().count;
+    if (copies.size() == 1) {
+      LYCIA_RETURN_IF_ERROR(files_[s].Read(*views_[s][p], first, last, to + copies[0].to * size));
+      continue;
+    }
+    window.resize(std::max(window.size(), static_cast<std::size_t>((last - first) * size)));
+    LYCIA_RETURN_IF_ERROR(files_[s].Read(*views_[s][p], first, last, window.data()));
+    for (const Copy& copy : copies) {
+      std::memcpy(to + copy.to * size, window.data() + (copy.from - first) * size, static_cast<std::size_t>(copy.count * size));
+    }
   }
   return OkStatus();
 }
@@ -151,7 +194,18 @@ Status Checkpoint::Load(absl::Span<const Piece> pieces) const {
       return InvalidArgument("checkpoint ", path_, ": tensor ", piece.name, " is ", tensor->spec.ToString(), " and this run needs ",
                              wanted.ToString(), "; resume with the model and precision that wrote it");
     }
-    LYCIA_RETURN_IF_ERROR(ReadRange(piece.name, piece.begin, piece.end, piece.data));
+    if (tensor == nullptr || piece.block.rows.empty()) {
+      LYCIA_RETURN_IF_ERROR(ReadRange(piece.name, piece.begin, piece.end, piece.data));
+      continue;
+    }
+    LYCIA_RETURN_IF_ERROR(Annotate(CheckBlock(piece.block, wanted.elements()), absl::StrCat("tensor ", piece.name)));
+    if (piece.begin < 0 || piece.end < piece.begin || piece.end > piece.block.elements()) {
+      return InvalidArgument("checkpoint ", path_, ": elements ", piece.begin, " to ", piece.end, " are not within a block of ",
+                             piece.block.num_rows(), " x ", piece.block.num_columns(), " of ", piece.name);
+    }
+    const BlockIndex index({&piece.block, piece.begin, piece.end});
+    if (index.elements() < piece.end - piece.begin) std::memset(piece.data, 0, static_cast<std::size_t>(piece.bytes()));
+    LYCIA_RETURN_IF_ERROR(Read(*tensor, index, piece.data));
   }
   return OkStatus();
 }

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "launch/checkpoint/block_index.h"
 #include "launch/checkpoint/manifest.h"
 #include "launch/checkpoint/piece.h"
 #include "runtime/core/status.h"
@@ -37,14 +38,18 @@ class Checkpoint {
   // Elements [begin, end) of the flat tensor into host memory, in the stored dtype. NotFound without such a tensor, InvalidArgument outside
   // of it, DataLoss where the bytes are not those that were saved. Several threads may read at once.
   Status ReadRange(std::string_view name, std::int64_t begin, std::int64_t end, void* to) const;
-  // Fills every piece (host memory); its dtype and logical shape must be those stored.
+  // Fills every piece (host memory), of the flat tensor or of a block, whatever the pieces that are stored; padding becomes zero. Its dtype
+  // and logical shape must be those stored. Errors as above.
   Status Load(absl::Span<const Piece> pieces) const;
 
  private:
   Status OpenShards();
   Status OpenShard(const ShardFile& shard);
   Status VerifyShard(std::size_t shard) const;
-  Status VerifyPiece(const LogicalTensor::Part& part) const;
+  Status VerifyPiece(int shard, int piece) const;
+  // Everything of `wanted` that the tensor's stored pieces hold, `to` where it belongs.
+  Status Read(const LogicalTensor& tensor, const BlockIndex& wanted, void* to) const;
+  Status ReadFrom(const LogicalTensor::Part& part, const BlockIndex& wanted, char* to, std::vector<char>& window) const;
 
   std::string path_;
   Manifest manifest_;

@@ -18,6 +18,8 @@ using Kind = JsonValue::Kind;
 constexpr absl::string_view kFormat = "lycia-checkpoint";
 constexpr std::string_view kSealHead = ",\n \"seal\": \"";
 constexpr std::string_view kSealTail = "\"\n}\n";
+// Ten values a piece: a model of 100 layers on some thousand ranks.
+constexpr JsonLimits kLimits{.max_values = 64'000'000};
 constexpr DType kDTypes[] = {DType::kU8, DType::kI32, DType::kI64, DType::kBF16, DType::kF16, DType::kF32, DType::kF64};
 
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
@@ -77,14 +79,43 @@ void AppendNamed(const char* title, const std::vector<std::pair<std::string, T>>
   out->append("}");
 }
 
+void AppendRanges(const char* title, const std::vector<IndexRange>& ranges, std::string* out) {
+  absl::StrAppend(out, ", \"", title, "\": [");
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    absl::StrAppend(out, i == 0 ? "[" : ", [", ranges[i].first, ", ", ranges[i].count, "]");
+  }
+  out->append("]");
+}
+
+// The blocks that pieces of the shard are of, each once.
+std::vector<const Block*> DistinctBlocks(const ShardFile& shard) {
+  std::vector<const Block*> blocks;
+  for (const PieceRecord& piece : shard.pieces) {
+    if (!piece.block.rows.empty() && std::none_of(blocks.begin(), blocks.end(), [&](const Block* b) { return *b == piece.block; })) {
+      blocks.push_back(&piece.block);
+    }
+  }
+  return blocks;
+}
+
 void AppendShard(const ShardFile& shard, std::string* out) {
-  absl::StrAppend(out, "{\"file\": ", JsonQuote(shard.file), ", \"bytes\": ", shard.bytes, ", \"checksum\": ", JsonQuote(shard.checksum),
-                  ", \"pieces\": [");
+  absl::StrAppend(out, "{\"file\": ", JsonQuote(shard.file), ", \"bytes\": ", shard.bytes, ", \"checksum\": ", JsonQuote(shard.checksum));
+  const std::vector<const Block*> blocks = DistinctBlocks(shard);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    absl::StrAppend(out, i == 0 ? ", \"blocks\": [\n   " : ",\n   ", "{\"tensor_columns\": ", blocks[i]->tensor_columns);
+    AppendRanges("rows", blocks[i]->rows, out);
+    AppendRanges("columns", blocks[i]->columns, out);
+    out->append(i + 1 == blocks.size() ? "}]" : "}");
+  }
+  out->append(", \"pieces\": [");
   for (std::size_t i = 0; i < shard.pieces.size(); ++i) {
     const PieceRecord& piece = shard.pieces[i];
     absl::StrAppend(out, i == 0 ? "\n   " : ",\n   ", "{\"name\": ", JsonQuote(piece.name), ", \"dtype\": \"", Absl(Name(piece.dtype)),
                     "\", \"shape\": ", piece.logical_shape.ToString(), ", \"range\": [", piece.begin, ", ", piece.end,
-                    "], \"key\": ", JsonQuote(piece.key), ", \"checksum\": ", JsonQuote(piece.checksum), "}");
+                    "], \"key\": ", JsonQuote(piece.key), ", \"checksum\": ", JsonQuote(piece.checksum));
+    const auto block = std::find_if(blocks.begin(), blocks.end(), [&](const Block* b) { return *b == piece.block; });
+    if (block != blocks.end()) absl::StrAppend(out, ", \"block\": ", block - blocks.begin());
+    out->append("}");
   }
   out->append("]}");
 }
@@ -106,7 +137,34 @@ StatusOr<TensorSpec> ParseSpec(const JsonValue& entry) {
   return spec;
 }
 
-StatusOr<PieceRecord> ParsePiece(const JsonValue& entry) {
+StatusOr<std::vector<IndexRange>> ParseRanges(const JsonValue& block, const char* name) {
+  std::vector<IndexRange> ranges;
+  LYCIA_ASSIGN_OR_RETURN(const JsonValue* list, block.Get(name, Kind::kArray));
+  for (const JsonValue& range : list->items) {
+    if (range.items.size() != 2 || range.items[0].kind != Kind::kInteger || range.items[1].kind != Kind::kInteger) {
+      return InvalidArgument("a block's ", name, " are no pairs of whole numbers");
+    }
+    ranges.push_back({range.items[0].integer, range.items[1].integer});
+  }
+  if (ranges.empty()) return InvalidArgument("a block has no ", name);
+  return ranges;
+}
+
+StatusOr<std::vector<Block>> ParseBlocks(const JsonValue& shard) {
+  std::vector<Block> blocks;
+  if (shard.Find("blocks") == nullptr) return blocks;
+  LYCIA_ASSIGN_OR_RETURN(const JsonValue* list, shard.Get("blocks", Kind::kArray));
+  for (const JsonValue& entry : list->items) {
+    LYCIA_ASSIGN_OR_RETURN(const JsonValue* tensor_columns, entry.Get("tensor_columns", Kind::kInteger));
+    Block block{.tensor_columns = tensor_columns->integer};
+    LYCIA_ASSIGN_OR_RETURN(block.rows, ParseRanges(entry, "rows"));
+    LYCIA_ASSIGN_OR_RETURN(block.columns, ParseRanges(entry, "columns"));
+    blocks.push_back(std::move(block));
+  }
+  return blocks;
+}
+
+StatusOr<PieceRecord> ParsePiece(const JsonValue& entry, const std::vector<Block>& blocks) {
   PieceRecord piece;
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* name, entry.Get("name", Kind::kString));
   StatusOr<TensorSpec> spec = ParseSpec(entry);
@@ -117,7 +175,14 @@ StatusOr<PieceRecord> ParsePiece(const JsonValue& entry) {
   if (range->items.size() != 2 || range->items[0].kind != Kind::kInteger || range->items[1].kind != Kind::kInteger) {
     return InvalidArgument("tensor ", JsonQuote(name->text), ": its range is not two whole numbers");
   }
-  return PieceRecord{name->text, spec->dtype, spec->shape, range->items[0].integer, range->items[1].integer, key->text, checksum->text};
+  piece = {name->text, spec->dtype, spec->shape, range->items[0].integer, range->items[1].integer, key->text, checksum->text};
+  if (const JsonValue* block = entry.Find("block"); block != nullptr) {
+    if (block->kind != Kind::kInteger || block->integer < 0 || block->integer >= static_cast<std::int64_t>(blocks.size())) {
+      return InvalidArgument("tensor ", JsonQuote(name->text), ": its block is none of the shard's ", blocks.size());
+    }
+    piece.block = blocks[static_cast<std::size_t>(block->integer)];
+  }
+  return piece;
 }
 
 StatusOr<ShardFile> ParseShard(const JsonValue& entry) {
@@ -127,8 +192,9 @@ StatusOr<ShardFile> ParseShard(const JsonValue& entry) {
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* checksum, entry.Get("checksum", Kind::kString));
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* pieces, entry.Get("pieces", Kind::kArray));
   shard = {file->text, bytes->integer, checksum->text, {}};
+  LYCIA_ASSIGN_OR_RETURN(const std::vector<Block> blocks, ParseBlocks(entry));
   for (const JsonValue& piece : pieces->items) {
-    LYCIA_ASSIGN_OR_RETURN(PieceRecord record, ParsePiece(piece));
+    LYCIA_ASSIGN_OR_RETURN(PieceRecord record, ParsePiece(piece, blocks));
     shard.pieces.push_back(std::move(record));
   }
   return shard;
@@ -163,11 +229,15 @@ StatusOr<double> CheckpointState::Real(std::string_view name) const { return Fin
 StatusOr<std::string> CheckpointState::Text(std::string_view name) const { return FindNamed(texts, name, "text"); }
 
 std::string ManifestText(const Manifest& manifest) {
-  std::string text = absl::StrCat("{\n \"format\": \"", kFormat, "\",\n \"version\": ", kManifestVersion);
+  const bool has_blocks =
+      std::any_of(manifest.shards.begin(), manifest.shards.end(), [](const ShardFile& s) { return !DistinctBlocks(s).empty(); });
+  std::string text = absl::StrCat("{\n \"format\": \"", kFormat, "\",\n \"version\": ", has_blocks ? kManifestVersion : 1);
   absl::StrAppend(&text, ",\n \"step\": ", manifest.state.step);
-  AppendNamed("integers", manifest.state.integers, [](std::int64_t v) { return absl::StrCat(v); }, &text);
+  AppendNamed(
+      "integers", manifest.state.integers, [](std::int64_t v) { return absl::StrCat(v); }, &text);
   AppendNamed("reals", manifest.state.reals, RealText, &text);
-  AppendNamed("texts", manifest.state.texts, [](const std::string& v) { return JsonQuote(v); }, &text);
+  AppendNamed(
+      "texts", manifest.state.texts, [](const std::string& v) { return JsonQuote(v); }, &text);
   text += ",\n \"shards\": [";
   for (std::size_t i = 0; i < manifest.shards.size(); ++i) {
     text += i == 0 ? "\n  " : ",\n  ";
@@ -178,12 +248,12 @@ std::string ManifestText(const Manifest& manifest) {
 
 StatusOr<Manifest> ParseManifest(std::string_view text) {
   LYCIA_RETURN_IF_ERROR(CheckSeal(text));
-  LYCIA_ASSIGN_OR_RETURN(const JsonValue root, ParseJson(text));
+  LYCIA_ASSIGN_OR_RETURN(const JsonValue root, ParseJson(text, kLimits));
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* format, root.Get("format", Kind::kString));
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* version, root.Get("version", Kind::kInteger));
   if (Absl(format->text) != kFormat) return InvalidArgument("format ", JsonQuote(format->text.substr(0, 40)), " is not ", kFormat);
-  if (version->integer != kManifestVersion) {
-    return InvalidArgument("version ", version->integer, " is not ", kManifestVersion, "; use the program that wrote it");
+  if (version->integer < 1 || version->integer > kManifestVersion) {
+    return InvalidArgument("version ", version->integer, " is none of 1 to ", kManifestVersion, "; use the program that wrote it");
   }
   Manifest manifest;
   LYCIA_RETURN_IF_ERROR(ParseState(root, &manifest.state));
@@ -205,7 +275,7 @@ std::string ShardTableText(const ShardFile& shard) {
 
 StatusOr<ShardFile> ParseShardTable(std::string_view text) {
   LYCIA_RETURN_IF_ERROR(CheckSeal(text));
-  LYCIA_ASSIGN_OR_RETURN(const JsonValue root, ParseJson(text));
+  LYCIA_ASSIGN_OR_RETURN(const JsonValue root, ParseJson(text, kLimits));
   LYCIA_ASSIGN_OR_RETURN(const JsonValue* shard, root.Get("shard", Kind::kObject));
   return ParseShard(*shard);
 }

@@ -3,6 +3,7 @@
 #define LYCIA_LAUNCH_CHECKPOINT_TEST_RANKS_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,7 +24,7 @@ std::vector<TestTensor> TestTensors(std::int64_t scale = 1);
 
 CheckpointState TestState(std::int64_t step);
 
-// The pieces of one of `ranks` ranks; `split` seeds the random, uneven cuts (some parts are empty).
+// The pieces of one of `ranks` ranks; `split` seeds the random, uneven cuts (some parts are empty). Their memory begins as garbage.
 class TestRank {
  public:
   struct Place {
@@ -31,17 +32,17 @@ class TestRank {
     std::uint64_t split = 0;
   };
   TestRank(const std::vector<TestTensor>& tensors, const Place& place);
+  explicit TestRank(std::vector<Piece> pieces);
 
   const std::vector<Piece>& pieces() const { return pieces_; }
   void Fill(std::int64_t step);
   void Clear();
-  // Empty if every byte is that of `step`, else the first that is not.
+  // Empty if every byte is that of `step`, and zero where a block is padding; else the first that is not.
   std::string Difference(std::int64_t step) const;
 
  private:
   template <typename F>
   void ForEachByte(F visit) const;
-  std::vector<TestTensor> tensors_;
   std::vector<Piece> pieces_;
   std::vector<std::vector<unsigned char>> storage_;
 };
@@ -55,6 +56,7 @@ class TestRun {
     std::uint64_t split = 0;
     std::int64_t scale = 1;
     std::int64_t peer_timeout_ns = 60'000'000'000;
+    std::function<std::vector<Piece>(int rank)> pieces = nullptr;  // in place of random cuts
   };
   explicit TestRun(const Options& options);
 
@@ -77,6 +79,8 @@ class TestRun {
 // Names in a folder, sorted; none where it is missing.
 std::vector<std::string> NamesIn(const std::string& directory);
 
+// Loads the checkpoint into that rank's pieces; empty if they hold exactly the bytes of its step.
+std::string LoadDifference(const Checkpoint& checkpoint, TestRank loaded);
 // Loads the checkpoint on `ranks` ranks cut by `split`; empty if each holds exactly the bytes of its step.
 std::string LoadDifference(const Checkpoint& checkpoint, int ranks, std::uint64_t split, std::int64_t scale = 1);
 

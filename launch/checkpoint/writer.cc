@@ -21,12 +21,25 @@ constexpr double kFreeSpaceFactor = 1.1;
 
 std::int64_t RoundUp(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-bool IsWhole(const Piece& piece) { return piece.begin == 0 && piece.end == piece.logical_shape.elements(); }
+bool IsWhole(const Piece& piece) { return piece.block.rows.empty() && piece.begin == 0 && piece.end == piece.logical_shape.elements(); }
 
-// A whole tensor keeps its name and shape, so that a shard of one rank is a model file like any other.
-TensorSource SourceOf(const Piece& piece, const void* data) {
+// Whole rows, or part of one row, are a range of the flat tensor: written as such.
+void FlattenBlock(Piece& piece) {
+  const Block& block = piece.block;
+  if (block.rows.size() != 1 || block.rows[0].first < 0 || block.columns.size() != 1 || block.columns[0].first < 0) return;
+  if (!block.has_whole_rows() && block.rows[0].count > 1) return;
+  const std::int64_t first = block.rows[0].first * block.tensor_columns + block.columns[0].first;
+  piece.begin += first;
+  piece.end += first;
+  piece.block = {};
+}
+
+// A whole tensor keeps its name and shape, so that a shard of one rank is a model file like any other. A rank may have parts of several
+// blocks of a tensor; `number` tells them apart.
+TensorSource SourceOf(const Piece& piece, std::size_t number, const void* data) {
   if (IsWhole(piece)) return {piece.name, {piece.dtype, piece.logical_shape}, data, {}};
-  return {absl::StrCat(piece.name, "[", piece.begin, ":", piece.end, "]"), {piece.dtype, {piece.end - piece.begin}}, data, {}};
+  const std::string block = piece.block.rows.empty() ? "" : absl::StrCat("{", number, "}");
+  return {absl::StrCat(piece.name, block, "[", piece.begin, ":", piece.end, "]"), {piece.dtype, {piece.end - piece.begin}}, data, {}};
 }
 
 }  // namespace
@@ -41,6 +54,13 @@ StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const Optio
   LYCIA_CHECK(0 <= options.rank && options.rank < options.ranks) << options.rank << " of " << options.ranks;
   LYCIA_CHECK(ParseAttemptDirectoryName(AttemptDirectoryName({0, options.run, 0}))) << "run '" << options.run << "' ";
   if (options.keep < 1) return InvalidArgument("checkpoint.keep = ", options.keep, " would keep none; use 1 or more");
+  for (Piece& piece : pieces) {
+    const std::int64_t elements = piece.logical_shape.elements();
+    if (!piece.block.rows.empty()) LYCIA_CHECK_OK(Annotate(CheckBlock(piece.block, elements), piece.name));
+    const std::int64_t limit = piece.block.rows.empty() ? elements : piece.block.elements();
+    LYCIA_CHECK(0 <= piece.begin && piece.begin <= piece.end && piece.end <= limit) << piece.name;
+    FlattenBlock(piece);
+  }
   // A rank whose part of a tensor is empty writes nothing of it, unless the tensor itself is.
   std::erase_if(pieces, [](const Piece& piece) { return piece.begin == piece.end && !IsWhole(piece); });
   std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(options, std::move(pieces), staging));
@@ -53,8 +73,7 @@ CheckpointWriter::CheckpointWriter(const Options& options, std::vector<Piece> pi
     : options_(options), pieces_(std::move(pieces)), staging_(static_cast<char*>(staging)), state_(options.like) {
   std::int64_t offset = 0;
   for (const Piece& piece : pieces_) {
-    LYCIA_CHECK(0 <= piece.begin && piece.begin <= piece.end && piece.end <= piece.logical_shape.elements()) << piece.name;
-    sources_.push_back(SourceOf(piece, staging_ + offset));
+    sources_.push_back(SourceOf(piece, sources_.size(), staging_ + offset));
     offset += RoundUp(piece.bytes());
   }
   thread_ = std::thread([this] { Run(); });
@@ -153,8 +172,8 @@ StatusOr<ShardFile> CheckpointWriter::WriteShard(const std::string& path) const 
   shard.checksum = std::move(summary.checksum);
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const Piece& piece = pieces_[i];
-    shard.pieces.push_back({piece.name, piece.dtype, piece.logical_shape, piece.begin, piece.end, sources_[i].name,
-                            summary.tensor_checksums[i]});
+    shard.pieces.push_back(
+        {piece.name, piece.dtype, piece.logical_shape, piece.begin, piece.end, sources_[i].name, summary.tensor_checksums[i], piece.block});
   }
   return shard;
 }
@@ -200,7 +219,8 @@ StatusOr<std::vector<ShardFile>> CheckpointWriter::WaitForTables(const std::stri
         return absl::AbortedError(absl::StrCat("rank ", rank, " failed to write its shard", reason->empty() ? "" : ": ", *reason));
       } else if (std::chrono::steady_clock::now() > deadline) {
         return absl::DeadlineExceededError(absl::StrCat("no table of rank ", rank, " in ", path, " after ",
-                                                        options_.peer_timeout_ns / 1'000'000, " ms; see whether that rank is alive and "
+                                                        options_.peer_timeout_ns / 1'000'000,
+                                                        " ms; see whether that rank is alive and "
                                                         "writes to the same file system"));
       }
     }

@@ -39,7 +39,7 @@ class CheckpointWriter {
     std::string run;        // Attempt::run: the same on all ranks, new at every start
     int rank = 0;
     int ranks = 1;
-    int keep = 2;  // newest checkpoints that stay, >= 1
+    int keep = 2;                                    // newest checkpoints that stay, >= 1
     std::int64_t peer_timeout_ns = 300'000'000'000;  // how long rank 0 waits for the tables of the others
     CheckpointState like;  // as large as any state to be saved: later Saves then allocate nothing on the caller's thread
   };

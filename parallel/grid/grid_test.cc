@@ -3,7 +3,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "parallel/grid/parameter.h"
+#include "parallel/grid/grid.h"
+#include "parallel/grid/sharding.h"
 #include "parallel/grid/sizes.h"
 #include "runtime/comm/transports.h"
 
@@ -50,30 +51,6 @@ TEST(GridSizes, RefusalsNameTheNearestSizesThatWork) {
   EXPECT_THAT(refusal(five, 1, 1, 1), HasSubstr("5 key/value heads do not divide 12 heads; use 4"));
   for (const int x : {1, 2, 4}) EXPECT_TRUE(FitToGrid(kProblem, x, 1, 1).ok());
   EXPECT_TRUE(FitToGrid(kProblem, 1, 1, 3).ok());
-}
-
-// Rows 1, 2 and padding, columns 3, 4, 0 of a 4 x 5 matrix, cut after the second element and before the last two.
-TEST(GridParameter, RunsOfABlock) {
-  const Block block{.tensor_columns = 5, .rows = {{1, 2}, {-1, 1}}, .columns = {{3, 2}, {0, 1}}};
-  EXPECT_EQ(block.elements(), 9);
-  std::vector<std::int64_t> flat;
-  for (const ElementRun& run : Runs(block, 0, 9)) {
-    for (std::int64_t i = 0; i < run.count; ++i) flat.push_back(run.tensor < 0 ? -1 : run.tensor + i);
-  }
-  EXPECT_EQ(flat, (std::vector<std::int64_t>{8, 9, 5, 13, 14, 10, -1, -1, -1}));
-  const std::vector<ElementRun> part = Runs(block, 1, 8);
-  ASSERT_EQ(part.size(), 5u);
-  EXPECT_EQ(part[0].tensor, 9);
-  EXPECT_EQ(part[2].local, 2);
-  EXPECT_EQ(part[2].tensor, 13);
-  EXPECT_EQ(part[4].tensor, -1);
-  EXPECT_EQ(part[4].count, 2);
-}
-
-TEST(GridParameter, PaddedPartsCoverEverySizeOnce) {
-  EXPECT_EQ(PaddedPart(7, 3, 0), (std::vector<IndexRange>{{0, 3}}));
-  EXPECT_EQ(PaddedPart(7, 3, 2), (std::vector<IndexRange>{{6, 1}, {-1, 2}}));
-  EXPECT_EQ(PaddedPart(7, 2, 4), (std::vector<IndexRange>{{-1, 2}}));  // 7 on 5 parts: the last has padding only
 }
 
 // Groups along x, y, z and their products, as another rank sees them; positions count in rank order whatever the order of axes.

@@ -1,56 +1,8 @@
 #include "parallel/grid/parameter.h"
 
-#include <algorithm>
-
 #include "kernels/elementwise/elementwise.h"
 
 namespace lycia {
-
-std::int64_t Count(const std::vector<IndexRange>& ranges) {
-  std::int64_t count = 0;
-  for (const IndexRange& range : ranges) count += range.count;
-  return count;
-}
-
-std::vector<IndexRange> PaddedPart(std::int64_t size, std::int64_t width, std::int64_t part) {
-  const std::int64_t first = std::min(part * width, size), valid = std::min(width, size - first);
-  std::vector<IndexRange> ranges;
-  if (valid > 0) ranges.push_back({first, valid});
-  if (valid < width) ranges.push_back({-1, width - valid});
-  return ranges;
-}
-
-std::vector<ElementRun> Runs(const Block& block, std::int64_t begin, std::int64_t end) {
-  std::vector<ElementRun> runs;
-  const auto add = [&](std::int64_t at, std::int64_t tensor, std::int64_t count) {
-    const std::int64_t from = std::max(at, begin), to = std::min(at + count, end);
-    if (from >= to) return;
-    if (tensor >= 0) tensor += from - at;
-    if (!runs.empty()) {
-      ElementRun& last = runs.back();
-      const bool follows = tensor < 0 ? last.tensor < 0 : last.tensor >= 0 && last.tensor + last.count == tensor;
-      if (follows) {
-        last.count += to - from;
-        return;
-      }
-    }
-    runs.push_back({from - begin, tensor, to - from});
-  };
-  const std::int64_t width = block.num_columns();
-  std::int64_t at = 0;
-  for (const IndexRange& rows : block.rows) {
-    for (std::int64_t i = 0; i < rows.count; ++i, at += width) {
-      if (at + width <= begin || at >= end) continue;
-      std::int64_t column_at = at;
-      for (const IndexRange& columns : block.columns) {
-        const bool padding = rows.first < 0 || columns.first < 0;
-        add(column_at, padding ? -1 : (rows.first + i) * block.tensor_columns + columns.first, columns.count);
-        column_at += columns.count;
-      }
-    }
-  }
-  return runs;
-}
 
 IndexRange GridParameter::Owned(const Grid& grid) const {
   const std::vector<std::int64_t> offsets = Offsets(grid);

@@ -9,41 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "parallel/grid/block.h"
 #include "parallel/grid/grid.h"
 #include "parallel/mesh/sharding.h"
 #include "parallel/layer/parameter.h"
 #include "runtime/device/device.h"
 
 namespace lycia {
-
-// Consecutive indices of a tensor's dimension; first < 0: padding, zeros that no index names.
-struct IndexRange {
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-  bool operator==(const IndexRange&) const = default;
-};
-std::int64_t Count(const std::vector<IndexRange>& ranges);
-// Part `part` of `size` indices cut into parts of `width`, padded at the end.
-std::vector<IndexRange> PaddedPart(std::int64_t size, std::int64_t width, std::int64_t part);
-
-// Rows and columns of a matrix, in the order in which they lie in the block; a vector has one row.
-struct Block {
-  std::int64_t tensor_columns = 0;
-  std::vector<IndexRange> rows, columns;
-
-  std::int64_t num_rows() const { return Count(rows); }
-  std::int64_t num_columns() const { return Count(columns); }
-  std::int64_t elements() const { return num_rows() * num_columns(); }
-};
-
-// Consecutive elements of a block that are consecutive in the tensor.
-struct ElementRun {
-  std::int64_t local = 0;   // from the first element asked for
-  std::int64_t tensor = 0;  // row-major index; < 0: padding
-  std::int64_t count = 0;
-};
-// Of elements [begin, end) of the block in row-major order.
-std::vector<ElementRun> Runs(const Block& block, std::int64_t begin, std::int64_t end);
 
 // How a parameter gets from its owners to where it is used, and its gradient back.
 enum class Exchange : std::uint8_t {

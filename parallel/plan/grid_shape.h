@@ -29,7 +29,7 @@ struct MicroBatch {
   std::int64_t sequences = 0;  // B; 0: not known, z is assumed to divide it
 };
 
-// Why the grid does not fit (tensor-grid rules: z divides the sequences, y and x the tokens of a z share, x the features, x y the heads
+// Why the grid does not fit (docs/tensor_grid.md: z divides the sequences, y and x the tokens of a z share, x the features, x y the heads
 // and, where they are not fewer, the key/value heads), each reason with the numbers and the nearest sizes that work; empty: it fits. The
 // vocabulary and ffn are padded to multiples of y and matrices are cut flat along z, so they refuse nothing.
 std::vector<std::string> Refusals(const GridShape& grid, const Transformer& model, const MicroBatch& batch);

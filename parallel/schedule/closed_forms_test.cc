@@ -1,5 +1,5 @@
-// The formulas that the generators' headers state (reference/pipelines.md sec. 1.3, 2.1, 4.2) over all sizes that a scheme takes. Those of
-// gpipe, 1f1b and chimera are in simulate_test.cc.
+// The formulas that the generators' headers state (docs/schedules.md) over all sizes that a scheme takes. Those of gpipe, 1f1b and chimera
+// are in simulate_test.cc.
 #include <algorithm>
 #include <string>
 #include <vector>

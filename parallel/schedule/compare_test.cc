@@ -1,4 +1,5 @@
-// The comparison must show the numbers of the reference's tables, mark the best of each column, and give a reason where there is no number.
+// The comparison must show the numbers of golden_test.cc's tables, mark the best of each column, and give a reason where there is no
+// number.
 #include "parallel/schedule/compare.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // What would a wrong generator still pass? Counts alone, or the golden rows alone: so both, plus the mirror symmetry of the tile and the
-// numbering of the command's contract. Rows are those of the paper's figures (reference/pipelines.md sec. 1.1, 1.2, 1.4).
+// numbering of the command's contract. Rows are those of the paper's figures (Li & Hoefler 2021, figures 3, 7 and 8).
 #include "parallel/schedule/generators.h"
 
 #include <map>

@@ -1,6 +1,5 @@
-// Published and independently simulated numbers, exactly: the tables of reference/pipelines.md sec. 4. Another order of the same
-// instructions would pass Verify, and often the makespan too; so bubble, peaks and times with latency are compared as well, and whole rows
-// where an order is published.
+// Published and independently simulated numbers, exactly. Another order of the same instructions would pass Verify, and often the makespan
+// too; so bubble, peaks and times with latency are compared as well, and whole rows where an order is published.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -27,7 +26,7 @@ Timeline Time(const Schedule& schedule, std::string_view text, std::string_view 
   return *std::move(timeline);
 }
 
-// "makespan / bubble % / least-most peak", a cell of sec. 4.1 and 4.2.
+// "makespan / bubble % / least-most peak", a cell of the tables.
 std::string Cell(const Schedule& schedule, std::string_view costs) {
   const Timeline timeline = Time(schedule, costs);
   const std::vector<double> peaks = PeakActivations(schedule);
@@ -57,7 +56,7 @@ void ExpectTable(const std::vector<const char*>& names, const std::vector<Line>&
   }
 }
 
-TEST(GoldenTest, FullBackwardsOfSection4_1) {
+TEST(GoldenTest, FullBackwards) {
   ExpectTable({"gpipe", "1f1b", "interleaved", "chimera"},
               {
                   {4, 4, {"21 / 42.86 / 4", "21 / 42.86 / 1-4", "16.5 / 27.27 / 4", "16 / 25.00 / 3-4"}},
@@ -73,7 +72,7 @@ TEST(GoldenTest, FullBackwardsOfSection4_1) {
               "F=1,B=2");
 }
 
-TEST(GoldenTest, SplitBackwardsOfSection4_2) {
+TEST(GoldenTest, SplitBackwards) {
   ExpectTable({"zb-h1", "zb-v", "dualpipe", "dualpipev"},
               {
                   {4, 4, {"15 / 20.00 / 4", "15 / 20.00 / 2.5-4", nullptr, nullptr}},
@@ -89,7 +88,7 @@ TEST(GoldenTest, SplitBackwardsOfSection4_2) {
               "F=1,I=1,W=1");
 }
 
-TEST(GoldenTest, MakespansWithLatencyOfSection4_3) {
+TEST(GoldenTest, MakespansWithLatency) {
   const std::vector<const char*> names = {"gpipe", "1f1b", "interleaved", "chimera", "zb-h1", "zb-v", "dualpipe"};
   struct Row {
     int D, N;
@@ -110,7 +109,7 @@ TEST(GoldenTest, MakespansWithLatencyOfSection4_3) {
   }
 }
 
-TEST(GoldenTest, ManyPipesOfSection4_4) {
+TEST(GoldenTest, ManyPipes) {
   struct Row {
     int D, f, N, makespan;
   };
@@ -133,13 +132,13 @@ TEST(GoldenTest, ManyPipesOfSection4_4) {
 }
 
 // ZB paper, table 5: 8 workers, 24 micro-batches, measured costs in ms.
-TEST(GoldenTest, PublishedRatesOfSection4_5) {
+TEST(GoldenTest, PublishedRates) {
   const auto rate = [](const char* name) { return BubbleRatio(Time(Must(name, 8, 24), "F=18.522,I=18.086,W=9.337", "0.601")); };
   EXPECT_THAT(rate("1f1b"), DoubleNear(0.2431, 0.00005));
   EXPECT_THAT(rate("zb-h1"), DoubleNear(0.1585, 0.00005));
 }
 
-// DualPipe's official chart for 8 workers and 20 micro-batches has 66 columns, 6 of them idle; DualPipeV has 60 + 7 (sec. 2.1, 4).
+// DualPipe's official chart for 8 workers and 20 micro-batches has 66 columns, 6 of them idle; DualPipeV has 60 + 7 (DeepSeek-AI 2024).
 TEST(GoldenTest, OfficialChartsOfDualPipe) {
   EXPECT_EQ(MakespanUnits(Time(Must("dualpipe", 8, 20), "F=1,I=1,W=1")), 66);
   EXPECT_EQ(MakespanUnits(Time(Must("dualpipev", 8, 20), "F=1,I=1,W=1")), 67);
@@ -170,7 +169,7 @@ TEST(GoldenTest, DualPipeVIsTheOrderThatPyTorchTests) {
             "(4F8&3B4) (3F9&4B5) (4F9&3B5) 4B6 3B6 4B7 3B7 4I8 3I8 4I9 3I9 4W8 3W8 4W9 3W9");
 }
 
-// Written down from the rules of sec. 2.2 by hand.
+// Written down from the rules that the generators' headers state, by hand.
 TEST(GoldenTest, RowsFollowTheDefinitions) {
   // D = 4, N = 8: w = 3 2 1 0; W(i - r) after I(i).
   EXPECT_EQ(Row(Must("zb-h1", 4, 5), 0), "0F0 0F1 0F2 0F3 0I0 0W0 0F4 0I1 0W1 0I2 0W2 0I3 0W3 0I4 0W4");

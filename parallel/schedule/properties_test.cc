@@ -64,7 +64,7 @@ TickCosts RandomCosts(const Schedule& schedule, const Costs& costs, Dice& dice) 
 
 // A worker cannot start before a forward has come up to it, must do all its work, and after its last input gradient the gradient must
 // still go down to stage 0; weight gradients may follow it. For uniform costs this is N(F+B) + (D/2f - 1)(F+B), split N(F+I+W) + (D/2f -
-// 1)F, of reference sec. 7.
+// 1)F.
 std::int64_t LowerBound(const Schedule& schedule, const TickCosts& costs) {
   const ScheduleShape& shape = schedule.shape;
   std::vector<std::int64_t> work(shape.workers, 0);

@@ -1,5 +1,5 @@
-// Against derived truths only: the closed forms of reference/pipelines.md sec. 1.2, 1.4, 2.1, and longest paths worked out by hand for
-// what has no formula (latency, egress, sync, pairs). Published numbers are in golden_test.cc.
+// Against derived truths only: the closed forms of docs/schedules.md (Li & Hoefler 2021 for Chimera), and longest paths worked out by hand
+// for what has no formula (latency, egress, sync, pairs). Published numbers are in golden_test.cc.
 #include "parallel/schedule/simulate.h"
 
 #include <algorithm>
@@ -182,7 +182,7 @@ TEST(SimulateTest, StageCostsAndMeasuredDurations) {
   EXPECT_EQ(Simulate(Must("1f1b", 2, 1), options)->makespan, 36);
 }
 
-// A pair starts when both inputs are there and releases both outputs at its end (sec. 4, "how").
+// A pair starts when both inputs are there and releases both outputs at its end (docs/schedules.md, DualPipe).
 TEST(SimulateTest, PairedInstructionsAreOneBlock) {
   Schedule schedule = Must("1f1b", 2, 2);  // worker 0: F0 F1 B0 B1, worker 1: F0 B0 F1 B1
   schedule.program[1] = {Compute(Op::kForward, 0, 1, 0), Compute(Op::kForward, 0, 1, 1), Compute(Op::kBackward, 0, 1, 0),

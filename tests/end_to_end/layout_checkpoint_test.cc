@@ -29,6 +29,9 @@ std::vector<Layout> Layouts(bool tied) {
       {.schedule = "chimera", .stages = 4, .data = 2, .micro_batches = 2, .pipes = 4},
       {.schedule = "zb-v", .stages = 2, .micro_batches = 4},
       {.schedule = "dualpipe", .stages = 2, .micro_batches = 4},
+      {.schedule = "gpipe", .micro_batches = 2, .samples = 2, .x = 2, .z = 2},
+      {.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .y = 2},
+      {.schedule = "1f1b", .stages = 2, .micro_batches = 2, .samples = 2, .y = 2, .z = 2, .weights_each_step = true},
   };
   for (Layout& layout : all) {
     layout.tied = tied;
@@ -65,9 +68,18 @@ Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) 
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
       const Tensor weight = trainer.store().weight(p.spec.name);
-      std::vector<char> saved(static_cast<std::size_t>(weight.bytes()));
-      LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange("weight/" + p.spec.name, 0, p.elements, saved.data()));
-      if (std::memcmp(saved.data(), weight.data, saved.size()) == 0) continue;
+      const Trainer::Stored stored = trainer.stored(p.spec.name);
+      const std::int64_t element_bytes = SizeOf(weight.dtype);
+      std::vector<char> saved(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
+      LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange("weight/" + stored.tensor, 0, stored.shape.elements(), saved.data()));
+      std::vector<char> own(static_cast<std::size_t>(stored.count * element_bytes));
+      PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block,
+                {.tensor = saved.data(),
+                 .to = own.data(),
+                 .begin = stored.begin,
+                 .end = stored.begin + stored.count,
+                 .element_bytes = element_bytes});
+      if (std::memcmp(own.data(), weight.data, own.size()) == 0) continue;
       return absl::InternalError(StrCat("rank ", rank, " holds another ", p.spec.name));
     }
   }

@@ -11,6 +11,7 @@ import harness
 CHIMERA = {"parallel__schedule": "chimera", "parallel__stages": 4}
 REPLICAS = {"parallel__schedule": "1f1b", "parallel__stages": 2, "parallel__data": 2}
 ONE_RANK = {"parallel__schedule": "1f1b", "parallel__stages": 1}
+GRID = {"parallel__schedule": "chimera", "parallel__stages": 2, "parallel__y": 2, "parallel__z": 2, "train__micro_batch": 2}
 
 STEP_KEYS = {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "step_seconds", "mfu_or_peak_share"}
 
@@ -18,12 +19,12 @@ STEP_KEYS = {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "
 class SameNumbersTest(harness.Case):
     def test_threads_and_processes(self):
         self.need_mpi()
-        for layout in (CHIMERA, REPLICAS):
+        for layout, ranks in ((CHIMERA, 4), (REPLICAS, 4), (GRID, 8)):
             with self.subTest(layout=layout):
                 threads, processes = harness.folder("threads"), harness.folder("processes")
                 keys = harness.model(**layout, train__eval_every=8, train__hash_every=3)
-                harness.train(keys, threads)
-                harness.train(keys, processes, mpi=True)
+                harness.train(keys, threads, ranks=ranks)
+                harness.train(keys, processes, ranks=ranks, mpi=True)
                 self.assert_same_run(threads, processes)
                 self.check_metrics(threads)
 
@@ -52,6 +53,9 @@ class SameNumbersTest(harness.Case):
             ("halving", {"parallel__schedule": "chimera-halving", "parallel__stages": 2, "train__micro_batch": 2, "output__trace_step": 3}, 2),
             ("file", {"parallel__schedule_file": by_hand, "parallel__stages": 2, "output__trace_step": 3}, 2),
             ("auto", {"parallel__schedule": "auto", "parallel__stages": 2, "train__micro_batch": 2}, 4),
+            ("grid", {**GRID, "output__trace_step": 3}, 8),
+            ("grid of one stage", {"parallel__stages": 1, "parallel__schedule": "gpipe", "parallel__x": 2, "parallel__weights_each_step": True}, 4),
+            ("grid and auto", {"parallel__stages": 2, "parallel__schedule": "auto", "parallel__x": 2, "train__micro_batch": 2}, 4),
         ):
             runs[name] = harness.folder(name)
             harness.train(harness.model(**layout, train__precision="f64", train__steps=6), runs[name], ranks=ranks)
@@ -92,10 +96,10 @@ class WeightsTest(harness.Case):
         """A step with learning rate 0 on another layout: the same held-out loss, and the same file again."""
         held_out = harness.metrics(self.source)[-1]["held_out_loss"]
         still = {"train__steps": 1, "train__lr": 0, "train__min_lr": 0, "train__warmup_steps": 0, "init__from": self.file}
-        for layout in (CHIMERA, REPLICAS):
+        for layout, ranks in ((CHIMERA, 4), (REPLICAS, 4), (GRID, 8)):
             with self.subTest(layout=layout):
                 out = harness.folder("again")
-                harness.train(harness.model(**layout, **still), out)
+                harness.train(harness.model(**layout, **still), out, ranks=ranks)
                 self.assertAlmostEqual(harness.metrics(out)[-1]["held_out_loss"], held_out, delta=1e-6 * held_out)
                 self.assertTrue(harness.weights(out) == harness.weights(self.source))
 

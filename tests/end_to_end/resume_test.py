@@ -64,13 +64,22 @@ class ResumeTest(harness.Case):
         self.assert_same_run(out, self.unbroken)
 
     def test_other_layouts_continue_the_run(self):
-        """The last step, trained by one rank from a checkpoint of four: the same but for the order of sums."""
-        keys = {**self.keys, "parallel.schedule": "1f1b", "parallel.stages": 1}
-        out = copy_run(self.unbroken, "elsewhere", STEPS - 1)
-        harness.train(keys, out, ranks=1, words=["--resume"])
+        """The last two steps, one trained by a tensor grid from a checkpoint of a pipeline, one by one rank from the grid's: the same but for
+        the order of sums."""
+        out = copy_run(self.unbroken, "elsewhere", STEPS - 2)
+        grid = {**self.keys, "parallel.schedule": "1f1b", "parallel.stages": 2, "parallel.x": 2, "parallel.y": 1, "parallel.z": 2,
+                "train.micro_batch": 2, "checkpoint.every": 1, "train.steps": STEPS}
+        job = harness.start(grid, out, ranks=8, words=["--resume"])
+        job.wait_for(lambda: "continuing after step %d" % (STEPS - 2) in job.err, "it continues")
+        job.signal(signal.SIGUSR1)
+        job.wait()
+        self.assertIn(job.code, (0, 85), job.describe())
+        alone = {**self.keys, "parallel.schedule": "1f1b", "parallel.stages": 1}
+        harness.train(alone, out, ranks=1, words=["--resume"])
         mine, theirs = harness.numbers(out), harness.numbers(self.unbroken)
-        self.assertEqual(mine[:-2], theirs[:-2])
-        self.assertAlmostEqual(mine[-2]["loss"], theirs[-2]["loss"], delta=1e-5)
+        self.assertEqual(mine[:-3], theirs[:-3])
+        for line, expected in zip(mine[-3:-1], theirs[-3:-1]):
+            self.assertAlmostEqual(line["loss"], expected["loss"], delta=1e-5)
         self.assertAlmostEqual(mine[-1]["held_out_loss"], theirs[-1]["held_out_loss"], delta=1e-4)
 
     def test_other_data_are_refused(self):

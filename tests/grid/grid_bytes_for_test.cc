@@ -19,47 +19,109 @@ std::map<std::string, Counter> Traffic(const Grid& grid) {
   return traffic;
 }
 
+namespace {
+
+// One rank's counters, put together from operands by the number of elements that all ranks of a group hold of them.
+class Forms {
+ public:
+  Forms(const Grid& grid, std::int64_t element_bytes) : grid_(grid), e_(element_bytes) {}
+
+  // `calls` collectives, each of an operand that is cut into nearly equal parts. Rank p owns o = n / q elements, the first n mod q ranks
+  // one more: others' elements, n - o, come to it; or q - 1 summands of its own o.
+  void Gather(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) { Add(group, tag, "all-gather", calls, n - Owned(group, n)); }
+  void Reduce(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) {
+    Add(group, tag, "reduce-scatter", calls, (grid_.size(group) - 1) * Owned(group, n));
+  }
+  void AllReduce(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) {
+    Add(group, tag, "all-reduce", calls, (grid_.size(group) - 2) * Owned(group, n) + n);
+  }
+  // The vectors of a group in one message, each cut on its own, gathered once a step and their gradients reduced once.
+  void Vectors(GridGroup group, const std::vector<std::int64_t>& sizes, std::int64_t steps) {
+    std::int64_t all = 0, owned = 0;
+    for (const std::int64_t n : sizes) all += n, owned += Owned(group, n);
+    Add(group, Tag::kVector, "all-gather", steps, all - owned);
+    Add(group, Tag::kVector, "reduce-scatter", steps, (grid_.size(group) - 1) * owned);
+  }
+  std::map<std::string, Counter> Take() { return std::move(traffic_); }
+
+ private:
+  std::int64_t Owned(GridGroup group, std::int64_t n) const {
+    const std::int64_t q = grid_.size(group);
+    return n / q + (grid_.position(group) < n % q ? 1 : 0);
+  }
+  void Add(GridGroup group, Tag tag, const char* operation, std::int64_t calls, std::int64_t elements) {
+    if (grid_.size(group) == 1 || calls == 0) return;
+    Counter& counter = traffic_[StrCat(Name(group), " ", Name(tag), " ", operation)];
+    counter.calls += calls;
+    counter.bytes += e_ * calls * elements;
+  }
+
+  const Grid& grid_;
+  std::int64_t e_;
+  std::map<std::string, Counter> traffic_;
+};
+
+}  // namespace
+
 std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase& c, std::int64_t e, int steps) {
+  constexpr GridGroup kX = GridGroup::kX, kY = GridGroup::kY, kZ = GridGroup::kZ, kZY = GridGroup::kZY, kZX = GridGroup::kZX;
   const GptConfig& model = c.options.model;
   const GridPolicy& policy = c.options.policy;
-  const std::int64_t qx = c.x, qy = c.y, qz = c.z, P = qx * qy * qz, L = model.layers, h = model.hidden;
-  const std::int64_t f = (model.ffn + qy - 1) / qy * qy, V = (model.vocab + qy - 1) / qy * qy;
-  const std::int64_t m = c.options.samples * c.options.sequence, M = std::int64_t{c.micro_batches} * steps;
-  std::map<std::string, Counter> traffic;
-  // `times` calls a micro-batch of size * (q - 1) / P elements together.
-  const auto add = [&](const std::string& what, std::int64_t q, std::int64_t calls, std::int64_t size, std::int64_t repeats) {
-    if (q == 1 || calls == 0) return;
-    traffic[what].calls += calls * repeats;
-    traffic[what].bytes += e * size * (q - 1) / P * repeats;
+  const std::int64_t x = c.x, y = c.y, z = c.z, L = model.layers, D = model.hidden / model.heads;
+  const std::int64_t G = model.kv_heads == 0 ? model.heads : model.kv_heads;
+  const std::int64_t M = std::int64_t{c.micro_batches} * steps, rows = c.options.samples * c.options.sequence / z;  // of one z
+  // Of one x, of one y; FFN and vocabulary padded. Each of the x y parts has heads of its own; of fewer key/value heads one each.
+  const bool shared = G < x * y;
+  const std::int64_t h = model.hidden / x, f = (model.ffn + y - 1) / y, V = (model.vocab + y - 1) / y, heads = model.hidden / y;
+  const std::int64_t kv = 2 * (shared ? x * y : G) * D / y;
+  const std::int64_t x_times = 1 + !policy.cache_inputs, dy_times = 1 + !policy.cache_output_gradients, w = policy.cache_weights ? 1 : 2;
+  Forms traffic(grid, e);
+
+  // A product gathers X and reduces Y forward; backward it gathers dY and reduces dX; without caches the weight gradient gathers again.
+  const auto product = [&](GridGroup in, std::int64_t in_width, GridGroup out, std::int64_t out_width, std::int64_t times) {
+    traffic.Gather(in, Tag::kActivation, rows * in_width, times * x_times);
+    traffic.Reduce(in, Tag::kActivation, rows * in_width, times);
+    traffic.Reduce(out, Tag::kActivation, rows * out_width, times);
+    traffic.Gather(out, Tag::kActivation, rows * out_width, times * dy_times);
   };
-  // Activations of a block: along y X of QKV and FC1 and the outputs of the projections, each [m, h]; along x the outputs of QKV [m, 3h]
-  // and FC1 [m, f] and the inputs of the projections [m, h], [m, f]; their gradients once more. The head: X and dX, logits and their
-  // gradient.
-  const std::string gather = " activation all-gather", scatter = " activation reduce-scatter";
-  const bool x_again = !policy.cache_inputs, dy_again = !policy.cache_output_gradients;
-  add("y" + gather, qy, L * (4 + 2 * x_again + 2 * dy_again) + 2 + x_again, m * h * (L * (4 + 2 * x_again + 2 * dy_again) + 2 + x_again),
-      M);
-  add("y" + scatter, qy, L * 4 + 2, m * h * (L * 4 + 2), M);
-  add("x" + gather, qx, L * (4 + 2 * x_again + 2 * dy_again) + 1 + dy_again,
-      L * (m * (h + f) * (1 + x_again) + m * (3 * h + f) * (1 + dy_again)) + m * V * (1 + dy_again), M);
-  add("x" + scatter, qx, L * 4 + 1, L * (m * (3 * h + f) + m * (h + f)) + m * V, M);
-  // Weights: 4 h^2 + 2 f h a block; the table for embedding and head, its gradient once where it is tied on this rank.
-  const std::int64_t block = 4 * h * h + 2 * f * h, again = policy.cache_weights ? 1 : 2;
-  add("z weight all-gather", qz, 4 * L * again + 1 + again, L * block * again + V * h * (1 + again), M);
-  add("z gradient reduce-scatter", qz, 4 * L + (model.tied ? 1 : 2), L * block + V * h * (model.tied ? 1 : 2), M);
-  // Two numbers a row for each of 2 L + 1 norms, forward and backward: (m / (qz qy)) (qx - 1) * 2 = 2 m qx (qx - 1) / P.
-  add("x norm all-gather", qx, 2 * (2 * L + 1), 2 * (2 * L + 1) * 2 * m * qx, M);
-  // Vectors once a step: biases of QKV, of FC1; of the projections with the norms; positions.
-  for (const char* operation : {" vector all-gather", " vector reduce-scatter"}) {
-    add("z" + std::string(operation), qz, 1, 3 * h * L, steps);
-    add("zx" + std::string(operation), qz * qx, 1, f * L, steps);
-    add("zy" + std::string(operation), qz * qy, 1, 6 * h * L + 2 * h + model.context * h, steps);
-  }
-  // Cross entropy: the largest; sum of exponentials and label's logit in one. 2 (qy - 1) / qy elements for each.
-  add("y loss all-reduce", qy, 2, 3 * 2 * m, M);
-  // The loss itself, one element over (z, x) once a step: 2 (q - 1) / q on average, of which the first rank folds.
-  if (qz * qx > 1) traffic["zx loss all-reduce"] = {steps, e * steps * (grid.position(GridGroup::kZX) == 0 ? qz * qx - 1 : 1)};
-  return traffic;
+  product(kY, h, kX, heads + kv, L * M);              // QKV
+  product(kX, heads, kY, h, L * M);                   // projection
+  product(kY, h, kX, f, L * M);                       // FC1
+  product(kX, f, kY, h, L * M);                       // FC2
+  product(kY, h, kX, V, M);                           // head
+  traffic.Reduce(kY, Tag::kActivation, rows * h, M);  // embedding
+  traffic.Gather(kY, Tag::kActivation, rows * h, M);
+
+  const auto weight = [&](GridGroup group, std::int64_t elements, std::int64_t gathers, std::int64_t reduces) {
+    traffic.Gather(group, Tag::kWeight, elements, gathers);
+    traffic.Reduce(group, Tag::kGradient, elements, reduces);
+  };
+  weight(kZ, h * (shared ? heads : heads + kv), L * M * w, L * M);
+  if (shared) weight(kZY, h * 2 * G * D, L * M * w, L * M);
+  weight(kZ, heads * h, L * M * w, L * M);
+  weight(kZ, h * f, L * M * w, L * M);
+  weight(kZ, f * h, L * M * w, L * M);
+  weight(kZ, V * h, M * (1 + w), M * (model.tied ? 1 : 2));  // the table for embedding and head; the gradient is summed where it is tied
+
+  // Two numbers a row for each of 2 L + 1 norms, forward and backward.
+  traffic.Gather(kX, Tag::kNorm, 2 * rows / y * x, 2 * (2 * L + 1) * M);
+
+  const auto each_layer = [&](std::initializer_list<std::int64_t> sizes, std::initializer_list<std::int64_t> ends = {}) {
+    std::vector<std::int64_t> all;
+    for (std::int64_t l = 0; l < L; ++l) all.insert(all.end(), sizes);
+    all.insert(all.end(), ends);
+    return all;
+  };
+  traffic.Vectors(kZ, each_layer({(shared ? heads : heads + kv) / x}), steps);  // QKV's bias
+  if (shared) traffic.Vectors(GridGroup::kXYZ, each_layer({2 * G * D}), steps);
+  traffic.Vectors(kZX, each_layer({f}), steps);                                            // FC1's bias
+  traffic.Vectors(kZY, each_layer({h, h, h, h, h, h}, {h, h, model.context * h}), steps);  // norms, the projections' biases; positions
+
+  // Cross entropy: the largest; sum of exponentials and label's logit in one. The loss itself once a step.
+  traffic.AllReduce(kY, Tag::kLoss, rows / x, M);
+  traffic.AllReduce(kY, Tag::kLoss, 2 * rows / x, M);
+  traffic.AllReduce(kZX, Tag::kLoss, 1, steps);
+  return traffic.Take();
 }
 
 Status CompareBytes(const Grid& grid, const GridCase& c, std::int64_t element, int steps) {

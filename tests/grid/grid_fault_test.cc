@@ -1,4 +1,4 @@
-// Seven mistakes that the field has made (tensor-grid.md, 2.9), made on purpose around the real code: each must fail a check. And a
+// Seven mistakes that implementations of tensor parallelism have made, made on purpose around the real code: each must fail a check. And a
 // collective out of order, which must be reported with both sides' places instead of hanging.
 #include <algorithm>
 #include <cstring>
