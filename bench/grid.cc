@@ -20,6 +20,7 @@
 #include "kernels/gemm/blas_core.h"
 #include "launch/cli.h"
 #include "launch/config.h"
+#include "launch/core_share.h"
 #include "launch/session.h"
 #include "launch/trainer.h"
 #include "launch/trainer_options.h"
@@ -72,7 +73,9 @@ double Seconds() {
 Status RunOnce(Session& session, std::int64_t steps, Contender& contender) {
   Communicator& world = *session.world;
   SessionObserver observer(session, 0);
-  StatusOr<std::unique_ptr<Trainer>> made = Trainer::Create(TrainerOptionsOf(contender.config, session, observer), world);
+  TrainerOptions options = TrainerOptionsOf(contender.config, session, observer);
+  LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(world, static_cast<int>(contender.config.parallel.threads)));
+  StatusOr<std::unique_ptr<Trainer>> made = Trainer::Create(options, world);
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, made.ok() ? OkStatus() : Annotate(made.status(), contender.name)));
   Trainer& trainer = **made;
   const RandomTokens tokens(contender.config.model);

@@ -19,6 +19,7 @@ struct ModelConfig {
   std::string kind = "gpt";
   std::int64_t layers = 4;
   std::int64_t heads = 4;
+  std::int64_t kv_heads = 0;   // key/value heads, fewer: grouped queries; 0: as many as heads
   std::int64_t hidden = 128;   // C
   std::int64_t context = 128;  // T, tokens of a sequence
   std::int64_t vocab = 0;      // 0: from the data (256 bytes)
@@ -65,12 +66,14 @@ struct ParallelConfig {
   std::int64_t x = 1, y = 1, z = 1;         // the tensor grid
   // What a rank of the grid keeps gathered until the backward; the rest is gathered again.
   bool cache_inputs = true, cache_weights = false, cache_output_gradients = true;
+  bool overlap = true;                      // collectives of the grid under way while others compute; same numbers without
   bool weights_each_step = false;           // weights are gathered and their gradients reduced once a step, not for every micro-batch
   std::int64_t pipes = 0;                   // 0: what the schedule uses (chimera 2, one-directional ones 1)
   std::int64_t chunks = 0;                  // stages of a worker and pipe; 0: what the schedule uses
   std::string order = "";                   // axes of the mesh from slowest to fastest; "": the mesh's own
   std::vector<std::int64_t> partition;      // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";               // cpu | emulated
+  std::int64_t threads = 0;                 // of a rank; 0: its even share of the cores that the launcher gives
   // What schedules are planned for; times in milliseconds.
   std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs
   double latency = 0;                // of a message

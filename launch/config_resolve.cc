@@ -27,7 +27,8 @@ std::int64_t NearestDivisor(std::int64_t whole, std::int64_t wanted) {
   for (std::int64_t d = 1; d * d <= whole; ++d) {
     if (whole % d != 0) continue;
     for (const std::int64_t divisor : {d, whole / d}) {
-      if (std::abs(divisor - wanted) < std::abs(best - wanted)) best = divisor;
+      const std::int64_t off = std::abs(divisor - wanted), best_off = std::abs(best - wanted);
+      if (off < best_off || (off == best_off && divisor < best)) best = divisor;
     }
   }
   return best;
@@ -38,6 +39,10 @@ Status CheckModel(const ModelConfig& model) {
     return InvalidArgument("model.heads = ", model.heads, " does not divide model.hidden = ", model.hidden,
                            "; use heads = ", NearestDivisor(model.hidden, model.heads),
                            " or hidden = ", (model.hidden + model.heads - 1) / model.heads * model.heads);
+  }
+  if (model.kv_heads != 0 && model.heads % model.kv_heads != 0) {
+    return InvalidArgument("model.kv_heads = ", model.kv_heads, " does not divide model.heads = ", model.heads,
+                           "; use kv_heads = ", NearestDivisor(model.heads, model.kv_heads), ", or 0 for as many as heads");
   }
   if (model.vocab < 256) {
     return InvalidArgument("model.vocab = ", model.vocab, " is too small for bytes; use 256 or more, or 0 to take it from the data");
@@ -142,6 +147,9 @@ Status CheckEmulation(const Config& config) {
 }
 
 Status CheckTraining(const TrainConfig& train) {
+  if (train.precision == "f16") {
+    return InvalidArgument("train.precision = \"f16\" needs dynamic loss scaling, which there is for CUDA devices only; use \"bf16\" on the CPU");
+  }
   if (train.update == "eager" && train.clip > 0) {
     return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",
                            train.clip, " needs; use train.clip = 0 or train.update = \"decided\"");

@@ -86,7 +86,7 @@ TEST(Config, AWrongTypeOrValueNamesItsPlace) {
   EXPECT_THAT(Mistake("[train]\nbeta1 = 1.0\n"), HasSubstr("must be below 1, not 1.0"));
   EXPECT_THAT(Mistake("[train]\neps = 0\n"), HasSubstr("must be above 0, not 0.0"));
   EXPECT_THAT(Mistake("[train]\nlr = nan\n"), HasSubstr("must be finite"));
-  EXPECT_THAT(Mistake("[train]\nprecision = \"f16\"\n"), HasSubstr("must be one of f32, f64, not 'f16'"));
+  EXPECT_THAT(Mistake("[train]\nprecision = \"f8\"\n"), HasSubstr("must be one of bf16, f16, f32, f64, not 'f8'"));
   EXPECT_THAT(Mistake("[parallel]\nschedule = \"chimaera\"\n"),
               AllOf(HasSubstr("must be one of gpipe, 1f1b, "), HasSubstr(", auto, not 'chimaera'")));
   EXPECT_THAT(Mistake("[parallel]\npartition = [1, -2]\n"), HasSubstr("must be at least 0, not -2"));
@@ -131,7 +131,12 @@ TEST(ResolveConfig, FillsWhatZeroLeavesOpen) {
 
 TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"model.heads=5", "model.hidden=128"}), AllOf(HasSubstr("heads = 5"), HasSubstr("use heads = 4 or hidden = 130")));
+  EXPECT_THAT(Misfit(1, {"model.heads=8", "model.kv_heads=3"}),
+              AllOf(HasSubstr("model.kv_heads = 3 does not divide model.heads = 8"), HasSubstr("use kv_heads = 2, or 0")));
+  EXPECT_THAT(Misfit(1, {"model.heads=4", "model.kv_heads=8"}), HasSubstr("use kv_heads = 4"));
+  EXPECT_THAT(Misfit(1, {"model.heads=4", "model.kv_heads=3"}), HasSubstr("use kv_heads = 2"));  // as near as 4: the smaller one
   EXPECT_THAT(Misfit(1, {"model.vocab=100"}), HasSubstr("256"));
+  EXPECT_THAT(Misfit(1, {"train.precision=f16"}), AllOf(HasSubstr("dynamic loss scaling"), HasSubstr("use \"bf16\"")));
   EXPECT_THAT(Misfit(2, {"train.batch=10", "train.micro_batch=4"}), AllOf(HasSubstr("2 replicas = 8"), HasSubstr("use batch = 8 or 16")));
   EXPECT_THAT(Misfit(1, {"train.batch=2", "train.micro_batch=4"}), HasSubstr("use batch = 4"));
   EXPECT_THAT(Misfit(3, {"parallel.schedule=chimera", "parallel.stages=3"}), AllOf(HasSubstr("even"), HasSubstr("use 2 or 4")));

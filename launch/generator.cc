@@ -17,6 +17,7 @@ constexpr StageSlots kSlots{.stash = 0};  // one sample at a time
 GptConfig GptConfigOf(const ModelConfig& config) {
   return {.layers = config.layers,
           .heads = config.heads,
+          .kv_heads = config.kv_heads,
           .hidden = config.hidden,
           .context = config.context,
           .vocab = config.vocab,

@@ -63,17 +63,16 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
   std::vector<Piece> pieces;
   for (const int g : trainer.store().local_groups()) {
     const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
-    const Tensor weights = trainer.store().flat_weights(g);
     for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
-      const std::int64_t in_flat = p.offset + segment.begin, in_shard = in_flat - shard.begin;
+      const std::int64_t in_shard = p.offset + segment.begin - shard.begin;
       const Trainer::Stored stored = trainer.stored(p.spec.name);
       const std::int64_t end = std::min(segment.end, stored.count);
       if (segment.begin >= end) continue;
       auto add = [&](std::string_view kind, const Tensor& tensor, std::int64_t element) {
         pieces.push_back(PieceOf(stored, {.kind = kind, .begin = segment.begin, .end = end, .tensor = tensor, .element = element}));
       };
-      add(kWeight, weights, in_flat);
+      add(kWeight, shard.weight, in_shard);
       add(kM, shard.m, in_shard);
       add(kV, shard.v, in_shard);
     }
@@ -82,18 +81,7 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
 }
 
 Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
-  std::vector<Piece> pieces;
-  for (const Piece& piece : CheckpointPieces(trainer)) {
-    if (!piece.name.starts_with(kWeight)) pieces.push_back(piece);
-  }
-  for (const int g : trainer.store().local_groups()) {
-    for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      const Trainer::Stored stored = trainer.stored(p.spec.name);
-      pieces.push_back(
-          PieceOf(stored, {.kind = kWeight, .begin = 0, .end = stored.count, .tensor = trainer.store().weight(p.spec.name), .element = 0}));
-    }
-  }
-  return checkpoint.Load(pieces);
+  return checkpoint.Load(CheckpointPieces(trainer));
 }
 
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
@@ -132,17 +120,36 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
 
 namespace {
 
-// The stored part of one tensor.
-Status LoadStored(const SafetensorsModel& model, const Trainer::Stored& stored, const Tensor& to) {
-  if (stored.block.rows.empty()) return ReadModelTensor(model, stored.tensor, stored.shape, to);
-  const std::int64_t element_bytes = SizeOf(to.dtype);
+// Stored elements [begin, end) of one tensor, in the type of `to`.
+struct PartArgs {
+  std::int64_t begin = 0, end = 0;
+  Tensor to;
+};
+Status LoadPart(const SafetensorsModel& model, const Trainer::Stored& stored, const PartArgs& args) {
+  const std::int64_t element_bytes = SizeOf(args.to.dtype);
   std::vector<char> bytes(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
-  LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, stored.tensor, stored.shape, Tensor{bytes.data(), to.dtype, stored.shape}));
-  PlaceRuns(stored.block, {.tensor = bytes.data(),
-                           .to = to.data,
-                           .begin = stored.begin,
-                           .end = stored.begin + stored.count,
-                           .element_bytes = element_bytes});
+  LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, stored.tensor, stored.shape, Tensor{bytes.data(), args.to.dtype, stored.shape}));
+  PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = bytes.data(),
+                                                                                   .to = args.to.data,
+                                                                                   .begin = stored.begin + args.begin,
+                                                                                   .end = stored.begin + args.end,
+                                                                                   .element_bytes = element_bytes});
+  return OkStatus();
+}
+
+Status LoadShards(const SafetensorsModel& model, Trainer& trainer) {
+  for (const int g : trainer.store().local_groups()) {
+    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
+    for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
+      const PlacedParameter& p = *segment.parameter;
+      const Trainer::Stored stored = trainer.stored(p.spec.name);
+      const std::int64_t end = std::min(segment.end, stored.count);
+      if (segment.begin >= end) continue;
+      void* data = ElementAt(shard.weight, p.offset + segment.begin - shard.begin);
+      LYCIA_RETURN_IF_ERROR(
+          LoadPart(model, stored, {.begin = segment.begin, .end = end, .to = {data, shard.weight.dtype, {end - segment.begin}}}));
+    }
+  }
   return OkStatus();
 }
 
@@ -151,12 +158,7 @@ Status LoadStored(const SafetensorsModel& model, const Trainer::Stored& stored, 
 Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
   if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
-  for (const int g : trainer.store().local_groups()) {
-    for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      LYCIA_RETURN_IF_ERROR(LoadStored(*model, trainer.stored(p.spec.name), trainer.store().weight(p.spec.name)));
-    }
-  }
-  return OkStatus();
+  return LoadShards(*model, trainer);
 }
 
 Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {

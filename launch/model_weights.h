@@ -15,10 +15,11 @@ namespace lycia {
 // What this rank must save and can load: its own shards of weights and optimizer states, as "weight/NAME", "adam_m/NAME", "adam_v/NAME".
 std::vector<Piece> CheckpointPieces(Trainer& trainer);
 
-// Every weight that this rank holds (not only its shards) and its own optimizer states from a checkpoint of any layout.
+// This rank's own shards of weights and optimizer states from a checkpoint of any layout; Trainer::PublishWeights must follow, once all ranks
+// have theirs.
 Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer);
 
-// Every weight that this rank holds from a model file or folder (SafetensorsModel), with or without the prefix "transformer.". Buffers that
+// The same of weights from a model file or folder (SafetensorsModel), with or without the prefix "transformer.". Buffers that
 // GPT-2 files carry (attn.bias, attn.masked_bias) are ignored. InvalidArgument: a missing tensor, another shape, or a type that is not
 // F32, F64, F16 or BF16. Random values never stand in.
 Status LoadModelWeights(const std::string& path, Trainer& trainer);

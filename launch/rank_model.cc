@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "parallel/grid/grid_weights.h"
+#include "parallel/grid/working_weights.h"
 
 namespace lycia {
 

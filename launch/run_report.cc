@@ -16,6 +16,9 @@
 namespace lycia {
 namespace {
 
+// Its GPT-2 has as many key/value heads as heads.
+bool IsHuggingFaceModel(const ModelConfig& model) { return model.kv_heads == 0 || model.kv_heads == model.heads; }
+
 // What Hugging Face's GPT2LMHeadModel needs beside the weights.
 std::string HuggingFaceConfig(const ModelConfig& model) {
   return absl::StrFormat(
@@ -59,8 +62,9 @@ void PrintGridTraffic(const Trainer& trainer) {
   std::string text;
   for (std::size_t g = 0; g < trainer.grid_bytes().size(); ++g) {
     const std::int64_t bytes = trainer.grid_bytes()[g];
-    if (bytes > 0) text += absl::StrFormat("%s %.3f MB along %s", text.empty() ? "" : ",", static_cast<double>(bytes) / 1e6,
-                                           Name(static_cast<GridGroup>(g)));
+    if (bytes > 0)
+      text += absl::StrFormat("%s %.3f MB along %s", text.empty() ? "" : ",", static_cast<double>(bytes) / 1e6,
+                              Name(static_cast<GridGroup>(g)));
   }
   if (!text.empty()) std::printf("a rank of the tensor grid moved in a step:%s\n", text.c_str());
 }
@@ -69,9 +73,10 @@ void PrintGridTraffic(const Trainer& trainer) {
 
 void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std::int64_t staging_bytes, std::int64_t step) {
   const ModelConfig& model = config.model;
-  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads, hidden %d, context %d, vocabulary %d%s), %s\n",
+  const std::string groups = IsHuggingFaceModel(model) ? "" : StrCat(" on ", model.kv_heads, " key/value heads");
+  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads%s, hidden %d, context %d, vocabulary %d%s), %s\n",
                model.kind.c_str(), static_cast<double>(trainer.num_parameters()) / 1e6, static_cast<int>(model.layers),
-               static_cast<int>(model.heads), static_cast<int>(model.hidden), static_cast<int>(model.context),
+               static_cast<int>(model.heads), groups.c_str(), static_cast<int>(model.hidden), static_cast<int>(model.context),
                static_cast<int>(model.vocab), model.tied ? ", tied" : "", config.train.precision.c_str());
   std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of",
                trainer.schedule().name.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
@@ -87,7 +92,12 @@ Status WriteReport(const ReportArgs& args) {
   const std::string model_path = JoinPath(args.config.output.dir, "model.safetensors");
   LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(args.checkpoints, args.step), Verify::kSizes));
   LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, model_path));
-  LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
+  const bool hugging_face = IsHuggingFaceModel(args.config.model);
+  if (hugging_face) {
+    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
+  } else {  // one of an earlier run would say what is not true
+    LYCIA_RETURN_IF_ERROR(RemoveTree(args.config.output.dir, "config.json"));
+  }
 
   std::printf("\n");
   if (!std::isnan(args.training_loss)) {  // a resumed run that had no step left has none
@@ -111,6 +121,10 @@ Status WriteReport(const ReportArgs& args) {
                 Printable(TokensToBytes(sample)).c_str());
   }
   std::printf("weights (Hugging Face GPT-2 names): %s\ncheckpoints: %s\n", model_path.c_str(), args.checkpoints.c_str());
+  if (!hugging_face) {
+    std::printf("no config.json: Hugging Face's GPT-2 cannot have %d key/value heads for %d heads (docs/numerics.md)\n",
+                static_cast<int>(args.config.model.kv_heads), static_cast<int>(args.config.model.heads));
+  }
   bool traced = !args.spans.empty();
   for (const RankSpans& spans : args.spans) traced = traced && !spans.spans.empty();
   return traced ? DrawTracedStep(args) : OkStatus();

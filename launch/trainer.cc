@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "kernels/elementwise/elementwise.h"
 #include "runtime/core/check.h"
+#include "runtime/core/philox.h"
 
 namespace lycia {
 
@@ -23,21 +25,50 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
   if (options.emulation) LYCIA_RETURN_IF_ERROR(trainer->PlanEmulation());
   LYCIA_RETURN_IF_ERROR(trainer->PlanMemory());
   LYCIA_RETURN_IF_ERROR(trainer->OpenChannels());
-  if (trainer->grid_weights_ != nullptr) {
-    trainer->grid_weights_->Initialise(*trainer->stream_, options.seed);
-    LYCIA_RETURN_IF_ERROR(trainer->stream_->Synchronize());
-  } else {
-    trainer->store_->Initialise(options.seed);
+  if (!options.emulation) {  // which has no data
+    trainer->InitialiseWeights();
+    LYCIA_RETURN_IF_ERROR(trainer->PublishWeights());
   }
   return trainer;
 }
 
+Status Trainer::PublishWeights() {
+  optimizer_->PublishWeights(*stream_);
+  return stream_->Synchronize();
+}
+
+// Each owner its shard, by the tensor's own indices, so that the values are the same on all layouts.
+void Trainer::InitialiseWeights() {
+  for (const int g : store_->local_groups()) {
+    const ShardedAdamW::Shard shard = optimizer_->shard(g);
+    for (const Segment& segment : SegmentsOf(groups_->groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
+      const PlacedParameter& p = *segment.parameter;
+      const Stored of = stored(p.spec.name);
+      const std::int64_t end = std::min(segment.end, of.count);
+      if (segment.begin >= end) continue;  // the rest of a part that is smaller than others: zero
+      const std::int64_t element_bytes = SizeOf(shard.weight.dtype);
+      char* data = static_cast<char*>(shard.weight.data);
+      if (data != nullptr) data += (p.offset + segment.begin - shard.begin) * element_bytes;
+      const Block block = of.block.rows.empty() ? WholeTensor(of.count) : of.block;
+      for (const ElementRun& run : Runs(block, of.begin + segment.begin, of.begin + end)) {
+        const Tensor part{data == nullptr ? nullptr : data + run.local * element_bytes, shard.weight.dtype, {run.count}};
+        if (run.tensor >= 0 && p.spec.initial == Initial::kNormal) {
+          const RandomStream random(options_.seed, "init/" + of.tensor, 0);
+          FillNormal(*stream_, {.out = part, .random = random, .std = p.spec.std, .first_index = run.tensor});
+        } else {
+          Fill(*stream_, {.out = part, .value = run.tensor >= 0 && p.spec.initial == Initial::kOne ? 1.0 : 0.0});
+        }
+      }
+    }
+  }
+}
+
 Trainer::Stored Trainer::stored(const std::string& name) const {
-  if (grid_weights_ == nullptr) {
+  if (working_weights_ == nullptr) {
     const Shape shape = store_->weight(name).shape;
     return {.tensor = name, .shape = shape, .block = {}, .count = shape.elements()};
   }
-  const GridParameter& parameter = grid_weights_->parameter(name);
+  const GridParameter& parameter = working_weights_->parameter(name);
   const IndexRange owned = parameter.Owned(*grid_);
   return {.tensor = parameter.tensor, .shape = parameter.tensor_shape, .block = parameter.block, .begin = owned.first, .count = owned.count};
 }
@@ -51,9 +82,9 @@ Trainer::GridBytes Trainer::TotalGridBytes() const {
 }
 
 void Trainer::BeginWeights() {
-  if (grid_weights_ == nullptr) return;
-  grid_weights_->GatherCopies(*stream_);
-  if (training_now_) grid_weights_->ZeroPartials(*stream_);
+  if (working_weights_ == nullptr) return;
+  working_weights_->GatherCopies(*stream_);
+  if (training_now_) working_weights_->ZeroPartials(*stream_);
 }
 
 Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop) {
@@ -112,7 +143,7 @@ void Trainer::LoadLabels(Stream& stream, const SampleRange& samples, void* to) {
 }
 
 void Trainer::SynchronizeGradients(Stream& stream, int sync_set) {
-  if (grid_weights_ != nullptr) grid_weights_->ReducePartials(stream, sync_set);
+  if (working_weights_ != nullptr) working_weights_->ReducePartials(stream, sync_set);
   optimizer_->Synchronize(stream, sync_set);
 }
 

@@ -12,7 +12,7 @@
 
 #include "launch/rank_model.h"
 #include "models/gpt.h"
-#include "parallel/grid/grid_weights.h"
+#include "parallel/grid/working_weights.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/optimizer/sharded_adamw.h"
 #include "parallel/pipeline/emulated_clock.h"
@@ -45,8 +45,9 @@ struct EmulationOptions {
 
 struct TrainerOptions {
   GptConfig model;
+  CpuOptions cpu;                        // threads of this rank
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
-  DType precision = DType::kF32;         // of weights, activations, gradients and optimizer states: f32 or f64
+  DType precision = DType::kF32;         // of weights and activations: bf16, f32 or f64; with bf16 all else is f32 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
   std::string schedule = "1f1b";
   std::string schedule_csv;                       // not empty: the text of a schedule written by a user, to train with instead
@@ -92,6 +93,8 @@ class Trainer final : private StepActions {
 
   // Sum of losses of `batches` global batches starting with sample 0 of source's step 0; dropout off, nothing changed; collective.
   StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
+  // After the weights of the own shards (optimizer().shard) were set from outside: all holders get them. Collective.
+  Status PublishWeights();
   // Compares the weights of all holders of every local group; DataLoss naming the ranks that differ. Collective.
   Status CompareReplicas();
 
@@ -139,6 +142,7 @@ class Trainer final : private StepActions {
   Status PlanWeights(const StageMemory& memory, ArenaPlan& plan);
   void BindStages(const StageMemory& memory);
   Status OpenChannels();  // communicators and channels
+  void InitialiseWeights();
   // trainer_emulation.cc
   Status PlanEmulation();
   Status OpenClock(const std::map<int, Communicator*>& holders);
@@ -178,7 +182,7 @@ class Trainer final : private StepActions {
   std::unique_ptr<Communicator> clock_ranks_;
   std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
   std::unique_ptr<ParameterStore> store_;
-  std::unique_ptr<GridWeights> grid_weights_;  // with a grid
+  std::unique_ptr<WorkingWeights> working_weights_;  // with a grid
   std::unique_ptr<ShardedAdamW> optimizer_;
   std::unique_ptr<Communicator> pipeline_;
   std::vector<std::unique_ptr<Communicator>> holders_;  // [group]; null where this rank holds none of it

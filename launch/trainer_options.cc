@@ -27,10 +27,15 @@ schedule::Costs CostsOf(const ParallelConfig& config) {
 
 }  // namespace
 
+DType TrainerPrecision(const Config& config) {
+  const std::string& precision = config.train.precision;
+  return precision == "f64" ? DType::kF64 : precision == "bf16" ? DType::kBF16 : DType::kF32;
+}
+
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
   TrainerOptions options;
   options.model = GptConfigOf(config.model);
-  options.precision = config.train.precision == "f64" ? DType::kF64 : DType::kF32;
+  options.precision = TrainerPrecision(config);
   options.recompute = config.train.recompute == "layers"  ? Recompute::kLayers
                       : config.train.recompute == "stage" ? Recompute::kStage
                                                           : Recompute::kNone;
@@ -53,7 +58,8 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.z = static_cast<int>(config.parallel.z);
   options.grid_policy = {.cache_inputs = config.parallel.cache_inputs,
                          .cache_weights = config.parallel.cache_weights,
-                         .cache_output_gradients = config.parallel.cache_output_gradients};
+                         .cache_output_gradients = config.parallel.cache_output_gradients,
+                         .overlap = config.parallel.overlap};
   options.weights_each_step = config.parallel.weights_each_step;
   options.mesh_order = config.parallel.order;
   // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.

@@ -8,6 +8,8 @@
 
 namespace lycia {
 
+DType TrainerPrecision(const Config& config);
+
 // `config` is resolved; observer and the session's watchdog outlive the trainer.
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer);
 

@@ -165,7 +165,7 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
   }
   store_ = std::make_unique<ParameterStore>(*groups_, local_groups, memory.uses, options_.precision, /*gradients=*/true, plan);
   if (grid_ != nullptr) {
-    grid_weights_ = std::make_unique<GridWeights>(
+    working_weights_ = std::make_unique<WorkingWeights>(
         *grid_, options_.precision, memory.grid_parameters, [&](const std::string& name) { return group_of.at(name); }, plan);
   }
   optimizer_ = std::make_unique<ShardedAdamW>(*store_,
@@ -179,8 +179,8 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
 
 void Trainer::BindStages(const StageMemory& memory) {
   store_->Bind(arena_);
-  if (grid_weights_ != nullptr) {
-    grid_weights_->Bind(arena_, {.weight = [this](const std::string& name) { return store_->weight(name); },
+  if (working_weights_ != nullptr) {
+    working_weights_->Bind(arena_, {.weight = [this](const std::string& name) { return store_->weight(name); },
                                  .gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); }});
   }
   for (auto& [key, stage] : stages_) {
@@ -190,16 +190,16 @@ void Trainer::BindStages(const StageMemory& memory) {
     for (const Region& region : slots.input) of_stage.input.push_back(arena_.At(region));
     for (const Region& region : slots.handoff) of_stage.handoff.push_back(arena_.At(region));
     of_stage.transient = arena_.At(memory.transient);
-    of_stage.weight = [this](const std::string& name) { return grid_weights_ ? grid_weights_->weight(name) : store_->weight(name); };
+    of_stage.weight = [this](const std::string& name) { return working_weights_ ? working_weights_->weight(name) : store_->weight(name); };
     of_stage.gradient = [this](const std::string& name, int use) {
-      return grid_weights_ ? grid_weights_->gradient(name, use) : store_->gradient(name, use);
+      return working_weights_ ? working_weights_->gradient(name, use) : store_->gradient(name, use);
     };
     stage->Bind(of_stage);
   }
 }
 
 Status Trainer::PlanMemory() {
-  device_ = options_.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice();
+  device_ = options_.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice(options_.cpu);
   ArenaPlan plan;
   StageMemory memory;
   LYCIA_RETURN_IF_ERROR(PlanStages(plan, memory));

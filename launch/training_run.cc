@@ -16,6 +16,7 @@
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/names.h"
 #include "launch/checkpoint/writer.h"
+#include "launch/core_share.h"
 #include "launch/disk_guard.h"
 #include "launch/lr_schedule.h"
 #include "launch/model_weights.h"
@@ -69,7 +70,10 @@ class Run {
     Status status = OkStatus();
     if (first()) status = PrepareOutputFolder(config_.output.dir);
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
-    StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(TrainerOptionsOf(config_, session_, observer_), *session_.world);
+    TrainerOptions options = TrainerOptionsOf(config_, session_, observer_);
+    LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(*session_.world, static_cast<int>(config_.parallel.threads)));
+    threads_ = options.cpu.threads;
+    StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *session_.world);
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
     trainer_ = *std::move(trainer);
@@ -90,7 +94,8 @@ class Run {
     } else if (!config_.init.from.empty()) {
       status = LoadModelWeights(config_.init.from, *trainer_);
     }
-    return AgreeOnInput(*session_.world, status);
+    LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
+    return trainer_->PublishWeights();
   }
 
   Status FindCheckpoint(std::int64_t* from) {
@@ -144,9 +149,9 @@ class Run {
     writer_ = *std::move(writer);
     if (!first()) return OkStatus();
     PrintRunHeader(config_, *trainer_, session_.ranks(), staging_.bytes(), step_);
-    // The peak is of one core; ranks beyond the cores share them.
-    const int cores = std::min<int>(session_.ranks(), static_cast<int>(std::thread::hardware_concurrency()));
-    peak_flops_ = MeasureGemmPeak(trainer_->stream()) * std::max(1, cores);
+    // The peak is of one rank's threads; ranks beyond the cores share them.
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    peak_flops_ = MeasureGemmPeak(trainer_->stream(), TrainerPrecision(config_)) * std::max(1, std::min(session_.ranks(), cores / threads_));
     return OkStatus();
   }
 
@@ -303,6 +308,7 @@ class Run {
   std::optional<ProgressLine> progress_;
   std::int64_t step_ = 0;  // done
   bool stopped_ = false;
+  int threads_ = 1;
   double peak_flops_ = NAN, last_loss_ = NAN, held_out_loss_ = NAN;
 };
 

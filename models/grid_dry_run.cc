@@ -129,6 +129,7 @@ StatusOr<GridStep> DryRunGridStep(const GridDryRunArgs& args) {
     *backward[s] = since();
   }
   step.kept_bytes = stages[1]->bytes(Area::kStash) + stages[1]->bytes(Area::kInput);
+  step.moving_bytes = stages[1]->transfer_bytes();
   ExchangeVectors(*stream, *grid, args.compute, parameters);
   step.vectors = since();
   LYCIA_RETURN_IF_ERROR(stream->Synchronize());

@@ -32,6 +32,7 @@ struct GridStep {
   GridTraffic embedding_backward, blocks_backward, head_backward;  // backward
   GridTraffic vectors;                                             // once a step: StepExchange, out and back
   std::int64_t kept_bytes = 0;                                     // by the blocks, of the micro-batch between its forward and backward
+  std::int64_t moving_bytes = 0;                                   // of the blocks: weights and their gradients under way
 };
 
 // InvalidArgument where the model does not fit the grid.

@@ -3,7 +3,9 @@
 #include "models/grid_dry_run.h"
 
 #include "gtest/gtest.h"
+#include "parallel/pipeline/layer_stage.h"
 #include "parallel/plan/grid_memory.h"
+#include "runtime/comm/transports.h"
 
 namespace lycia {
 namespace {
@@ -89,6 +91,9 @@ void ExpectClosedForms(const DryCase& test, const plan::GridShape& shape, const 
   constexpr std::int64_t kTensors = 20, kAlignment = 64;
   EXPECT_NEAR(step->kept_bytes, L * (kept + e * numbers), L * kTensors * kAlignment);
 
+  // Two products with two weights at most.
+  EXPECT_NEAR(step->moving_bytes, memory.moving_w, 4 * kAlignment);
+
   const std::int64_t norm_f = in_type(formula.norms().total() / 2);
   EXPECT_EQ(Total(step->embedding) + Total(step->embedding_backward), plan::EmbeddingBytes(problem, shape).total());
   const std::int64_t loss = Bytes(step->head, GridGroup::kY, {Tag::kLoss});
@@ -149,6 +154,42 @@ TEST(GridDryRun, GroupedQueriesAndPadding) {
   for (const plan::GridShape& shape : {plan::GridShape{2, 2, 2}, {1, 2, 1}, {2, 4, 3}, {3, 4, 2}, {1, 12, 2}, {4, 1, 3}, {1, 8, 1}}) {
     ExpectClosedForms({model, 6, 24}, shape, {.cache_weights = true}, false, shape.ranks() - 1);
     ExpectClosedForms({model, 6, 24}, shape, {.cache_inputs = false}, false, 0);
+  }
+}
+
+// The whole model as one stage: beside the blocks' products the table, tied or not, W kept or not.
+TEST(GridDryRun, MemoryOfWeightsUnderWay) {
+  for (const plan::GridShape& shape : {plan::GridShape{2, 2, 2}, {1, 4, 3}, {2, 1, 2}, {1, 1, 6}, {2, 2, 1}}) {
+    for (const int variant : {0, 1, 2, 3, 4, 5, 6, 7}) {
+      DryCase test = {{.layers = 1 + variant % 2, .heads = 24, .hidden = 192, .context = 24, .vocab = 99, .ffn = 250}, 6, 24};
+      if (variant >= 4) test.model.vocab = 20000;
+      test.model.tied = variant / 2 % 2 == 0;
+      for (const bool cache_weights : {false, true}) {
+        SCOPED_TRACE(StrCat(shape.ToString(), " variant ", variant, " cached ", cache_weights));
+        const std::unique_ptr<Communicator> world = OpenDryRunWorld(0, shape.ranks());
+        const Mesh mesh = Mesh::Create({.x = shape.x, .y = shape.y, .z = shape.z}, shape.ranks()).value();
+        const std::unique_ptr<Grid> grid = Grid::Create(*world, mesh).value();
+        const GridPolicy policy = {.cache_weights = cache_weights};
+        const auto moving_bytes = [&](bool overlap, bool split) {
+          GridGptOptions options = {
+              .model = test.model, .grid = grid.get(), .samples = test.samples, .sequence = test.sequence, .policy = policy};
+          options.policy.overlap = overlap;
+          std::vector<std::unique_ptr<Layer>> layers;
+          std::vector<std::unique_ptr<GridLayer>> grid_layers = GridGptLayers(options).value();
+          for (std::unique_ptr<GridLayer>& layer : grid_layers) layers.push_back(std::move(layer));
+          const TensorSpec tokens = {DType::kI32, {test.samples / shape.z, test.sequence}};
+          return LayerStage::Create(std::move(layers), {tokens}, {.full_backward = !split, .split_backward = split})
+              .value()
+              ->transfer_bytes();
+        };
+        const plan::GridMemory memory = plan::ModelMemory(ProblemOf(test, policy, false), shape);
+        const std::int64_t moving = moving_bytes(true, false), serial = moving_bytes(false, false);
+        EXPECT_NEAR(moving, memory.moving_w, 4 * 64);
+        EXPECT_EQ(moving_bytes(true, true), moving);
+        EXPECT_LE(serial, moving);
+        EXPECT_GE(2 * serial, moving);
+      }
+    }
   }
 }
 

@@ -8,7 +8,8 @@
 
 namespace lycia {
 
-// f32 with a polynomial exponential: error below 1e-6 of the value + 1e-7 (times dout); f64 with std::exp.
+// bf16, f32 or f64, all tensors of one type. f32 with a polynomial exponential: error below 1e-6 of the value + 1e-7 (times dout); bf16 is
+// computed so too and rounded once; f64 with std::exp.
 struct GeluForwardArgs {
   ConstTensor in;  // any shape
   Tensor out;      // same; may be `in`

@@ -1,6 +1,7 @@
 #include "kernels/activation/gelu.h"
 
 #include <cmath>
+#include <limits>
 
 #include "gtest/gtest.h"
 #include "kernels/activation/gelu_ref.h"
@@ -42,12 +43,12 @@ TEST(GeluReference, EqualsPublishedValues) {
 TEST(Gelu, EqualsTheReference) {
   CpuStream stream;
   testing::ForEveryIsa([&] {
-    for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const DType dtype : testing::kStoredDTypes) {
       for (const std::int64_t n : testing::kLengths) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << n);
         // In f64 it is the reference that loses digits, where 1 + tanh cancels.
-        const testing::Tolerance tolerance = dtype == DType::kF32 ? testing::Tolerance{.absolute = 1e-7, .relative = 1e-6}
-                                                                  : testing::Tolerance{.absolute = 2e-14, .relative = 1e-14};
+        const testing::Tolerance tolerance =
+            testing::StoredTolerance(dtype, {.absolute = 1e-7, .relative = 1e-6}, {.absolute = 2e-14, .relative = 1e-14});
         const auto x = RoundTo(dtype, RandomValues(n, "x", 3)), g = RoundTo(dtype, RandomValues(n, "g"));
         std::vector<double> expected(x.size()), expected_din(x.size());
         reference::GeluForward(n, x.data(), expected.data());
@@ -71,6 +72,23 @@ TEST(Gelu, LargeValuesDoNotOverflow) {
   GeluBackward(*stream, {.in = in, .dout = dout, .din = din});
   EXPECT_TRUE(AllNear(out.values(), {0, 0, 60, 1e4}, {.absolute = 1e-30}));
   EXPECT_TRUE(AllNear(din.values(), {0, 0, 1, 1}, {.absolute = 1e-20}));
+}
+
+TEST(Gelu, NotANumberAndInfinityPropagate) {
+  CpuStream stream;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      const TestTensor in(dtype, {3}, {nan, infinity, 1}), dout(dtype, {3}, {1, 1, nan});
+      TestTensor out(dtype, {3}), din(dtype, {3});
+      GeluForward(*stream, {.in = in, .out = out});
+      GeluBackward(*stream, {.in = in, .dout = dout, .din = din});
+      EXPECT_TRUE(std::isnan(out.values()[0]));
+      EXPECT_EQ(out.values()[1], infinity);
+      EXPECT_TRUE(std::isnan(din.values()[0]));
+      EXPECT_TRUE(std::isnan(din.values()[2]));
+    }
+  });
 }
 
 }  // namespace

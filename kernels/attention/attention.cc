@@ -1,5 +1,7 @@
 #include "kernels/attention/attention.h"
 
+#include <algorithm>
+
 #include "kernels/attention/attention_backward_cuda_launch.h"
 #include "kernels/attention/attention_scratch.h"
 
@@ -35,13 +37,16 @@ View Heads(const T& tensor, std::int64_t heads) {
 }  // namespace
 
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& p) {
-  if (p.dtype == DType::kBF16) return kForwardCounterBytes;
-  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
+  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() {
+    return std::max(cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes, kForwardCounterBytes);
+  });
 }
 
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
-  if (p.dtype == DType::kBF16) return cuda::PlanBackwardScratch(p).bytes;
-  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
+  const std::int64_t on_cuda = p.dtype == DType::kBF16 ? cuda::PlanBackwardScratch(p).bytes : 0;
+  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() {
+    return std::max(cpu::BackwardScratch<T>::Make(nullptr, p.head_dim, cpu::KeySumRows(p)).bytes, on_cuda);
+  });
 }
 
 double AttentionForwardFlops(const AttentionProblem& p) {

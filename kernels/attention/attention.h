@@ -4,10 +4,12 @@
 //
 // Tiles over keys with the online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022). The backward recomputes p from
 // log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length; the
-// backward on CUDA, whose blocks add to dq in turn, 4 bytes for each of its elements.
+// backward in bf16 O(S head_dim) on the CPU, where it sums the gradients of one key head in f32, and on CUDA, whose blocks add to dq in
+// turn, 4 bytes for each of its elements.
 //
-// On the CPU: f32 and f64. On CUDA: bf16 with f32 sums, D = 64 or 128, no block mask, packed sequences or dropout; rows at multiples of 16
-// bytes. Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a head.
+// On the CPU: f32 and f64, and bf16 computed in f32 with out, dq, dk and dv rounded once. On CUDA: bf16 with f32 sums, D = 64 or 128, no
+// block mask, packed sequences or dropout; rows at multiples of 16 bytes. Letters: B samples, T queries, S keys, H heads, G key/value heads
+// (query head h reads key head h / (H / G)), D features of a head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 

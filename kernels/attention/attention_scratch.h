@@ -1,4 +1,4 @@
-// The scratch of one attention call, cut into named parts. Sizes depend on the head size only.
+// The scratch of one attention call, cut into named parts of the type that it computes in.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 
@@ -55,9 +55,10 @@ struct BackwardScratch {
   T *probabilities, *dscores;  // [kKeyTile, kQueryTile]
   T* factors;                  // [kKeyTile, kQueryTile]
   T *log_sum_exp, *delta;      // [kQueryTile]
+  T *dk, *dv;                  // [sum_rows, Dp]: sums of one key head where the tensors are of a narrower type
   std::int64_t bytes;
 
-  static BackwardScratch Make(void* data, std::int64_t head_dim) {
+  static BackwardScratch Make(void* data, std::int64_t head_dim, std::int64_t sum_rows) {
     const std::int64_t padded = PaddedHead<T>(head_dim);
     ScratchCutter<T> cut{static_cast<char*>(data)};
     BackwardScratch s;
@@ -73,10 +74,15 @@ struct BackwardScratch {
     s.factors = cut.Take(kKeyTile * kQueryTile);
     s.log_sum_exp = cut.Take(kQueryTile);
     s.delta = cut.Take(kQueryTile);
+    s.dk = cut.Take(sum_rows * padded);
+    s.dv = cut.Take(sum_rows * padded);
     s.bytes = cut.bytes;
     return s;
   }
 };
+
+// Rows of `sum_rows`: keys whose gradients cannot be summed where they belong.
+inline std::int64_t KeySumRows(const AttentionProblem& p) { return p.dtype == DType::kBF16 ? p.keys : 0; }
 
 // Null where the view's memory is null; T must be the problem's dtype.
 template <typename T>

@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/attention/attention_ref.h"
+#include "kernels/attention/attention_rounded.h"
 #include "kernels/testing/compare.h"
 #include "kernels/testing/complex_step.h"
 #include "kernels/testing/every_isa.h"
@@ -74,7 +75,7 @@ struct Case {
   Results RunKernel() const {
     CpuStream stream;
     const TestTensor tq(p.dtype, q_shape(), q), tk(p.dtype, kv_shape(), k), tv(p.dtype, kv_shape(), v), tdout(p.dtype, q_shape(), dout);
-    const TestTensor to(p.dtype, q_shape()), lse(p.dtype, {p.samples, p.heads, p.queries});
+    const TestTensor to(p.dtype, q_shape()), lse(ArithmeticDType(p.dtype), {p.samples, p.heads, p.queries});
     const TestTensor dq(p.dtype, q_shape()), dk(p.dtype, kv_shape()), dv(p.dtype, kv_shape());
     const TestTensor forward(DType::kU8, {AttentionForwardScratchBytes(p)}), backward(DType::kU8, {AttentionBackwardScratchBytes(p)});
     AttentionForward(*stream, {.problem = p,
@@ -100,15 +101,37 @@ struct Case {
   }
 
   void ExpectKernelEqualsReference() const {
-    const double unit = p.dtype == DType::kF32 ? 3e-6 : 1e-14;
     const Results r = RunKernel();
     const Shape q4{p.samples, p.queries, p.heads, p.head_dim}, kv4{p.samples, p.keys, p.kv_heads, p.head_dim};
+    const double unit = p.dtype == DType::kF64 ? 1e-14 : 3e-6;
     const testing::Tolerance tolerance{.absolute = unit, .of_largest = unit};
-    EXPECT_TRUE(AllNear(r.out, out, tolerance, q4)) << "out";
     EXPECT_TRUE(AllNear(r.log_sum_exp, log_sum_exp, tolerance, {p.samples, p.heads, p.queries})) << "log_sum_exp";
+    if (p.dtype == DType::kBF16) {
+      const AttentionResults rounded = RoundedAttention(p, q, k, v, dout);
+      ExpectAsNearAsRounding(r.out, out, rounded.out, "out");
+      ExpectAsNearAsRounding(r.dq, dq, rounded.dq, "dq");
+      ExpectAsNearAsRounding(r.dk, dk, rounded.dk, "dk");
+      ExpectAsNearAsRounding(r.dv, dv, rounded.dv, "dv");
+      return;
+    }
+    EXPECT_TRUE(AllNear(r.out, out, tolerance, q4)) << "out";
     EXPECT_TRUE(AllNear(r.dq, dq, tolerance, q4)) << "dq";
     EXPECT_TRUE(AllNear(r.dk, dk, tolerance, kv4)) << "dk";
     EXPECT_TRUE(AllNear(r.dv, dv, tolerance, kv4)) << "dv";
+  }
+
+  // bf16: twice the error (2-norm) that its roundings alone make in f64, or a single one of the value; and nowhere four times the largest.
+  static void ExpectAsNearAsRounding(const std::vector<double>& actual, const std::vector<double>& expected,
+                                     const std::vector<double>& rounded, const char* what) {
+    double error = 0, allowed = 0, largest_error = 0, largest_allowed = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double e = std::abs(actual[i] - expected[i]), a = std::max(std::abs(rounded[i] - expected[i]), std::abs(expected[i]) * 0x1p-9);
+      error += e * e, allowed += a * a;
+      largest_error = e <= largest_error ? largest_error : e;  // a NaN stays
+      largest_allowed = std::max(largest_allowed, a);
+    }
+    EXPECT_LE(std::sqrt(error), 2 * std::sqrt(allowed) + 1e-5) << what << ", norm of the error";
+    EXPECT_LE(largest_error, 4 * largest_allowed + 1e-5) << what;
   }
 };
 
@@ -134,7 +157,7 @@ TEST(Attention, EqualsTheReference) {
   for (const AttentionSize& size : testing::kAttentionSizes) {
     for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
       for (const double dropout : {0.0, 0.25}) {
-        for (const DType dtype : {DType::kF32, DType::kF64}) {
+        for (const DType dtype : testing::kStoredDTypes) {
           SCOPED_TRACE(::testing::Message() << Name(dtype) << " B " << size.B << " T " << size.T << " S " << size.S << " H " << size.H
                                             << " G " << size.G << " D " << size.D << " causal " << (mask == MaskKind::kCausal)
                                             << " dropout " << dropout);
@@ -169,7 +192,7 @@ TEST(Attention, PackedSequencesDoNotSeeEachOther) {
 TEST(Attention, BlockMaskSkipsBlocks) {
   // Blocks of 24: three of queries (the last short), four of keys. Query block 1 visits nothing.
   const std::vector<std::int32_t> first = {0, 2, 2, 5}, key_blocks = {0, 3, 0, 1, 2};
-  for (const DType dtype : {DType::kF32, DType::kF64}) {
+  for (const DType dtype : testing::kStoredDTypes) {
     for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
       AttentionProblem p = ProblemOf(dtype, {2, 61, 80, 2, 2, 6}, mask, 0.2);
       p.blocks = {.block = 24, .first = first, .key_blocks = key_blocks};

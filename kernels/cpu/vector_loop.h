@@ -5,24 +5,28 @@
 #include <cstdint>
 
 #include "kernels/cpu/vector.h"
+#include "kernels/cpu/vector_stored.h"
 
 namespace lycia::cpu {
 
-// The lanes of a row that one step of the loop handles. Get and Put do not touch memory beyond them.
+// The lanes of a row that one step of the loop handles. Get and Put do not touch memory beyond them, and convert from and to the row's
+// type.
 template <typename V, bool kWhole>
 struct Lanes {
   std::int64_t first;  // element
   std::int64_t count;  // valid lanes; kLanes<V> when kWhole
 
-  LYCIA_INLINE V Get(const Element<V>* row, Element<V> fill = 0) const {
-    if constexpr (kWhole) return Load<V>(row + first);
-    return LoadPart<V>(row + first, count, fill);
+  template <typename S>
+  LYCIA_INLINE V Get(const S* row, Element<V> fill = 0) const {
+    if constexpr (kWhole) return LoadAs<V>(row + first);
+    return LoadPartAs<V>(row + first, count, fill);
   }
-  LYCIA_INLINE void Put(Element<V>* row, const V& v) const {
+  template <typename S>
+  LYCIA_INLINE void Put(S* row, const V& v) const {
     if constexpr (kWhole) {
-      Store<V>(row + first, v);
+      StoreAs<V>(row + first, v);
     } else {
-      StorePart<V>(row + first, v, count);
+      StorePartAs<V>(row + first, v, count);
     }
   }
   // v in the valid lanes, 0 in the others.
@@ -63,6 +67,38 @@ LYCIA_INLINE inline Element<V> SumVectors(std::int64_t count, const Term& term) 
     s1 += rest.Valid(term(rest));
   }
   return SumOf<V>((s0 + s1) + (s2 + s3));
+}
+
+// Two such sums in one pass; term(Lanes) gives a Pair.
+template <typename V>
+struct Pair {
+  V first, second;
+};
+template <typename V, typename Term>
+LYCIA_INLINE inline Pair<Element<V>> SumVectorPairs(std::int64_t count, const Term& term) {
+  constexpr int L = kLanes<V>;
+  V a[4] = {}, b[4] = {};
+  std::int64_t i = 0;
+  for (; i + 4 * L <= count; i += 4 * L) {
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) {
+      const Pair<V> t = term(Lanes<V, true>{i + part * L, L});
+      a[part] += t.first;
+      b[part] += t.second;
+    }
+  }
+  for (; i + L <= count; i += L) {
+    const Pair<V> t = term(Lanes<V, true>{i, L});
+    a[0] += t.first;
+    b[0] += t.second;
+  }
+  if (i < count) {
+    const Lanes<V, false> rest{i, count - i};
+    const Pair<V> t = term(rest);
+    a[1] += rest.Valid(t.first);
+    b[1] += rest.Valid(t.second);
+  }
+  return {SumOf<V>((a[0] + a[1]) + (a[2] + a[3])), SumOf<V>((b[0] + b[1]) + (b[2] + b[3]))};
 }
 
 }  // namespace lycia::cpu

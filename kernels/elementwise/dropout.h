@@ -22,6 +22,7 @@ struct DropoutMask {
   std::int64_t row_stride = 0;  // 0: C, rows lie side by side. Larger where this call sees a part of the features.
 };
 
+// bf16, f32 or f64, all tensors of one type; bf16 is computed in f32 and rounded once, after the residual.
 struct DropoutForwardArgs {
   ConstTensor in;        // [R..., C]
   ConstTensor residual;  // [R..., C], added after the dropout; absent when data is null

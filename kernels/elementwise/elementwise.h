@@ -1,4 +1,5 @@
-// Kernels that touch each element once: sums, scaling, filling. f32 and f64, all operands of one type and number of elements.
+// Kernels that touch each element once: sums, scaling, filling, converting. bf16, f32 and f64; operands of one type and number of elements.
+// bf16 is computed in f32 and rounded once.
 #ifndef LYCIA_KERNELS_ELEMENTWISE_ELEMENTWISE_H_
 #define LYCIA_KERNELS_ELEMENTWISE_ELEMENTWISE_H_
 
@@ -20,12 +21,16 @@ struct AddInPlaceArgs {
   ConstTensor y;
 };
 struct ScaleArgs {
-  Tensor values;  // *= factor, rounded to the tensor's type first
+  Tensor values;  // *= factor, rounded to the tensor's type first (f32 for bf16)
   double factor = 1;
 };
 struct FillArgs {
   Tensor out;  // = value
   double value = 0;
+};
+struct ConvertArgs {
+  ConstTensor in;  // any of the types
+  Tensor out;      // = in, rounded to its own type; f64 -> bf16 by way of f32
 };
 struct FillNormalArgs {
   Tensor out;  // element i = std * random.Normal(first_index + i), in f64, then rounded
@@ -39,6 +44,7 @@ void Add(Stream& stream, const AddArgs& args);
 void AddInPlace(Stream& stream, const AddInPlaceArgs& args);
 void Scale(Stream& stream, const ScaleArgs& args);
 void Fill(Stream& stream, const FillArgs& args);
+void Convert(Stream& stream, const ConvertArgs& args);
 void FillNormal(Stream& stream, const FillNormalArgs& args);
 }  // namespace cpu
 
@@ -53,6 +59,9 @@ inline void Scale(Stream& stream, const ScaleArgs& args) {
 }
 inline void Fill(Stream& stream, const FillArgs& args) {
   DispatchCpuOnly(stream, "Fill", [&] { cpu::Fill(stream, args); });
+}
+inline void Convert(Stream& stream, const ConvertArgs& args) {
+  DispatchCpuOnly(stream, "Convert", [&] { cpu::Convert(stream, args); });
 }
 inline void FillNormal(Stream& stream, const FillNormalArgs& args) {
   DispatchCpuOnly(stream, "FillNormal", [&] { cpu::FillNormal(stream, args); });

@@ -1,6 +1,7 @@
 #include "kernels/elementwise/elementwise.h"
 
 #include <cmath>
+#include <limits>
 
 #include "gtest/gtest.h"
 #include "kernels/elementwise/dropout.h"
@@ -22,7 +23,7 @@ using testing::TestTensor;
 TEST(Elementwise, AddScaleFill) {
   CpuStream stream;
   testing::ForEveryIsa([&] {
-    for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const DType dtype : testing::kStoredDTypes) {
       for (const std::int64_t n : testing::kLengths) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << n);
         const auto x = RoundTo(dtype, RandomValues(n, "x")), y = RoundTo(dtype, RandomValues(n, "y"));
@@ -35,10 +36,49 @@ TEST(Elementwise, AddScaleFill) {
         AddInPlace(*stream, {.x = in_place, .y = b});
         Scale(*stream, {.values = scale, .factor = -0.375});
         Fill(*stream, {.out = filled, .value = 1.5});
-        EXPECT_EQ(out.values(), RoundTo(dtype, sum));  // one rounding: the same bits
+        if (dtype == DType::kBF16) sum = RoundTo(DType::kF32, sum);  // that of the arithmetic
+        EXPECT_EQ(out.values(), RoundTo(dtype, sum));                // then one rounding: the same bits
         EXPECT_EQ(in_place.values(), RoundTo(dtype, sum));
         EXPECT_EQ(scale.values(), RoundTo(dtype, scaled));
         EXPECT_EQ(filled.values(), std::vector<double>(x.size(), 1.5));
+      }
+    }
+  });
+}
+
+TEST(Convert, RoundsOnceBetweenAnyTwoTypes) {
+  CpuStream stream;
+  testing::ForEveryIsa([&] {
+    for (const DType from : testing::kStoredDTypes) {
+      for (const DType to : testing::kStoredDTypes) {
+        for (const std::int64_t n : testing::kLengths) {
+          SCOPED_TRACE(::testing::Message() << Name(from) << " -> " << Name(to) << " " << n);
+          const auto x = RoundTo(from, RandomValues(n, "x"));
+          const TestTensor in(from, {n}, x);
+          TestTensor out(to, {n});
+          Convert(*stream, {.in = in, .out = out});
+          EXPECT_EQ(out.values(), RoundTo(to, x));
+        }
+      }
+    }
+  });
+}
+
+TEST(Elementwise, NotANumberAndInfinityPropagate) {
+  CpuStream stream;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      const TestTensor a(dtype, {3}, {nan, infinity, -infinity}), b(dtype, {3}, {1, 2, 3});
+      TestTensor sum(dtype, {3}), converted(DType::kBF16, {3}), dropped(dtype, {1, 3});
+      Add(*stream, {.a = a, .b = b, .out = sum});
+      Convert(*stream, {.in = a, .out = converted});
+      DropoutForward(*stream,
+                     {.in = {a.tensor().data, dtype, {1, 3}}, .out = dropped, .mask = {.rate = 1e-10, .random = RandomStream(1, "x", 0)}});
+      for (const TestTensor* t : {&sum, &converted, &dropped}) {
+        EXPECT_TRUE(std::isnan(t->values()[0]));
+        EXPECT_EQ(t->values()[1], infinity);
+        EXPECT_EQ(t->values()[2], -infinity);
       }
     }
   });
@@ -70,7 +110,7 @@ TEST(Dropout, ThresholdIsTheComparisonOfTheContract) {
 TEST(Dropout, EqualsTheReference) {
   CpuStream stream;
   testing::ForEveryIsa([&] {
-    for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const DType dtype : testing::kStoredDTypes) {
       for (const auto& [R, C] : testing::kRowSizes) {
         for (const std::int64_t first : {0, 5}) {
           for (const std::int64_t extra : {0, 3}) {
@@ -88,7 +128,7 @@ TEST(Dropout, EqualsTheReference) {
             DropoutForward(*stream, {.in = in, .out = out, .mask = mask});
             DropoutForward(*stream, {.in = in, .residual = residual, .out = sum, .mask = mask});
             DropoutBackward(*stream, {.dout = din, .din = din, .mask = mask});  // linear: the same map
-            const testing::Tolerance tolerance{.of_largest = dtype == DType::kF32 ? 2e-7 : 1e-15};
+            const testing::Tolerance tolerance = testing::StoredTolerance(dtype, {.of_largest = 2e-7}, {.of_largest = 1e-15});
             EXPECT_TRUE(AllNear(out.values(), expected, tolerance, {R, C}));
             EXPECT_TRUE(AllNear(sum.values(), added, tolerance, {R, C}));
             EXPECT_EQ(din.values(), out.values());

@@ -10,6 +10,9 @@
 
 namespace lycia {
 
+// Tables and rows are of one type, bf16, f32 or f64, and so are the tables' gradients, but f32 for bf16. The sum of the two rows is rounded
+// once.
+//
 // B samples, T positions, C features, V vocabulary. A token outside [0, V) fails the stream with InvalidArgument, naming sample and
 // position.
 struct EmbeddingForwardArgs {
@@ -24,8 +27,8 @@ struct EmbeddingForwardArgs {
 struct EmbeddingBackwardArgs {
   ConstTensor tokens;  // [B, T] i32
   ConstTensor dout;    // [B, T, C]
-  Tensor dwte;         // [V, C], +=; absent when data is null
-  Tensor dwpe;         // [>= first_position + T, C], +=; absent when data is null
+  Tensor dwte;         // [V, C], +=; f32 for dout in bf16; absent when data is null
+  Tensor dwpe;         // [>= first_position + T, C], +=; likewise
   std::int64_t first_position = 0;
 };
 

@@ -1,3 +1,5 @@
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vector_loop.h"
 #include "kernels/embedding/embedding.h"
 
 namespace lycia::cpu {
@@ -38,31 +40,54 @@ void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args) {
   const Sizes size = SizesOf(args.tokens, args.out, args.wte, args.wpe, args.first_position);
   const std::int32_t* tokens = args.tokens.as<std::int32_t>();
   if (!TokensInRange(stream, tokens, size)) return;
-  DispatchFloat(args.out.dtype, [&]<typename T>() {
+  DispatchStored(args.out.dtype, [&]<typename T>() {
     const T* wte = args.wte.as<T>();
     const T* wpe = args.wpe.data == nullptr ? nullptr : args.wpe.as<T>() + args.first_position * size.features;
-    for (std::int64_t i = 0; i < size.samples * size.tokens; ++i) {
-      const T* row = wte + tokens[i] * size.features;
-      const T* position = wpe == nullptr ? nullptr : wpe + i % size.tokens * size.features;
-      T* out = args.out.as<T>() + i * size.features;
-      for (std::int64_t c = 0; c < size.features; ++c) out[c] = position == nullptr ? row[c] : row[c] + position[c];
-    }
+    T* out = args.out.as<T>();
+    const Work work{.count = size.samples * size.tokens, .bytes_each = 3 * size.features * static_cast<std::int64_t>(sizeof(T))};
+    ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        using V = Vector<Arithmetic<T>, decltype(isa)::value>;
+        for (std::int64_t i = begin; i < end; ++i) {
+          const T* row = wte + tokens[i] * size.features;
+          const T* position = wpe == nullptr ? nullptr : wpe + i % size.tokens * size.features;
+          T* sum = out + i * size.features;
+          ForEachVector<V>(size.features, [&](auto lanes) LYCIA_INLINE {
+            lanes.Put(sum, position == nullptr ? lanes.Get(row) : lanes.Get(row) + lanes.Get(position));
+          });
+        }
+      });
+    });
   });
 }
 
+// Threads take features, not tokens: each sums repeated tokens in their order.
 void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) {
   const Sizes size = SizesOf(args.tokens, args.dout, args.dwte, args.dwpe, args.first_position);
   const std::int32_t* tokens = args.tokens.as<std::int32_t>();
   if (!TokensInRange(stream, tokens, size)) return;
-  DispatchFloat(args.dout.dtype, [&]<typename T>() {
-    const auto add = [&](T* row, const T* dout) {
-      for (std::int64_t c = 0; c < size.features; ++c) row[c] += dout[c];
-    };
-    for (std::int64_t i = 0; i < size.samples * size.tokens; ++i) {
-      const T* dout = args.dout.as<T>() + i * size.features;
-      if (args.dwte.data != nullptr) add(args.dwte.as<T>() + tokens[i] * size.features, dout);
-      if (args.dwpe.data != nullptr) add(args.dwpe.as<T>() + (args.first_position + i % size.tokens) * size.features, dout);
-    }
+  DispatchStored(args.dout.dtype, [&]<typename T>() {
+    using A = Arithmetic<T>;
+    const T* dout = args.dout.as<T>();
+    A* dwte = args.dwte.data == nullptr ? nullptr : args.dwte.as<A>();
+    A* dwpe = args.dwpe.data == nullptr ? nullptr : args.dwpe.as<A>() + args.first_position * size.features;
+    const Work work{.count = size.features,
+                    .unit = kElementUnit,
+                    .bytes_each = size.samples * size.tokens * static_cast<std::int64_t>(sizeof(T) + 2 * sizeof(A))};
+    ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        using V = Vector<A, decltype(isa)::value>;
+        const auto add = [&](A* row, const T* gradient) LYCIA_INLINE {
+          ForEachVector<V>(end - begin,
+                           [&](auto lanes) LYCIA_INLINE { lanes.Put(row + begin, lanes.Get(row + begin) + lanes.Get(gradient + begin)); });
+        };
+        for (std::int64_t i = 0; i < size.samples * size.tokens; ++i) {
+          const T* gradient = dout + i * size.features;
+          if (dwte != nullptr) add(dwte + tokens[i] * size.features, gradient);
+          if (dwpe != nullptr) add(dwpe + i % size.tokens * size.features, gradient);
+        }
+      });
+    });
   });
 }
 

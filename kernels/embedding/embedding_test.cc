@@ -5,6 +5,7 @@
 #include "kernels/embedding/embedding_ref.h"
 #include "kernels/testing/compare.h"
 #include "kernels/testing/complex_step.h"
+#include "kernels/testing/every_isa.h"
 #include "kernels/testing/test_tensor.h"
 
 namespace lycia {
@@ -40,26 +41,32 @@ TEST(EmbeddingReference, GradientsEqualTheComplexStep) {
 TEST(Embedding, EqualsTheReference) {
   CpuStream stream;
   const auto ids = TokenIds();
-  for (const DType dtype : {DType::kF32, DType::kF64}) {
-    const testing::Tolerance tolerance{.of_largest = dtype == DType::kF32 ? 1e-6 : 1e-15};
-    const auto wte = RoundTo(dtype, RandomValues(V * C, "wte")), wpe = RoundTo(dtype, RandomValues(P * C, "wpe"));
-    const auto dout = RoundTo(dtype, RandomValues(B * T * C, "dout"));
-    const TestTensor tokens(DType::kI32, {B, T}, kTokens), twte(dtype, {V, C}, wte), twpe(dtype, {P, C}, wpe),
-        tdout(dtype, {B, T, C}, dout);
-    TestTensor out(dtype, {B, T, C});
-    EmbeddingForward(*stream, {.tokens = tokens, .wte = twte, .wpe = twpe, .out = out, .first_position = kFirst});
-    std::vector<double> expected(dout.size());
-    reference::EmbeddingForward(B, T, C, ids.data(), wte.data(), wpe.data(), kFirst, expected.data());
-    EXPECT_TRUE(AllNear(out.values(), expected, tolerance, {B, T, C}));
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      for (const std::int64_t C : {1, 2, 16, 17, 31, 64, 67}) {
+        SCOPED_TRACE(::testing::Message() << Name(dtype) << " C " << C);
+        const testing::Tolerance sums =
+            dtype == DType::kF64 ? testing::Tolerance{.of_largest = 1e-15} : testing::Tolerance{.of_largest = 1e-6};
+        const auto wte = RoundTo(dtype, RandomValues(V * C, "wte")), wpe = RoundTo(dtype, RandomValues(P * C, "wpe"));
+        const auto dout = RoundTo(dtype, RandomValues(B * T * C, "dout"));
+        const TestTensor tokens(DType::kI32, {B, T}, kTokens), twte(dtype, {V, C}, wte), twpe(dtype, {P, C}, wpe),
+            tdout(dtype, {B, T, C}, dout);
+        TestTensor out(dtype, {B, T, C});
+        EmbeddingForward(*stream, {.tokens = tokens, .wte = twte, .wpe = twpe, .out = out, .first_position = kFirst});
+        std::vector<double> expected(dout.size());
+        reference::EmbeddingForward(B, T, C, ids.data(), wte.data(), wpe.data(), kFirst, expected.data());
+        EXPECT_TRUE(AllNear(out.values(), expected, testing::StoredTolerance(dtype, sums, sums), {B, T, C}));
 
-    std::vector<double> dwte(wte.size(), 0.25), dwpe(wpe.size(), 0.25);
-    TestTensor tdwte(dtype, {V, C}, dwte), tdwpe(dtype, {P, C}, dwpe);
-    EmbeddingBackward(*stream, {.tokens = tokens, .dout = tdout, .dwte = tdwte, .dwpe = tdwpe, .first_position = kFirst});
-    reference::EmbeddingBackward(B, T, C, ids.data(), dout.data(), kFirst, dwte.data(), dwpe.data());
-    EXPECT_TRUE(AllNear(tdwte.values(), dwte, tolerance, {V, C}));
-    EXPECT_TRUE(AllNear(tdwpe.values(), dwpe, tolerance, {P, C}));
-    EXPECT_TRUE(stream->ok());
-  }
+        std::vector<double> dwte(wte.size(), 0.25), dwpe(wpe.size(), 0.25);
+        TestTensor tdwte(ArithmeticDType(dtype), {V, C}, dwte), tdwpe(ArithmeticDType(dtype), {P, C}, dwpe);
+        EmbeddingBackward(*stream, {.tokens = tokens, .dout = tdout, .dwte = tdwte, .dwpe = tdwpe, .first_position = kFirst});
+        reference::EmbeddingBackward(B, T, C, ids.data(), dout.data(), kFirst, dwte.data(), dwpe.data());
+        EXPECT_TRUE(AllNear(tdwte.values(), dwte, sums, {V, C}));  // sums of f32: no rounding to bf16
+        EXPECT_TRUE(AllNear(tdwpe.values(), dwpe, sums, {P, C}));
+        EXPECT_TRUE(stream->ok());
+      }
+    }
+  });
 }
 
 TEST(Embedding, ATokenOutsideTheVocabularyFailsTheStream) {

@@ -5,28 +5,39 @@
 #define LYCIA_KERNELS_GEMM_GEMM_H_
 
 #include "kernels/dispatch.h"
+#include "kernels/gemm/packed_matrix.h"
 #include "runtime/core/tensor.h"
 #include "runtime/device/device.h"
 
 namespace lycia {
 
+// With s = op(a) op(b) (+ c) + bias, one pass over c:
+//   pre_activation = s;  s = GELU(s) if gelu;  s *= GELU'(gelu_input);  s += residual;  c = s
+// Types: a and b f32, c f32; or a and b bf16, c bf16 or f32; or all f64. Every other operand has c's type, but those of a product of bf16
+// may each be bf16 or f32. Sums and all that follows are f32 (f64); bf16 is rounded once, when it is written, to nearest even.
 struct GemmArgs {
   ConstMatrix a;  // op(a) is [m, k]: stored [k, m] when transposed
   bool transpose_a = false;
-  ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed
+  ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed; empty when packed_b is given
   bool transpose_b = false;
-  Matrix c;                 // [m, n]; overlaps no other operand
-  bool accumulate = false;  // c += instead of c =
-  ConstTensor bias;         // [n], added to every row; absent when data is null
-  ConstMatrix residual;     // [m, n], added; absent when data is null
+  Matrix c;                  // [m, n]; overlaps no other operand
+  bool accumulate = false;   // c is added
+  ConstTensor bias;          // [n], added to every row; absent when data is null
+  ConstMatrix residual;      // [m, n], added; absent when data is null
+  PackedMatrix packed_b;     // op(b) as PackMatrix left it
+  bool gelu = false;         // tanh form, kernels/activation/gelu.h; in bf16 of the rounded s, so that it equals a GELU of pre_activation
+  Matrix pre_activation;     // [m, n], =; absent when data is null
+  ConstMatrix gelu_input;    // [m, n], the pre_activation of a forward; absent when data is null
 };
 
 struct BiasGradientArgs {
-  ConstMatrix dout;  // [rows, n]
-  Tensor dbias;      // [n], += column sums of dout
+  ConstMatrix dout;  // [rows, n] f32, f64 or bf16
+  Tensor dbias;      // [n], += column sums of dout; of dout's type, f32 for bf16
 };
 
-// f32 and f64, all operands of one type. Same bits for the same shapes and values: one thread, fixed order.
+// Same bits for the same values on one machine, for any number of threads, with b packed or not. A row of c depends on its row of a alone,
+// a column on its column of b: how a matrix is cut into rows or columns changes no bit (but f64, which the BLAS computes).
+// Nothing is allocated: packed blocks stand in the stream's workspaces.
 namespace cpu {
 void Gemm(Stream& stream, const GemmArgs& args);
 void BiasGradient(Stream& stream, const BiasGradientArgs& args);

@@ -1,8 +1,10 @@
-// The specification of gemm.h: three loops. N is float, double or std::complex<double>; all matrices contiguous.
+// The specification of gemm.h: three loops, and what follows them. N is float, double or std::complex<double>; all matrices contiguous.
 #ifndef LYCIA_KERNELS_GEMM_GEMM_REF_H_
 #define LYCIA_KERNELS_GEMM_GEMM_REF_H_
 
 #include <cstdint>
+
+#include "kernels/activation/gelu_ref.h"
 
 namespace lycia::reference {
 
@@ -19,6 +21,14 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const N* a, bool trans
       c[i * n + j] = sum;
     }
   }
+}
+
+// What follows s, an element of the product with bias: GELU or not, times the slope of GELU at *gelu_input, plus *residual; both may be null.
+template <typename N>
+N GemmEpilogue(N s, bool gelu, const N* gelu_input, const N* residual) {
+  if (gelu) s = Gelu(s);
+  if (gelu_input != nullptr) s *= GeluSlope(*gelu_input);
+  return residual == nullptr ? s : s + *residual;
 }
 
 // dbias += column sums of dout [rows, n].

@@ -1,6 +1,7 @@
 #include "kernels/loss/cross_entropy.h"
 
 #include <cmath>
+#include <limits>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -55,10 +56,10 @@ TEST(CrossEntropyReference, EvenLogitsLoseLogV) {
 TEST(CrossEntropy, EqualsTheReference) {
   CpuStream stream;
   testing::ForEveryIsa([&] {
-    for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const DType dtype : testing::kStoredDTypes) {
       for (const std::int64_t V : {1, 2, 15, 16, 17, 64, 257, 1000}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " V " << V);
-        const double unit = dtype == DType::kF32 ? 1e-6 : 1e-14;
+        const double unit = dtype == DType::kF64 ? 1e-14 : 1e-6;
         const auto x = RoundTo(dtype, RandomValues(B * T * V, "logits", 4)), y = Labels(V);
         const std::vector<std::int32_t> ids(y.begin(), y.end());
         std::vector<double> losses(B), expected(x.size());
@@ -72,9 +73,35 @@ TEST(CrossEntropy, EqualsTheReference) {
         CrossEntropy(*stream, {.logits = logits, .labels = labels, .sample_losses = evaluated.as<double>()});
         EXPECT_TRUE(AllNear(sums.values(), losses, {.absolute = unit, .relative = unit}));
         EXPECT_EQ(evaluated.values(), sums.values());
-        EXPECT_TRUE(AllNear(dlogits.values(), expected, {.absolute = 0.125 * unit}, {B, T, V}));
+        const testing::Tolerance near{.absolute = 0.125 * unit};
+        EXPECT_TRUE(AllNear(dlogits.values(), expected, testing::StoredTolerance(dtype, near, near), {B, T, V}));
         EXPECT_EQ(in_place.values(), dlogits.values());
         EXPECT_EQ(logits.values(), x);
+        if (dtype != DType::kF32) continue;
+        TestTensor rounded(DType::kBF16, {B, T, V});
+        CrossEntropy(*stream, {.logits = logits, .labels = labels, .dlogits = rounded, .scale = 0.125});
+        EXPECT_EQ(rounded.values(), RoundTo(DType::kBF16, dlogits.values()));
+      }
+    }
+  });
+}
+
+// Also where only one lane of the last, partly filled vector is bad.
+TEST(CrossEntropy, NotANumberAndInfinityShowInTheLoss) {
+  CpuStream stream;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      for (const double bad : {nan, infinity}) {
+        for (const std::size_t place : {0, 20, 69}) {
+          std::vector<double> x = RandomValues(70, "x");
+          x[place] = bad;
+          const TestTensor logits(dtype, {1, 1, 70}, x), labels(DType::kI32, {1, 1}, {3});
+          TestTensor loss(DType::kF64, {1}), dlogits(dtype, {1, 1, 70});
+          CrossEntropy(*stream, {.logits = logits, .labels = labels, .sample_losses = loss.as<double>(), .dlogits = dlogits});
+          EXPECT_FALSE(std::isfinite(loss.values()[0])) << Name(dtype) << " " << bad << " at " << place;
+          EXPECT_TRUE(std::isnan(dlogits.values()[place]));
+        }
       }
     }
   });

@@ -11,7 +11,8 @@
 
 namespace lycia {
 
-// All tensors of one dtype, f32 or f64; sums are made in that type (f32: in several partial sums). R rows, C features.
+// All tensors of one dtype, bf16, f32 or f64, but for mean, rstd, dgamma and dbeta, which are f32 for bf16. Sums are made in that type
+// (f32: in several partial sums); bf16 is computed in f32, and out and din are rounded once. R rows, C features. On CUDA f32 and f64.
 struct LayerNormForwardArgs {
   ConstTensor in;     // [R..., C]
   ConstTensor gamma;  // [C]
@@ -19,6 +20,17 @@ struct LayerNormForwardArgs {
   Tensor out;         // [R..., C]; may be `in`
   Tensor mean;        // [R]
   Tensor rstd;        // [R]
+  double eps = 1e-5;
+};
+
+// sum = in + residual, rounded, and the layer norm of sum, in one pass over memory: the same bits as Add and LayerNormForward.
+struct AddLayerNormForwardArgs {
+  ConstTensor in;           // [R..., C]
+  ConstTensor residual;     // [R..., C]
+  Tensor sum;               // [R..., C]; may be `in` or `residual`
+  ConstTensor gamma, beta;  // [C]
+  Tensor out;               // [R..., C]; not sum
+  Tensor mean, rstd;        // [R], of the rows of sum
   double eps = 1e-5;
 };
 
@@ -43,6 +55,7 @@ struct LayerNormBackwardWeightArgs {
 
 namespace cpu {
 void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args);
+void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args);
 void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args);
 void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& args);
 }  // namespace cpu
@@ -55,6 +68,9 @@ void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& 
 inline void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
   Dispatch(
       stream, [&] { cpu::LayerNormForward(stream, args); }, [&] { cuda::LayerNormForward(stream, args); });
+}
+inline void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args) {
+  DispatchCpuOnly(stream, "AddLayerNormForward", [&] { cpu::AddLayerNormForward(stream, args); });
 }
 inline void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args) {
   Dispatch(

@@ -1,5 +1,8 @@
 #include "kernels/norm/layer_norm.h"
 
+#include <cmath>
+#include <limits>
+
 #include "gtest/gtest.h"
 #include "kernels/norm/layer_norm_ref.h"
 #include "kernels/testing/compare.h"
@@ -63,33 +66,108 @@ TEST(LayerNormReference, GradientsEqualTheComplexStep) {
 TEST(LayerNorm, EqualsTheReference) {
   CpuStream stream;
   testing::ForEveryIsa([&] {
-    for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const DType dtype : testing::kStoredDTypes) {
       for (const auto& [R, C] : testing::kRowSizes) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << R << ", " << C << "]");
+        const DType sums = ArithmeticDType(dtype);  // of statistics and of gradients of parameters
         // A feature alone has no variance; two may have little: 1/rstd² then loses half the digits.
-        const double unit = (dtype == DType::kF32 ? 2e-6 : 4e-15) * (C <= 2 ? 100 : 1);
-        const testing::Tolerance tolerance{.absolute = unit, .of_largest = unit};
+        const double unit = (sums == DType::kF32 ? 2e-6 : 4e-15) * (C <= 2 ? 100 : 1);
+        const testing::Tolerance tolerance{.absolute = unit, .of_largest = unit}, scaled{.absolute = unit, .of_largest = 4 * unit};
+        const testing::Tolerance stored = testing::StoredTolerance(dtype, tolerance, tolerance),
+                                 stored_scaled = testing::StoredTolerance(dtype, scaled, scaled);
         const Case c(dtype, R, C, 0.5);
         const TestTensor in(dtype, {R, C}, c.in), gamma(dtype, {C}, c.gamma), beta(dtype, {C}, c.beta), dout(dtype, {R, C}, c.dout);
-        TestTensor out(dtype, {R, C}), mean(dtype, {R}), rstd(dtype, {R}), din(dtype, {R, C});
+        TestTensor out(dtype, {R, C}), mean(sums, {R}), rstd(sums, {R}), din(dtype, {R, C});
         LayerNormForward(*stream, {.in = in, .gamma = gamma, .beta = beta, .out = out, .mean = mean, .rstd = rstd, .eps = kEps});
-        EXPECT_TRUE(AllNear(out.values(), c.out, tolerance, {R, C}));
+        EXPECT_TRUE(AllNear(out.values(), c.out, stored, {R, C}));
         EXPECT_TRUE(AllNear(mean.values(), c.mean, tolerance));
         EXPECT_TRUE(AllNear(rstd.values(), c.rstd, tolerance));
 
         LayerNormBackwardInput(*stream, {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din});
-        const testing::Tolerance scaled{.absolute = unit, .of_largest = 4 * unit};
-        EXPECT_TRUE(AllNear(din.values(), c.din, scaled, {R, C}));
+        EXPECT_TRUE(AllNear(din.values(), c.din, stored_scaled, {R, C}));
+        const auto once = din.values();
         LayerNormBackwardInput(*stream,
                                {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din, .accumulate = true});
         std::vector<double> twice = c.din;
-        for (double& x : twice) x *= 2;
-        EXPECT_TRUE(AllNear(din.values(), twice, scaled, {R, C}));
+        for (std::size_t i = 0; i < twice.size(); ++i) twice[i] += once[i];
+        EXPECT_TRUE(AllNear(din.values(), twice, stored_scaled, {R, C}));
 
-        TestTensor dgamma(dtype, {C}, std::vector<double>(static_cast<std::size_t>(C), 0.5)), dbeta(dtype, {C}, dgamma.values());
+        TestTensor dgamma(sums, {C}, std::vector<double>(static_cast<std::size_t>(C), 0.5)), dbeta(sums, {C}, dgamma.values());
         LayerNormBackwardWeight(*stream, {.dout = dout, .in = in, .mean = mean, .rstd = rstd, .dgamma = dgamma, .dbeta = dbeta});
         EXPECT_TRUE(AllNear(dgamma.values(), c.dgamma, scaled));
         EXPECT_TRUE(AllNear(dbeta.values(), c.dbeta, scaled));
+      }
+    }
+  });
+}
+
+TEST(LayerNorm, WithTheResidualItIsTheSameBitsAsInTwoSteps) {
+  CpuStream stream;
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      for (const auto& [R, C] : testing::kRowSizes) {
+        SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << R << ", " << C << "]");
+        const DType sums = ArithmeticDType(dtype);
+        const Case c(dtype, R, C, 0);
+        std::vector<double> added(c.in);
+        for (std::size_t i = 0; i < added.size(); ++i) added[i] += c.dout[i];
+        if (dtype == DType::kBF16) added = RoundTo(DType::kF32, added);
+        added = RoundTo(dtype, added);
+        const TestTensor in(dtype, {R, C}, c.in), residual(dtype, {R, C}, c.dout), whole(dtype, {R, C}, added);
+        const TestTensor gamma(dtype, {C}, c.gamma), beta(dtype, {C}, c.beta);
+        TestTensor sum(dtype, {R, C}), out(dtype, {R, C}), mean(sums, {R}), rstd(sums, {R});
+        TestTensor expected(dtype, {R, C}), expected_mean(sums, {R}), expected_rstd(sums, {R}), in_place(dtype, {R, C}, c.dout);
+        LayerNormForward(*stream,
+                         {.in = whole, .gamma = gamma, .beta = beta, .out = expected, .mean = expected_mean, .rstd = expected_rstd});
+        AddLayerNormForward(
+            *stream, {.in = in, .residual = residual, .sum = sum, .gamma = gamma, .beta = beta, .out = out, .mean = mean, .rstd = rstd});
+        EXPECT_EQ(sum.values(), added);
+        EXPECT_EQ(out.values(), expected.values());
+        EXPECT_EQ(mean.values(), expected_mean.values());
+        EXPECT_EQ(rstd.values(), expected_rstd.values());
+        AddLayerNormForward(
+            *stream,
+            {.in = in, .residual = in_place, .sum = in_place, .gamma = gamma, .beta = beta, .out = out, .mean = mean, .rstd = rstd});
+        EXPECT_EQ(in_place.values(), added);
+        EXPECT_EQ(out.values(), expected.values());
+      }
+    }
+  });
+}
+
+// Rows are worked on by whoever has them: the same bits alone as among others.
+TEST(LayerNorm, ARowDoesNotSeeItsNeighbours) {
+  CpuStream stream;
+  for (const DType dtype : testing::kStoredDTypes) {
+    const DType sums = ArithmeticDType(dtype);
+    const Case c(dtype, 5, 131, 0);
+    const TestTensor gamma(dtype, {131}, c.gamma), beta(dtype, {131}, c.beta), in(dtype, {5, 131}, c.in);
+    TestTensor out(dtype, {5, 131}), mean(sums, {5}), rstd(sums, {5}), alone(dtype, {1, 131}), one_mean(sums, {1}), one_rstd(sums, {1});
+    LayerNormForward(*stream, {.in = in, .gamma = gamma, .beta = beta, .out = out, .mean = mean, .rstd = rstd});
+    const std::vector<double> row(c.in.begin() + 3 * 131, c.in.begin() + 4 * 131);
+    const TestTensor third(dtype, {1, 131}, row);
+    LayerNormForward(*stream, {.in = third, .gamma = gamma, .beta = beta, .out = alone, .mean = one_mean, .rstd = one_rstd});
+    const auto all = out.values();
+    EXPECT_EQ(alone.values(), std::vector<double>(all.begin() + 3 * 131, all.begin() + 4 * 131));
+  }
+}
+
+TEST(LayerNorm, NotANumberAndInfinityMakeTheirRowNotANumber) {
+  CpuStream stream;
+  testing::ForEveryIsa([&] {
+    for (const DType dtype : testing::kStoredDTypes) {
+      for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        Case c(dtype, 2, 67, 0);
+        c.in[66] = bad;  // in a vector that is partly filled
+        const DType sums = ArithmeticDType(dtype);
+        const TestTensor in(dtype, {2, 67}, c.in), gamma(dtype, {67}, c.gamma), beta(dtype, {67}, c.beta), dout(dtype, {2, 67}, c.dout);
+        TestTensor out(dtype, {2, 67}), mean(sums, {2}), rstd(sums, {2}), din(dtype, {2, 67});
+        LayerNormForward(*stream, {.in = in, .gamma = gamma, .beta = beta, .out = out, .mean = mean, .rstd = rstd});
+        LayerNormBackwardInput(*stream, {.dout = dout, .in = in, .gamma = gamma, .mean = mean, .rstd = rstd, .din = din});
+        for (std::size_t i = 0; i < 134; ++i) {
+          EXPECT_EQ(std::isnan(out.values()[i]), i < 67) << i;
+          EXPECT_EQ(std::isnan(din.values()[i]), i < 67) << i;
+        }
       }
     }
   });

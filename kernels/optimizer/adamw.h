@@ -12,9 +12,11 @@
 
 namespace lycia {
 
-// One contiguous segment of n elements; all tensors of one dtype, f32 or f64. Element-wise: any cut of a segment gives the same bits.
+// One contiguous segment of n elements; weight, gradient, m and v of one dtype, f32 or f64. Element-wise: any cut of a segment gives the
+// same bits. Memory is passed over once. A model in bf16 keeps f32 weights here and gets its own rounded from them.
 struct AdamWArgs {
   Tensor weight;         // [n]
+  Tensor model_weight;   // [n] bf16, = weight, rounded to the nearest; absent when data is null; CPU only
   ConstTensor gradient;  // [n]
   Tensor m, v;           // [n]
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
@@ -30,8 +32,12 @@ void AdamW(Stream& stream, const AdamWArgs& args);
 }  // namespace cuda
 
 inline void AdamW(Stream& stream, const AdamWArgs& args) {
+  const auto on_cuda = [&] {
+    if (args.model_weight.data == nullptr) return cuda::AdamW(stream, args);
+    stream.Fail(absl::UnimplementedError("kernel AdamW with bf16 model weights has no CUDA version; train with device = \"cpu\""));
+  };
   Dispatch(
-      stream, [&] { cpu::AdamW(stream, args); }, [&] { cuda::AdamW(stream, args); });
+      stream, [&] { cpu::AdamW(stream, args); }, on_cuda);
 }
 
 }  // namespace lycia

@@ -57,6 +57,31 @@ TEST(AdamW, ThreeStepsEqualTheReference) {
   });
 }
 
+// The bf16 copy is the f32 weights rounded, which are the same bits as without it.
+TEST(AdamW, ModelWeightsAreTheWeightsRounded) {
+  CpuStream stream;
+  testing::ForEveryIsa([&] {
+    for (const std::int64_t n : testing::kLengths) {
+      const auto w = RoundTo(DType::kF32, RandomValues(n, "w")), zero = std::vector<double>(w.size());
+      const TestTensor g(DType::kF32, {n}, RandomValues(n, "g", 0.01));
+      TestTensor weight(DType::kF32, {n}, w), m(DType::kF32, {n}, zero), v(DType::kF32, {n}, zero), model(DType::kBF16, {n});
+      TestTensor plain(DType::kF32, {n}, w), plain_m(DType::kF32, {n}, zero), plain_v(DType::kF32, {n}, zero);
+      for (std::int64_t step = 1; step <= 2; ++step) {
+        const StepScalars scalars = MakeStepScalars(step, kLr, kClip, kBeta1, kBeta2);
+        AdamWArgs args{.weight = weight, .model_weight = model, .gradient = g, .m = m, .v = v, .weight_decay = 0.1, .scalars = &scalars};
+        AdamW(*stream, args);
+        args.weight = plain, args.model_weight = {}, args.m = plain_m, args.v = plain_v;
+        AdamW(*stream, args);
+      }
+      EXPECT_EQ(weight.values(), plain.values());
+      EXPECT_EQ(m.values(), plain_m.values());
+      EXPECT_EQ(v.values(), plain_v.values());
+      EXPECT_EQ(model.values(), RoundTo(DType::kBF16, weight.values()));
+      EXPECT_NE(weight.values(), w);
+    }
+  });
+}
+
 // The first step without decay moves every weight by lr against the gradient's sign, whatever its size (eps aside): Kingma & Ba 2015,
 // sec. 2.1.
 TEST(AdamW, FirstStepIsTheLearningRate) {

@@ -9,16 +9,16 @@
 namespace lycia {
 
 struct AddBiasArgs {
-  Tensor rows;       // [R..., C], += bias in every row; f32 or f64
-  ConstTensor bias;  // [C]
+  Tensor rows;       // [R..., C], += bias in every row; bf16 (added in f32, rounded once), f32 or f64
+  ConstTensor bias;  // [C], of the same type
 };
 
 namespace cpu {
-void AddBias(const AddBiasArgs& args);
+void AddBias(Stream& stream, const AddBiasArgs& args);
 }  // namespace cpu
 
 inline void AddBias(Stream& stream, const AddBiasArgs& args) {
-  DispatchCpuOnly(stream, "AddBias", [&] { cpu::AddBias(args); });
+  DispatchCpuOnly(stream, "AddBias", [&] { cpu::AddBias(stream, args); });
 }
 
 }  // namespace lycia

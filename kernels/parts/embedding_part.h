@@ -12,6 +12,8 @@
 
 namespace lycia {
 
+// Tables and rows are of one type, bf16, f32 or f64, and so are the tables' gradients, but f32 for bf16.
+//
 // n tokens, C features, rows [first, first + table rows) of the vocabulary. A token outside [0, vocabulary) fails the stream with
 // InvalidArgument.
 struct EmbeddingPartArgs {
@@ -46,22 +48,22 @@ struct AddPositionsBackwardArgs {
 
 namespace cpu {
 void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args);
-void EmbeddingPartBackward(const EmbeddingPartBackwardArgs& args);
-void AddPositions(const AddPositionsArgs& args);
-void AddPositionsBackward(const AddPositionsBackwardArgs& args);
+void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args);
+void AddPositions(Stream& stream, const AddPositionsArgs& args);
+void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args);
 }  // namespace cpu
 
 inline void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args) {
   DispatchCpuOnly(stream, "EmbeddingPart", [&] { cpu::EmbeddingPart(stream, args); });
 }
 inline void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args) {
-  DispatchCpuOnly(stream, "EmbeddingPartBackward", [&] { cpu::EmbeddingPartBackward(args); });
+  DispatchCpuOnly(stream, "EmbeddingPartBackward", [&] { cpu::EmbeddingPartBackward(stream, args); });
 }
 inline void AddPositions(Stream& stream, const AddPositionsArgs& args) {
-  DispatchCpuOnly(stream, "AddPositions", [&] { cpu::AddPositions(args); });
+  DispatchCpuOnly(stream, "AddPositions", [&] { cpu::AddPositions(stream, args); });
 }
 inline void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args) {
-  DispatchCpuOnly(stream, "AddPositionsBackward", [&] { cpu::AddPositionsBackward(args); });
+  DispatchCpuOnly(stream, "AddPositionsBackward", [&] { cpu::AddPositionsBackward(stream, args); });
 }
 
 }  // namespace lycia

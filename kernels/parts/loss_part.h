@@ -1,6 +1,7 @@
 // Softmax cross-entropy where a rank holds a part of the vocabulary, in steps between which ranks reduce one number a row, then two:
 // RowLargest -> all-reduce (largest) -> RowExpSums -> all-reduce (sum) -> CrossEntropyPart.
 //
+// Logits and their gradient are of one type, bf16, f32 or f64; what ranks reduce is too, but f32 for bf16.
 // R rows (tokens), Vp columns in this part, of which the first `valid` exist and the others are padding: no logit, zero gradient.
 #ifndef LYCIA_KERNELS_PARTS_LOSS_PART_H_
 #define LYCIA_KERNELS_PARTS_LOSS_PART_H_
@@ -51,19 +52,19 @@ struct CrossEntropyPartArgs {
 };
 
 namespace cpu {
-void RowLargest(const RowLargestArgs& args);
+void RowLargest(Stream& stream, const RowLargestArgs& args);
 void RowExpSums(Stream& stream, const RowExpSumsArgs& args);
-void CrossEntropyPart(const CrossEntropyPartArgs& args);
+void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args);
 }  // namespace cpu
 
 inline void RowLargest(Stream& stream, const RowLargestArgs& args) {
-  DispatchCpuOnly(stream, "RowLargest", [&] { cpu::RowLargest(args); });
+  DispatchCpuOnly(stream, "RowLargest", [&] { cpu::RowLargest(stream, args); });
 }
 inline void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
   DispatchCpuOnly(stream, "RowExpSums", [&] { cpu::RowExpSums(stream, args); });
 }
 inline void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
-  DispatchCpuOnly(stream, "CrossEntropyPart", [&] { cpu::CrossEntropyPart(args); });
+  DispatchCpuOnly(stream, "CrossEntropyPart", [&] { cpu::CrossEntropyPart(stream, args); });
 }
 
 }  // namespace lycia

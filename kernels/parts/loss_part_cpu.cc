@@ -1,64 +1,90 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "kernels/cpu/parallel.h"
+#include "kernels/loss/loss_row.h"
 #include "kernels/parts/loss_part.h"
 
 namespace lycia::cpu {
 
-void RowLargest(const RowLargestArgs& args) {
-  const ConstMatrix logits = AsMatrix(args.logits);
-  LYCIA_CHECK_EQ(args.largest.elements(), logits.rows);
-  DispatchFloat(args.logits.dtype, [&]<typename T>() {
-    for (std::int64_t r = 0; r < logits.rows; ++r) {
-      T largest = -std::numeric_limits<T>::infinity();
-      for (std::int64_t v = 0; v < args.part.valid; ++v) largest = std::max(largest, args.logits.as<T>()[r * logits.cols + v]);
-      args.largest.as<T>()[r] = largest;
-    }
+void RowLargest(Stream& stream, const RowLargestArgs& args) {
+  const ConstMatrix matrix = AsMatrix(args.logits);
+  LYCIA_CHECK_EQ(args.largest.elements(), matrix.rows);
+  DispatchStored(args.logits.dtype, [&]<typename T>() {
+    using A = Arithmetic<T>;
+    const T* logits = args.logits.as<T>();
+    A* largest = args.largest.as<A>();
+    const Work work{.count = matrix.rows, .bytes_each = 1 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
+    ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        for (std::int64_t r = begin; r < end; ++r) {
+          largest[r] = LargestLogit<Vector<A, decltype(isa)::value>>(logits + r * matrix.cols, args.part.valid);
+        }
+      });
+    });
   });
 }
 
 void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
-  const ConstMatrix logits = AsMatrix(args.logits);
-  LYCIA_CHECK(args.labels.elements() == logits.rows && args.sums.elements() == 2 * logits.rows) << logits.rows << " rows ";
+  const ConstMatrix matrix = AsMatrix(args.logits);
+  LYCIA_CHECK(args.labels.elements() == matrix.rows && args.sums.elements() == 2 * matrix.rows) << matrix.rows << " rows ";
   const std::int32_t* labels = args.labels.as<std::int32_t>();
-  for (std::int64_t r = 0; r < logits.rows; ++r) {
+  for (std::int64_t r = 0; r < matrix.rows; ++r) {
     if (labels[r] >= -1 && labels[r] < args.part.vocabulary) continue;
     return stream.Fail(InvalidArgument("label ", labels[r], " at place ", r, " of the micro-batch is outside [-1, ", args.part.vocabulary,
                                        "); tokenize the data with the model's tokenizer, or raise the model's vocabulary"));
   }
-  DispatchFloat(args.logits.dtype, [&]<typename T>() {
-    for (std::int64_t r = 0; r < logits.rows; ++r) {
-      const T* row = args.logits.as<T>() + r * logits.cols;
-      const T largest = args.largest.as<T>()[r];
-      T sum = 0;
-      for (std::int64_t v = 0; v < args.part.valid; ++v) sum += std::exp(row[v] - largest);
-      const std::int64_t label = labels[r] - args.part.first;
-      args.sums.as<T>()[r] = sum;
-      args.sums.as<T>()[logits.rows + r] = labels[r] >= 0 && label >= 0 && label < args.part.valid ? row[label] : T(0);
-    }
+  DispatchStored(args.logits.dtype, [&]<typename T>() {
+    using A = Arithmetic<T>;
+    const T* logits = args.logits.as<T>();
+    const A* largest = args.largest.as<A>();
+    A* sums = args.sums.as<A>();
+    const Work work{.count = matrix.rows, .bytes_each = 1 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
+    ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        for (std::int64_t r = begin; r < end; ++r) {
+          const T* row = logits + r * matrix.cols;
+          const std::int64_t label = labels[r] - args.part.first;
+          sums[r] = ExpSum<Vector<A, decltype(isa)::value>>(row, args.part.valid, largest[r]);
+          sums[matrix.rows + r] = labels[r] >= 0 && label >= 0 && label < args.part.valid ? static_cast<A>(row[label]) : A(0);
+        }
+      });
+    });
   });
 }
 
-void CrossEntropyPart(const CrossEntropyPartArgs& args) {
-  const ConstMatrix logits = AsMatrix(args.logits);
+void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
+  const ConstMatrix matrix = AsMatrix(args.logits);
   const std::int32_t* labels = args.labels.as<std::int32_t>();
   if (args.sample_losses != nullptr) std::fill_n(args.sample_losses, args.samples, 0.0);
-  DispatchFloat(args.logits.dtype, [&]<typename T>() {
-    for (std::int64_t r = 0; r < logits.rows; ++r) {
-      const T largest = args.largest.as<T>()[r], sum = args.sums.as<T>()[r], at_label = args.sums.as<T>()[logits.rows + r];
-      if (labels[r] >= 0 && args.sample_losses != nullptr && args.reports) {
+  DispatchStored(args.logits.dtype, [&]<typename T>() {
+    using A = Arithmetic<T>;
+    const A *largest = args.largest.as<A>(), *sums = args.sums.as<A>();
+    if (args.sample_losses != nullptr && args.reports) {
+      for (std::int64_t r = 0; r < matrix.rows; ++r) {
+        if (labels[r] < 0) continue;
         args.sample_losses[(args.first_row + r) / args.length] +=
-            std::log(static_cast<double>(sum)) + static_cast<double>(largest) - static_cast<double>(at_label);
+            std::log(static_cast<double>(sums[r])) + static_cast<double>(largest[r]) - static_cast<double>(sums[matrix.rows + r]);
       }
-      if (args.dlogits.data == nullptr) continue;
-      const T* row = args.logits.as<T>() + r * logits.cols;
-      T* gradient = args.dlogits.as<T>() + r * logits.cols;
-      const T factor = labels[r] < 0 ? T(0) : static_cast<T>(args.scale / static_cast<double>(sum));
-      for (std::int64_t v = 0; v < logits.cols; ++v) gradient[v] = v < args.part.valid ? std::exp(row[v] - largest) * factor : T(0);
-      const std::int64_t label = labels[r] - args.part.first;
-      if (labels[r] >= 0 && label >= 0 && label < args.part.valid) gradient[label] -= static_cast<T>(args.scale);
     }
+    if (args.dlogits.data == nullptr) return;
+    const T* logits = args.logits.as<T>();
+    T* dlogits = args.dlogits.as<T>();
+    const std::int64_t valid = args.part.valid;
+    const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
+    ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        for (std::int64_t r = begin; r < end; ++r) {
+          T* gradient = dlogits + r * matrix.cols;
+          const std::int64_t zeros_from = labels[r] < 0 ? 0 : valid;  // the padding, or a row that is no loss token
+          if (labels[r] >= 0) {
+            WriteLossGradient<Vector<A, decltype(isa)::value>>(logits + r * matrix.cols, valid, largest[r], static_cast<double>(sums[r]),
+                                                               labels[r] - args.part.first, args.scale, gradient);
+          }
+          for (std::int64_t v = zeros_from; v < matrix.cols; ++v) gradient[v] = T(A(0));
+        }
+      });
+    });
   });
 }
 

@@ -4,7 +4,8 @@
 // squares about that mean, merged as Chan, Golub & LeVeque 1983 do: E[x²] - E[x]² would cancel.
 // Backward: NormGradientSums -> all-gather -> NormPartBackwardInput; the gradients of gamma and beta are LayerNormBackwardWeight's
 // (kernels/norm), which needs no other part.
-// R rows, C features in this part, Q parts of equal width. All tensors of one dtype, f32 or f64.
+// R rows, C features in this part, Q parts of equal width. All tensors of one dtype, bf16, f32 or f64; for bf16 moments, mean,
+// rstd and sums are f32.
 #ifndef LYCIA_KERNELS_PARTS_NORM_PART_H_
 #define LYCIA_KERNELS_PARTS_NORM_PART_H_
 
@@ -47,27 +48,27 @@ struct NormPartBackwardInputArgs {
 };
 
 namespace cpu {
-void RowMoments(const RowMomentsArgs& args);
-void MergeRowMoments(const MergeRowMomentsArgs& args);
-void NormalisePart(const NormalisePartArgs& args);
-void NormGradientSums(const NormGradientSumsArgs& args);
-void NormPartBackwardInput(const NormPartBackwardInputArgs& args);
+void RowMoments(Stream& stream, const RowMomentsArgs& args);
+void MergeRowMoments(Stream& stream, const MergeRowMomentsArgs& args);
+void NormalisePart(Stream& stream, const NormalisePartArgs& args);
+void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args);
+void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args);
 }  // namespace cpu
 
 inline void RowMoments(Stream& stream, const RowMomentsArgs& args) {
-  DispatchCpuOnly(stream, "RowMoments", [&] { cpu::RowMoments(args); });
+  DispatchCpuOnly(stream, "RowMoments", [&] { cpu::RowMoments(stream, args); });
 }
 inline void MergeRowMoments(Stream& stream, const MergeRowMomentsArgs& args) {
-  DispatchCpuOnly(stream, "MergeRowMoments", [&] { cpu::MergeRowMoments(args); });
+  DispatchCpuOnly(stream, "MergeRowMoments", [&] { cpu::MergeRowMoments(stream, args); });
 }
 inline void NormalisePart(Stream& stream, const NormalisePartArgs& args) {
-  DispatchCpuOnly(stream, "NormalisePart", [&] { cpu::NormalisePart(args); });
+  DispatchCpuOnly(stream, "NormalisePart", [&] { cpu::NormalisePart(stream, args); });
 }
 inline void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args) {
-  DispatchCpuOnly(stream, "NormGradientSums", [&] { cpu::NormGradientSums(args); });
+  DispatchCpuOnly(stream, "NormGradientSums", [&] { cpu::NormGradientSums(stream, args); });
 }
 inline void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args) {
-  DispatchCpuOnly(stream, "NormPartBackwardInput", [&] { cpu::NormPartBackwardInput(args); });
+  DispatchCpuOnly(stream, "NormPartBackwardInput", [&] { cpu::NormPartBackwardInput(stream, args); });
 }
 
 }  // namespace lycia

@@ -17,6 +17,16 @@ struct Tolerance {
   double relative = 0;
 };
 
+// The types that kernels of activations take.
+inline constexpr DType kStoredDTypes[] = {DType::kBF16, DType::kF32, DType::kF64};
+// What a tensor of `dtype` may be off by where a kernel computes in f32 or f64 and rounds once to store it: `f32` or `f64`, and for bf16
+// half a unit in the last place (at most 2^-8 of the value) beside `f32`.
+inline Tolerance StoredTolerance(DType dtype, Tolerance f32, const Tolerance& f64) {
+  if (dtype == DType::kF64) return f64;
+  if (dtype == DType::kBF16) f32.relative += 0x1p-8 * 1.01;
+  return f32;
+}
+
 // `shape` makes the printed index readable; empty: a flat array. Infinities must be equal, a NaN on either side is a failure.
 ::testing::AssertionResult AllNear(const std::vector<double>& actual, const std::vector<double>& expected, const Tolerance& tolerance,
                                    const Shape& shape = {});

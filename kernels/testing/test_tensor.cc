@@ -24,12 +24,16 @@ TestTensor::TestTensor(DType dtype, const Shape& shape) {
   std::memset(begin_ + kBorder + bytes, kPoison, static_cast<std::size_t>(kBorder));
   if (dtype == DType::kF32) std::fill_n(as<float>(), tensor_.elements(), std::numeric_limits<float>::quiet_NaN());
   if (dtype == DType::kF64) std::fill_n(as<double>(), tensor_.elements(), std::numeric_limits<double>::quiet_NaN());
+  if (dtype == DType::kBF16) std::fill_n(as<BFloat16>(), tensor_.elements(), BFloat16(std::numeric_limits<float>::quiet_NaN()));
 }
 
 TestTensor::TestTensor(DType dtype, const Shape& shape, const std::vector<double>& values) : TestTensor(dtype, shape) {
   LYCIA_CHECK_EQ(static_cast<std::int64_t>(values.size()), tensor_.elements());
   if (dtype == DType::kF32) std::transform(values.begin(), values.end(), as<float>(), [](double x) { return static_cast<float>(x); });
   if (dtype == DType::kF64) std::copy(values.begin(), values.end(), as<double>());
+  if (dtype == DType::kBF16) {
+    std::transform(values.begin(), values.end(), as<BFloat16>(), [](double x) { return BFloat16(static_cast<float>(x)); });
+  }
   if (dtype == DType::kI32)
     std::transform(values.begin(), values.end(), as<std::int32_t>(), [](double x) { return static_cast<std::int32_t>(x); });
 }
@@ -45,6 +49,11 @@ TestTensor::~TestTensor() {
 }
 
 std::vector<double> TestTensor::values() const {
+  if (tensor_.dtype == DType::kBF16) {
+    std::vector<double> values;
+    for (std::int64_t i = 0; i < tensor_.elements(); ++i) values.push_back(static_cast<float>(as<BFloat16>()[i]));
+    return values;
+  }
   if (tensor_.dtype == DType::kF32) return {as<float>(), as<float>() + tensor_.elements()};
   if (tensor_.dtype == DType::kI32) return {as<std::int32_t>(), as<std::int32_t>() + tensor_.elements()};
   return {as<double>(), as<double>() + tensor_.elements()};
@@ -61,10 +70,13 @@ std::vector<double> RoundTo(DType dtype, std::vector<double> values) {
   if (dtype == DType::kF32) {
     for (double& v : values) v = static_cast<double>(static_cast<float>(v));
   }
+  if (dtype == DType::kBF16) {
+    for (double& v : values) v = static_cast<float>(BFloat16(static_cast<float>(v)));
+  }
   return values;
 }
 
-CpuStream::CpuStream() : device_(NewCpuDevice()) {
+CpuStream::CpuStream(const CpuOptions& options) : device_(NewCpuDevice(options)) {
   auto stream = device_->NewStream();
   LYCIA_CHECK_OK(stream.status());
   stream_ = std::move(stream).value();

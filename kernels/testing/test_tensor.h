@@ -17,7 +17,7 @@ class TestTensor {
  public:
   // Filled with NaN: a kernel that reads what it should write shows. i32 is filled with zeros.
   TestTensor(DType dtype, const Shape& shape);
-  // Values rounded to dtype (f32, f64, i32).
+  // Values rounded to dtype (bf16, f32, f64, i32).
   TestTensor(DType dtype, const Shape& shape, const std::vector<double>& values);
   ~TestTensor();
   TestTensor(TestTensor&&) = default;
@@ -39,13 +39,13 @@ class TestTensor {
 
 // `count` normal numbers times std, a pure function of the name.
 std::vector<double> RandomValues(std::int64_t count, std::string_view name, double std = 1);
-// The same numbers rounded to dtype, so that f32 kernels and f64 references start alike.
+// The same numbers rounded to dtype, so that bf16 and f32 kernels and f64 references start alike.
 std::vector<double> RoundTo(DType dtype, std::vector<double> values);
 
 // A stream of the CPU device, with its device.
 class CpuStream {
  public:
-  CpuStream();
+  explicit CpuStream(const CpuOptions& options = {});
   Stream& operator*() const { return *stream_; }
   Stream* operator->() const { return stream_.get(); }
 

@@ -37,7 +37,7 @@ StatusOr<Defaults> FromConfig(const std::string& path) {
                     .hidden = model.hidden,
                     .ffn = model.ffn != 0 ? model.ffn : 4 * model.hidden,
                     .heads = model.heads,
-                    .kv_heads = model.heads,
+                    .kv_heads = model.kv_heads != 0 ? model.kv_heads : model.heads,
                     .layers = model.layers,
                     .vocab = model.vocab != 0 ? model.vocab : kBytesVocab,
                     .context = model.context,

@@ -31,14 +31,14 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
       {.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
 
-  const TensorSpec rows{plan.compute(), {B, T}}, qkv{plan.compute(), {B, T, width}};
+  const TensorSpec rows{plan.statistics(), {B, T}}, qkv{plan.compute(), {B, T, width}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
   mean_ = plan.Keep(rows, KeepUntil::kWeight);
   rstd_ = plan.Keep(rows, KeepUntil::kWeight);
   qkv_ = plan.Keep(qkv, KeepUntil::kInput);
   mixed_ = plan.Keep(x, KeepUntil::kWeight);
-  log_sum_exp_ = plan.Keep({plan.compute(), {B, config_.heads, T}}, KeepUntil::kInput);
+  log_sum_exp_ = plan.Keep({plan.statistics(), {B, config_.heads, T}}, KeepUntil::kInput);
   dproj_ = plan.Handoff(x);
   dqkv_ = plan.Handoff(qkv);
   dnormed_ = plan.Handoff(x);

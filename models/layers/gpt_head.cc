@@ -17,7 +17,7 @@ StatusOr<std::vector<TensorSpec>> GptHead::Plan(std::span<const TensorSpec> in, 
                             .std = config_.init_std,
                             .decay = true,
                             .use = config_.tied ? 1 : 0});
-  const TensorSpec rows{plan.compute(), {B, T}};
+  const TensorSpec rows{plan.statistics(), {B, T}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
   mean_ = plan.Keep(rows, KeepUntil::kWeight);

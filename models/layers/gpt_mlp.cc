@@ -24,7 +24,7 @@ StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, L
       {.name = prefix_ + "mlp.c_proj.weight", .shape = {F, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.bias", .shape = {C}});
 
-  const TensorSpec rows{plan.compute(), {B, T}}, hidden{plan.compute(), {B, T, F}};
+  const TensorSpec rows{plan.statistics(), {B, T}}, hidden{plan.compute(), {B, T, F}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
   mean_ = plan.Keep(rows, KeepUntil::kWeight);

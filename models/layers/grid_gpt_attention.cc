@@ -31,7 +31,7 @@ StatusOr<std::vector<TensorSpec>> GridGptAttention::Plan(std::span<const TensorS
 
   const std::int64_t D = model.head_dim();
   qkv_ = plan.Keep({dtype, {sizes.rows_z, qkv_width()}}, KeepUntil::kInput);
-  log_sum_exp_ = plan.Keep({dtype, {sizes.samples, sizes.heads, shape_.options.sequence}}, KeepUntil::kInput);
+  log_sum_exp_ = plan.Keep({plan.statistics(), {sizes.samples, sizes.heads, shape_.options.sequence}}, KeepUntil::kInput);
   dnormed_ = plan.Handoff(residual);
   dmixed_ = plan.Scratch({dtype, {sizes.rows_z, sizes.heads * D}});
   problem_ = {.dtype = dtype,
@@ -181,14 +181,31 @@ void GridGptAttention::Forward(const LayerContext& context) const {
   DropoutForward(stream, {.in = out, .residual = x, .out = out, .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
 }
 
-void GridGptAttention::BackwardInput(const LayerContext& context) const {
+void GridGptAttention::BackwardInput(const LayerContext& context) const { BackwardThrough(context, /*weights=*/false); }
+
+void GridGptAttention::BackwardWeight(const LayerContext& context) const {
+  projection_->BackwardWeight(context);
+  qkv_product_->BackwardWeight(context);
+  BackwardVectors(context);
+}
+
+void GridGptAttention::Backward(const LayerContext& context) const {
+  BackwardThrough(context, /*weights=*/true);
+  BackwardVectors(context);
+}
+
+void GridGptAttention::Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const {
+  (transfer == projection_->transfer() ? projection_ : qkv_product_)->Fetch(context, place);
+}
+
+void GridGptAttention::BackwardThrough(const LayerContext& context, bool weights) const {
   Stream& stream = context.stream();
   const GridSizes& sizes = shape_.sizes;
   const Tensor &x = context.in[0], &dout = context.dout[0], &din = context.din[0];
   const Tensor &dmixed = context.temporary(dmixed_), &dnormed = context.handoff(dnormed_);
   DropoutBackward(
       stream, {.dout = dout, .din = projection_->OutputGradient(context), .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
-  projection_->BackwardInput(context, dmixed);
+  weights ? projection_->Backward(context, dmixed) : projection_->BackwardInput(context, dmixed);
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(AsSequences(context.keep(qkv_))), sizes.heads, sizes.kv_heads);
   const PackedQkv<HeadsView> dpart = SplitQkv(AsSequences(qkv_product_->OutputGradient(context)), sizes.heads, sizes.kv_heads);
   AttentionBackward(stream, {.problem = Problem(*context.stage),
@@ -202,16 +219,14 @@ void GridGptAttention::BackwardInput(const LayerContext& context) const {
                              .dk = dpart.k,
                              .dv = dpart.v,
                              .scratch = context.temporary(attention_scratch_)});
-  qkv_product_->BackwardInput(context, dnormed);
+  weights ? qkv_product_->Backward(context, dnormed) : qkv_product_->BackwardInput(context, dnormed);
   stream.Copy(din.data, dout.data, dout.bytes());  // through the residual connection
   norm_.BackwardInput(context, x, dnormed, din, /*accumulate=*/true);
 }
 
-void GridGptAttention::BackwardWeight(const LayerContext& context) const {
+void GridGptAttention::BackwardVectors(const LayerContext& context) const {
   Stream& stream = context.stream();
-  projection_->BackwardWeight(context);
   BiasGradient(stream, {.dout = AsMatrix(projection_->OutputGradient(context)), .dbias = context.gradient(projection_bias_)});
-  qkv_product_->BackwardWeight(context);
   const Tensor dqkv = qkv_product_->OutputGradient(context);
   if (!shape_.sizes.kv_shared) {
     BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(qkv_bias_)});

@@ -26,10 +26,15 @@ class GridGptAttention final : public GridLayer {
   void Forward(const LayerContext& context) const override;
   void BackwardInput(const LayerContext& context) const override;
   void BackwardWeight(const LayerContext& context) const override;
+  void Backward(const LayerContext& context) const override;
+  void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override;
 
  private:
   Status PlanQkv(LayerPlan& plan);
   Status PlanProjection(LayerPlan& plan);
+  // Gradients down to the input; with `weights` those of the two matrices on the way.
+  void BackwardThrough(const LayerContext& context, bool weights) const;
+  void BackwardVectors(const LayerContext& context) const;
   ConstTensor QkvBiasOf(const LayerContext& context) const;
   AttentionProblem Problem(const StageContext& stage) const;  // with this micro-batch's dropout
   std::int64_t qkv_width() const { return (shape_.sizes.heads + 2 * shape_.sizes.kv_heads) * shape_.options.model.head_dim(); }

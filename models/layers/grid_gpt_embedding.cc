@@ -18,6 +18,7 @@ StatusOr<std::vector<TensorSpec>> GridGptEmbedding::Plan(std::span<const TensorS
                               .width = sizes.features,
                               .vocabulary = shape_.options.model.vocab,
                               .table = {.parameter = table, .weight = wte, .gradient = wte},
+                              .overlap = shape_.options.policy.overlap,
                               .handed_over = shape_.hands_over() ? Declare(grid, TableHandOver(shape_), plan) : ParameterHandle()},
                              plan, &scratch_);
   plan.KeepInput(KeepUntil::kWeight);
@@ -52,5 +53,7 @@ void GridGptEmbedding::BackwardWeight(const LayerContext& context) const {
       context.stream(),
       {.drows = dsum, .dtable = context.gradient(wpe_), .position = {.first_row = shape_.first_row(), .length = shape_.options.sequence}});
 }
+
+void GridGptEmbedding::Fetch(const LayerContext& context, TransferHandle, TransferPlace& place) const { embedding_.Fetch(context, place); }
 
 }  // namespace lycia

@@ -17,6 +17,7 @@ class GridGptEmbedding final : public GridLayer {
   void Forward(const LayerContext& context) const override;
   void BackwardInput(const LayerContext& context) const override;
   void BackwardWeight(const LayerContext& context) const override;
+  void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override;
 
  private:
   GridGptShape shape_;

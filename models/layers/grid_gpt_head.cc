@@ -63,4 +63,13 @@ void GridGptHead::BackwardWeight(const LayerContext& context) const {
   norm_.BackwardWeight(context, context.in[0], context.handoff(dnormed_));
 }
 
+void GridGptHead::Backward(const LayerContext& context) const {
+  const Tensor& dnormed = context.handoff(dnormed_);
+  product_->Backward(context, dnormed);
+  norm_.BackwardInput(context, context.in[0], dnormed, context.din[0], /*accumulate=*/false);
+  norm_.BackwardWeight(context, context.in[0], dnormed);
+}
+
+void GridGptHead::Fetch(const LayerContext& context, TransferHandle, TransferPlace& place) const { product_->Fetch(context, place); }
+
 }  // namespace lycia

@@ -21,6 +21,8 @@ class GridGptHead final : public GridLayer {
   void Forward(const LayerContext& context) const override;
   void BackwardInput(const LayerContext& context) const override;
   void BackwardWeight(const LayerContext& context) const override;
+  void Backward(const LayerContext& context) const override;
+  void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override;
 
  private:
   GridWeight Weight(LayerPlan& plan);

@@ -65,24 +65,39 @@ void GridGptMlp::Forward(const LayerContext& context) const {
   DropoutForward(stream, {.in = out, .residual = x, .out = out, .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
 }
 
-void GridGptMlp::BackwardInput(const LayerContext& context) const {
+void GridGptMlp::BackwardInput(const LayerContext& context) const { BackwardThrough(context, /*weights=*/false); }
+
+void GridGptMlp::BackwardWeight(const LayerContext& context) const {
+  projection_->BackwardWeight(context);
+  fc_->BackwardWeight(context);
+  BackwardVectors(context);
+}
+
+void GridGptMlp::Backward(const LayerContext& context) const {
+  BackwardThrough(context, /*weights=*/true);
+  BackwardVectors(context);
+}
+
+void GridGptMlp::Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const {
+  (transfer == fc_->transfer() ? fc_ : projection_)->Fetch(context, place);
+}
+
+void GridGptMlp::BackwardThrough(const LayerContext& context, bool weights) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &dout = context.dout[0], &din = context.din[0], &dnormed = context.handoff(dnormed_);
   const Tensor dhidden = fc_->OutputGradient(context);
   DropoutBackward(
       stream, {.dout = dout, .din = projection_->OutputGradient(context), .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
-  projection_->BackwardInput(context, dhidden);
+  weights ? projection_->Backward(context, dhidden) : projection_->BackwardInput(context, dhidden);
   GeluBackward(stream, {.in = context.keep(hidden_), .dout = dhidden, .din = dhidden});
-  fc_->BackwardInput(context, dnormed);
+  weights ? fc_->Backward(context, dnormed) : fc_->BackwardInput(context, dnormed);
   stream.Copy(din.data, dout.data, dout.bytes());  // through the residual connection
   norm_.BackwardInput(context, x, dnormed, din, /*accumulate=*/true);
 }
 
-void GridGptMlp::BackwardWeight(const LayerContext& context) const {
+void GridGptMlp::BackwardVectors(const LayerContext& context) const {
   Stream& stream = context.stream();
-  projection_->BackwardWeight(context);
   BiasGradient(stream, {.dout = AsMatrix(projection_->OutputGradient(context)), .dbias = context.gradient(projection_bias_)});
-  fc_->BackwardWeight(context);
   BiasGradient(stream, {.dout = AsMatrix(fc_->OutputGradient(context)), .dbias = context.gradient(fc_bias_)});
   norm_.BackwardWeight(context, context.in[0], context.handoff(dnormed_));
 }

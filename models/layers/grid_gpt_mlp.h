@@ -22,9 +22,14 @@ class GridGptMlp final : public GridLayer {
   void Forward(const LayerContext& context) const override;
   void BackwardInput(const LayerContext& context) const override;
   void BackwardWeight(const LayerContext& context) const override;
+  void Backward(const LayerContext& context) const override;
+  void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override;
 
  private:
   Status PlanProducts(LayerPlan& plan);
+  // Gradients down to the input; with `weights` those of the two matrices on the way.
+  void BackwardThrough(const LayerContext& context, bool weights) const;
+  void BackwardVectors(const LayerContext& context) const;
 
   GridGptShape shape_;
   std::string prefix_;  // "h.3."

@@ -62,26 +62,35 @@ int Grid::position(GridGroup group, int rank) const {
   return static_cast<int>(std::count(colors.begin(), colors.begin() + rank, colors[static_cast<std::size_t>(rank)]));
 }
 
-void GatherAlong(Stream& stream, Communicator* along, const ConstTensor& shard, const Tensor& whole, Tag tag,
-                 std::span<const std::int64_t> offsets) {
-  if (!stream.ok()) return;
-  if (along != nullptr) {
-    stream.Wait(along->AllGather({.in = shard, .out = whole, .offsets = offsets, .tag = tag}, stream.Record()));
-  } else if (shard.data != whole.data) {
-    stream.Copy(whole.data, shard.data, whole.bytes());
-  }
+Event StartGather(Stream& stream, Communicator* along, const ConstTensor& shard, const Tensor& whole, Tag tag,
+                  std::span<const std::int64_t> offsets) {
+  if (!stream.ok()) return {};
+  if (along != nullptr) return along->AllGather({.in = shard, .out = whole, .offsets = offsets, .tag = tag}, stream.Record());
+  if (shard.data != whole.data) stream.Copy(whole.data, shard.data, whole.bytes());
+  return {};
 }
 
-void ReduceScatterAlong(Stream& stream, Communicator* along, const ConstTensor& whole, const Tensor& shard, const ReduceOptions& options) {
-  if (!stream.ok()) return;
+void GatherAlong(Stream& stream, Communicator* along, const ConstTensor& shard, const Tensor& whole, Tag tag,
+                 std::span<const std::int64_t> offsets) {
+  stream.Wait(StartGather(stream, along, shard, whole, tag, offsets));
+}
+
+Event StartReduceScatter(Stream& stream, Communicator* along, const ConstTensor& whole, const Tensor& shard, const ReduceOptions& options) {
+  if (!stream.ok()) return {};
   if (along != nullptr) {
-    stream.Wait(along->ReduceScatter(
-        {.in = whole, .out = shard, .offsets = options.offsets, .accumulate = options.accumulate, .tag = options.tag}, stream.Record()));
-  } else if (options.accumulate) {
+    return along->ReduceScatter(
+        {.in = whole, .out = shard, .offsets = options.offsets, .accumulate = options.accumulate, .tag = options.tag}, stream.Record());
+  }
+  if (options.accumulate) {
     AddInPlace(stream, {.x = shard, .y = ConstTensor(whole.data, whole.dtype, shard.shape)});
   } else if (shard.data != whole.data) {
     stream.Copy(shard.data, whole.data, whole.bytes());
   }
+  return {};
+}
+
+void ReduceScatterAlong(Stream& stream, Communicator* along, const ConstTensor& whole, const Tensor& shard, const ReduceOptions& options) {
+  stream.Wait(StartReduceScatter(stream, along, whole, shard, options));
 }
 
 void AllReduceAlong(Stream& stream, Communicator* along, const Tensor& values, Fold fold, Tag tag) {

@@ -60,6 +60,10 @@ class Grid {
 
 // Collectives on a stream. Without a communicator (a group of one) data are copied where `in` and `out` differ.
 // Shard r of the whole is elements [offsets[r], offsets[r + 1]); no offsets: equal shards. Offsets outlive the call's event.
+// Start...: the operation begins after what the stream has so far, and operands stay untouched until its event, which is done already
+// where there is no communicator or the stream has failed. ...Along: later work of the stream starts after it.
+Event StartGather(Stream& stream, Communicator* along, const ConstTensor& shard, const Tensor& whole, Tag tag,
+                  std::span<const std::int64_t> offsets = {});
 void GatherAlong(Stream& stream, Communicator* along, const ConstTensor& shard, const Tensor& whole, Tag tag,
                  std::span<const std::int64_t> offsets = {});
 struct ReduceOptions {
@@ -67,6 +71,7 @@ struct ReduceOptions {
   bool accumulate = false;  // += instead of =
   std::span<const std::int64_t> offsets = {};
 };
+Event StartReduceScatter(Stream& stream, Communicator* along, const ConstTensor& whole, const Tensor& shard, const ReduceOptions& options);
 void ReduceScatterAlong(Stream& stream, Communicator* along, const ConstTensor& whole, const Tensor& shard, const ReduceOptions& options);
 void AllReduceAlong(Stream& stream, Communicator* along, const Tensor& values, Fold fold, Tag tag);
 

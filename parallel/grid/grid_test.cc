@@ -1,11 +1,12 @@
 // The parts of the grid that need no data: which sizes fit, which elements a rank owns, which types combine.
+#include "parallel/grid/grid.h"
+
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "parallel/grid/grid.h"
-#include "parallel/grid/sharding.h"
 #include "parallel/grid/sizes.h"
+#include "parallel/mesh/sharding.h"
 #include "runtime/comm/transports.h"
 
 namespace lycia {
@@ -42,15 +43,47 @@ TEST(GridSizes, RefusalsNameTheNearestSizesThatWork) {
   EXPECT_THAT(refusal(kProblem, 1, 4, 6), HasSubstr("y = 4 does not divide the 10 tokens (1 samples of 10) that one z holds; use 8 or 12"));
   EXPECT_THAT(refusal(kProblem, 4, 1, 6), HasSubstr("x = 4 does not divide the 10 tokens"));
   EXPECT_THAT(refusal(kProblem, 5, 1, 1), HasSubstr("x = 5 does not divide hidden 48; use 45 or 50, or x = 4"));
-  EXPECT_THAT(refusal(kProblem, 1, 10, 1),
-              HasSubstr("x y = 10 does not divide the 12 heads, which are split by (y, x); use 10 or 20 heads, or x y = 6"));
-  EXPECT_THAT(refusal(kProblem, 2, 3, 1),
-              HasSubstr("4 key/value heads neither divide into x y = 6 parts nor 6 parts into them; use 3 or 6"));
+  EXPECT_THAT(
+      refusal(kProblem, 1, 10, 1),
+      HasSubstr("x y = 10 does not divide the 12 heads, which are split by (y, x); use 40 or 50 for hidden and 10 heads, or x y = 6"));
+  // Of the numbers of heads that divide hidden 48: 8, 16, 24, 48.
+  EXPECT_THAT(refusal(kProblem, 1, 8, 1), HasSubstr("y = 8 does not divide the 60 tokens (6 samples of 10)"));
+  EXPECT_THAT(GridRefusals(kProblem, 1, 8, 1).back(), HasSubstr("use 8 or 16 heads, or x y = 6"));
+  EXPECT_THAT(GridRefusals(kProblem, 4, 6, 1).back(), HasSubstr("use 24 heads, or x y = 12"));
+  EXPECT_THAT(
+      refusal(kProblem, 2, 3, 1),
+      HasSubstr("4 key/value heads neither divide into x y = 6 parts nor 6 parts into them; use 3 or 6 key/value heads, or x y = 4"));
   GridProblem five = kProblem;
   five.kv_heads = 5;
   EXPECT_THAT(refusal(five, 1, 1, 1), HasSubstr("5 key/value heads do not divide 12 heads; use 4"));
+  GridProblem six = kProblem;
+  six.kv_heads = 6;
+  EXPECT_THAT(refusal(six, 1, 4, 1), HasSubstr("use 4 or 12 key/value heads, or x y = 3"));
   for (const int x : {1, 2, 4}) EXPECT_TRUE(FitToGrid(kProblem, x, 1, 1).ok());
   EXPECT_TRUE(FitToGrid(kProblem, 1, 1, 3).ok());
+}
+
+// Every grid of up to 12 ranks is refused exactly where a rule of docs/tensor_grid.md is broken.
+TEST(GridSizes, RefusedAreTheGridsThatBreakARule) {
+  int fitting = 0, refused = 0;
+  for (int x = 1; x <= 12; ++x) {
+    for (int y = 1; x * y <= 12; ++y) {
+      for (int z = 1; x * y * z <= 12; ++z) {
+        for (const std::int64_t kv_heads : {1, 2, 3, 4, 6, 12}) {
+          GridProblem p = kProblem;
+          p.kv_heads = kv_heads;
+          const bool tokens = p.samples % z == 0 && p.samples / z * p.sequence % y == 0 && p.samples / z * p.sequence % x == 0;
+          const bool groups = kv_heads % (x * y) == 0 || x * y % kv_heads == 0;
+          const bool fits = tokens && p.hidden % x == 0 && p.heads % (x * y) == 0 && groups;
+          ASSERT_EQ(GridRefusals(p, x, y, z).empty(), fits) << x << " x " << y << " x " << z << ", " << kv_heads;
+          ASSERT_EQ(FitToGrid(p, x, y, z).ok(), fits);
+          ++(fits ? fitting : refused);
+        }
+      }
+    }
+  }
+  EXPECT_GT(fitting, 50);
+  EXPECT_GT(refused, 50);
 }
 
 // Groups along x, y, z and their products, as another rank sees them; positions count in rank order whatever the order of axes.

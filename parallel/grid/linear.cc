@@ -14,12 +14,9 @@ Matrix SubMatrix(const Tensor& of, std::int64_t offset, std::int64_t rows, std::
   return {data == nullptr ? nullptr : data + offset * SizeOf(of.dtype), of.dtype, rows, columns, ld};
 }
 
-std::int64_t Padded(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 }  // namespace
 
 StatusOr<GridLinear> GridLinear::Create(const Args& args, LayerPlan& plan, GridScratch* scratch) {
-  LYCIA_CHECK(!args.weights.empty() && args.weights.size() <= kMaxWeights) << args.weights.size() << " weights ";
   GridLinear linear(args, plan.compute(), scratch);
   if (args.pieces.empty()) {
     LYCIA_CHECK_EQ(args.weights.size(), std::size_t{1});
@@ -36,18 +33,12 @@ StatusOr<GridLinear> GridLinear::Create(const Args& args, LayerPlan& plan, GridS
   } else {
     linear.output_gradient_ = plan.Handoff(args.policy.cache_output_gradients ? whole_out : linear.out_spec());
   }
-  if (linear.in_size() > 1) scratch->Need(Use::kInput, whole_in.bytes());
-  if (linear.out_size() > 1) scratch->Need(Use::kOutput, whole_out.bytes());
-  std::int64_t weight_bytes = 0;
-  for (const GridWeight& weight : args.weights) {
-    const Block& block = weight.parameter.block;
-    const TensorSpec spec{linear.dtype_, {block.num_rows(), block.num_columns()}};
-    linear.offsets_.push_back(weight.parameter.Offsets(*args.grid));
-    linear.cached_weights_.push_back({});
-    if (linear.GathersWeight(weight) && args.policy.cache_weights) linear.cached_weights_.back() = plan.Keep(spec, KeepUntil::kInput);
-    if (linear.GathersWeight(weight) || linear.ReducesWeight(weight)) weight_bytes += Padded(spec.bytes());
+  if (linear.in_size() > 1) {
+    scratch->Need(Use::kInput, whole_in.bytes());
+    scratch->Need(linear.UseOfInputGradient(), whole_in.bytes());
   }
-  scratch->Need(Use::kWeight, weight_bytes);
+  if (linear.out_size() > 1) scratch->Need(Use::kOutput, whole_out.bytes());
+  linear.weights_ = GridWeights({.grid = args.grid, .policy = args.policy, .weights = args.weights}, plan);
   return linear;
 }
 
@@ -77,12 +68,6 @@ TensorSpec GridLinear::PartSpec(Spread parts, int size, std::int64_t width) cons
   return {dtype_, {args_.rows, width / size}};
 }
 
-bool GridLinear::GathersWeight(const GridWeight& weight) const {
-  return weight.parameter.exchange == Exchange::kEachUse && args_.grid->size(weight.parameter.group) > 1;
-}
-
-bool GridLinear::ReducesWeight(const GridWeight& weight) const { return GathersWeight(weight) && !weight.hand_over; }
-
 // A part's place in the whole: parts lie one after the other, whether they are rows or columns.
 Tensor GridLinear::PartOf(const Tensor& whole, Axis axis, const TensorSpec& part) const {
   char* data = static_cast<char*>(whole.data);
@@ -100,45 +85,33 @@ Tensor GridLinear::OutputGradient(const LayerContext& context) const {
   return args_.policy.cache_output_gradients ? PartOf(handoff, out_axis(), out_spec()) : handoff;
 }
 
-Tensor GridLinear::WholeInput(const LayerContext& context, bool backward) const {
-  const Tensor& kept = context.keep(input_);
-  if (in_size() == 1 || (backward && args_.policy.cache_inputs)) return kept;
-  const Tensor whole = args_.policy.cache_inputs ? kept : scratch_->View(context, Use::kInput, {dtype_, {args_.rows * args_.in_width}});
-  GatherAlong(context.stream(), args_.grid->along(in_axis()), Input(context), whole, Tag::kActivation);
-  return whole;
+Event GridLinear::Started(Stream& stream, const Event& event) const {
+  if (args_.policy.overlap) return event;
+  AwaitAlways(stream, event);
+  return {};
 }
 
-Tensor GridLinear::WholeOutputGradient(const LayerContext& context, bool weight) const {
-  if (out_size() == 1) return OutputGradient(context);
+GridLinear::Arriving GridLinear::WholeInput(const LayerContext& context, bool backward) const {
+  const Tensor& kept = context.keep(input_);
+  if (in_size() == 1 || (backward && args_.policy.cache_inputs)) return {kept, {}};
+  const Tensor whole = args_.policy.cache_inputs ? kept : scratch_->View(context, Use::kInput, {dtype_, {args_.rows * args_.in_width}});
+  Stream& stream = context.stream();
+  return {whole, Started(stream, StartGather(stream, args_.grid->along(in_axis()), Input(context), whole, Tag::kActivation))};
+}
+
+GridLinear::Arriving GridLinear::WholeOutputGradient(const LayerContext& context, bool weight) const {
+  if (out_size() == 1) return {OutputGradient(context), {}};
   const bool cached = args_.policy.cache_output_gradients;
-  if (weight && cached) return context.handoff(output_gradient_);
+  if (weight && cached) return {context.handoff(output_gradient_), {}};
   const Tensor whole =
       cached ? context.handoff(output_gradient_) : scratch_->View(context, Use::kOutput, {dtype_, {args_.rows * args_.out_width}});
-  GatherAlong(context.stream(), args_.grid->along(out_axis()), OutputGradient(context), whole, Tag::kActivation);
-  return whole;
+  Stream& stream = context.stream();
+  return {whole, Started(stream, StartGather(stream, args_.grid->along(out_axis()), OutputGradient(context), whole, Tag::kActivation))};
 }
 
-GridLinear::BlocksOfWeights GridLinear::WholeWeights(const LayerContext& context, bool backward) const {
-  BlocksOfWeights whole;
-  std::int64_t offset = 0;
-  for (std::size_t i = 0; i < args_.weights.size(); ++i) {
-    const GridWeight& weight = args_.weights[i];
-    const Tensor& held = context.parameter(weight.weight);
-    if (!GathersWeight(weight)) {
-      whole[i] = held;
-      continue;
-    }
-    const TensorSpec spec{dtype_, {weight.parameter.block.elements()}};
-    if (args_.policy.cache_weights) {
-      whole[i] = {context.keep(cached_weights_[i]).data, spec.dtype, spec.shape};
-      if (backward) continue;
-    } else {
-      whole[i] = scratch_->View(context, Use::kWeight, spec, offset);
-      offset += Padded(spec.bytes());
-    }
-    GatherAlong(context.stream(), args_.grid->along(weight.parameter.group), held, whole[i], Tag::kWeight, offsets_[i]);
-  }
-  return whole;
+// X is gathered again while dX is on its way: then each has its own memory.
+Use GridLinear::UseOfInputGradient() const {
+  return args_.policy.overlap && !args_.policy.cache_inputs ? Use::kInputGradient : Use::kInput;
 }
 
 // Of one product: elements to skip in X and Y (or their gradients) and in the weight's block, and sizes.
@@ -180,8 +153,10 @@ void GridLinear::ForEachProduct(const F& visit) const {
 
 void GridLinear::Forward(const LayerContext& context, const Tensor& out, const ConstTensor& bias) const {
   Stream& stream = context.stream();
-  const Tensor x = WholeInput(context, /*backward=*/false);
-  const BlocksOfWeights weights = WholeWeights(context, /*backward=*/false);
+  const auto [x, x_ready] = WholeInput(context, /*backward=*/false);
+  const TransferPlace* place = weights_.BeginForward(context);
+  const Blocks weights = weights_.Whole(context, place);
+  AwaitAlways(stream, x_ready);
   const bool reduce = out_size() > 1;
   const Tensor y = reduce ? scratch_->View(context, Use::kOutput, {dtype_, {args_.rows * args_.out_width}}) : out;
   ForEachProduct([&](const BrickProduct& p) {
@@ -205,10 +180,41 @@ void GridLinear::Forward(const LayerContext& context, const Tensor& out, const C
 
 void GridLinear::BackwardInput(const LayerContext& context, const Tensor& din) const {
   Stream& stream = context.stream();
-  const Tensor dy = WholeOutputGradient(context, /*weight=*/false);
-  const BlocksOfWeights weights = WholeWeights(context, /*backward=*/true);
+  const auto [dy, dy_ready] = WholeOutputGradient(context, /*weight=*/false);
+  const TransferPlace* place = weights_.BeginBackwardInput(context);
+  AwaitAlways(stream, dy_ready);
+  AwaitAlways(stream, InputGradient(context, dy, weights_.Whole(context, place), din));
+}
+
+void GridLinear::BackwardWeight(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const auto [x, x_ready] = WholeInput(context, /*backward=*/true);
+  const auto [dy, dy_ready] = WholeOutputGradient(context, /*weight=*/true);
+  TransferPlace* place = weights_.BeginBackwardWeight(context);
+  AwaitAlways(stream, x_ready);
+  AwaitAlways(stream, dy_ready);
+  WeightGradient(context, x, dy, place);
+}
+
+void GridLinear::Backward(const LayerContext& context, const Tensor& din) const {
+  Stream& stream = context.stream();
+  const auto [dy, dy_ready] = WholeOutputGradient(context, /*weight=*/false);
+  // Before dX's reduce-scatter, which is on the same ranks. Without overlap both use the same memory, one after the other.
+  Arriving x;
+  if (args_.policy.overlap) x = WholeInput(context, /*backward=*/true);
+  TransferPlace* place = weights_.BeginBackward(context);
+  AwaitAlways(stream, dy_ready);
+  const Event dx_ready = InputGradient(context, dy, weights_.Whole(context, place), din);
+  if (!args_.policy.overlap) x = WholeInput(context, /*backward=*/true);
+  AwaitAlways(stream, x.ready);
+  WeightGradient(context, x.whole, dy, place);
+  AwaitAlways(stream, dx_ready);
+}
+
+Event GridLinear::InputGradient(const LayerContext& context, const Tensor& dy, const Blocks& weights, const Tensor& din) const {
+  Stream& stream = context.stream();
   const bool reduce = in_size() > 1;
-  const Tensor dx = reduce ? scratch_->View(context, Use::kInput, {dtype_, {args_.rows * args_.in_width}}) : din;
+  const Tensor dx = reduce ? scratch_->View(context, UseOfInputGradient(), {dtype_, {args_.rows * args_.in_width}}) : din;
   ForEachProduct([&](const BrickProduct& p) {
     const Matrix w = args_.transposed ? SubMatrix(weights[p.weight], p.w, p.y_width, p.x_width, p.w_ld)
                                       : SubMatrix(weights[p.weight], p.w, p.x_width, p.y_width, p.w_ld);
@@ -218,23 +224,13 @@ void GridLinear::BackwardInput(const LayerContext& context, const Tensor& din) c
                   .c = SubMatrix(dx, p.x, args_.rows, p.x_width, p.x_width),
                   .accumulate = !p.first_of_x});
   });
-  if (reduce) ReduceScatterAlong(stream, args_.grid->along(in_axis()), dx, din, {.tag = Tag::kActivation});
+  if (!reduce) return {};
+  return Started(stream, StartReduceScatter(stream, args_.grid->along(in_axis()), dx, din, {.tag = Tag::kActivation}));
 }
 
-void GridLinear::BackwardWeight(const LayerContext& context) const {
+void GridLinear::WeightGradient(const LayerContext& context, const Tensor& x, const Tensor& dy, TransferPlace* place) const {
   Stream& stream = context.stream();
-  const Tensor x = WholeInput(context, /*backward=*/true);
-  const Tensor dy = WholeOutputGradient(context, /*weight=*/true);
-  BlocksOfWeights dweights;
-  std::int64_t offset = 0;
-  for (std::size_t i = 0; i < args_.weights.size(); ++i) {
-    const GridWeight& weight = args_.weights[i];
-    dweights[i] = context.gradient(weight.gradient);
-    if (!ReducesWeight(weight)) continue;
-    dweights[i] = scratch_->View(context, Use::kWeight, {dtype_, {weight.parameter.block.elements()}}, offset);
-    stream.Zero(dweights[i].data, dweights[i].bytes());  // not every block is covered once: shared key heads
-    offset += Padded(dweights[i].bytes());
-  }
+  const Blocks dweights = weights_.Gradients(context, place);
   ForEachProduct([&](const BrickProduct& p) {
     const Matrix dw = args_.transposed ? SubMatrix(dweights[p.weight], p.w, p.y_width, p.x_width, p.w_ld)
                                        : SubMatrix(dweights[p.weight], p.w, p.x_width, p.y_width, p.w_ld);
@@ -246,12 +242,7 @@ void GridLinear::BackwardWeight(const LayerContext& context) const {
                   .c = dw,
                   .accumulate = true});
   });
-  for (std::size_t i = 0; i < args_.weights.size(); ++i) {
-    const GridWeight& weight = args_.weights[i];
-    if (!ReducesWeight(weight)) continue;
-    ReduceScatterAlong(stream, args_.grid->along(weight.parameter.group), dweights[i], context.gradient(weight.gradient),
-                       {.tag = Tag::kGradient, .accumulate = true, .offsets = offsets_[i]});
-  }
+  weights_.Send(context, dweights, place);
 }
 
 }  // namespace lycia

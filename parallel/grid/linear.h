@@ -10,17 +10,18 @@
 // product swaps K and N, so nothing is ever transposed. Parts of X and Y are rows, or columns; gathered column parts lie one after
 // the other ([parts][rows][columns of a part]) and are multiplied one by one, so nothing is permuted either.
 //
-// Forward, BackwardInput and BackwardWeight are separate calls. With cached output gradients the weight gradient uses dY as gathered for
-// the input gradient; without, it keeps this rank's part alone and gathers again.
+// Where a schedule splits the backward, BackwardInput and BackwardWeight are separate calls: with cached output gradients the second uses
+// dY as gathered for the first; without, it keeps this rank's part alone and gathers again. Backward is both: dY is gathered once, and dX
+// is reduce-scattered while dW is computed.
 #ifndef LYCIA_PARALLEL_GRID_LINEAR_H_
 #define LYCIA_PARALLEL_GRID_LINEAR_H_
 
-#include <array>
 #include <vector>
 
 #include "parallel/grid/grid.h"
 #include "parallel/grid/parameter.h"
 #include "parallel/grid/scratch.h"
+#include "parallel/grid/weights.h"
 #include "parallel/mesh/sharding.h"
 #include "parallel/layer/layer.h"
 
@@ -31,20 +32,6 @@ struct GridRoles {
   bool operator==(const GridRoles&) const = default;
 };
 
-// What stays gathered until the backward needs it; the rest is gathered again. Memory is declared in the layer's plan either way.
-struct GridPolicy {
-  bool cache_inputs = true;            // X, until the weight gradient: times the size of N instead of this rank's part
-  bool cache_weights = false;          // W, until the input gradient: for every micro-batch in flight
-  bool cache_output_gradients = true;  // dY, between input and weight gradient: costs memory only where a schedule splits the backward
-};
-
-// A weight as a product sees it.
-struct GridWeight {
-  GridParameter parameter;
-  ParameterHandle weight;
-  ParameterHandle gradient;
-  bool hand_over = false;  // the gradient is left as a partial block (Exchange::kHandOver)
-};
 // Columns [at, at + width) of an output part come from columns [from, from + width) of a weight's block.
 struct WeightPiece {
   int weight = 0;
@@ -53,7 +40,6 @@ struct WeightPiece {
 
 class GridLinear {
  public:
-  static constexpr std::size_t kMaxWeights = 2;
   struct Args {
     const Grid* grid = nullptr;
     GridRoles roles;
@@ -64,7 +50,7 @@ class GridLinear {
     bool transposed = false;                             // W is stored [n, k]; one weight, whole
     bool early_output_gradient = false;                  // dY is written before the backward: kept, not handed over
     GridPolicy policy;
-    std::vector<GridWeight> weights;  // at most kMaxWeights
+    std::vector<GridWeight> weights;  // at most GridWeights::kMost
     // Of each output part (|K| with column parts, else 1); empty: one weight, cut in order.
     std::vector<std::vector<WeightPiece>> pieces = {};
   };
@@ -75,18 +61,28 @@ class GridLinear {
   TensorSpec in_spec() const { return PartSpec(args_.in_parts, args_.grid->size(args_.roles.columns), args_.in_width); }
   TensorSpec out_spec() const { return PartSpec(args_.out_parts, args_.grid->size(args_.roles.contraction), args_.out_width); }
 
+  // For Layer::Fetch.
+  TransferHandle transfer() const { return weights_.transfer(); }
+  void Fetch(const LayerContext& context, TransferPlace& place) const { weights_.Fetch(context, place); }
+
   // Where the caller writes this rank's part of X before Forward; it stays until BackwardWeight.
   Tensor Input(const LayerContext& context) const;
   // out = this rank's part of Y. bias: one number for each column of that part, or absent.
   void Forward(const LayerContext& context, const Tensor& out, const ConstTensor& bias) const;
-  // Where the caller writes this rank's part of dY before BackwardInput; it stays until BackwardWeight.
+  // Where the caller writes this rank's part of dY before the backward; it stays until BackwardWeight.
   Tensor OutputGradient(const LayerContext& context) const;
   // din = this rank's part of dX.
   void BackwardInput(const LayerContext& context, const Tensor& din) const;
   void BackwardWeight(const LayerContext& context) const;
+  void Backward(const LayerContext& context, const Tensor& din) const;
 
  private:
-  using BlocksOfWeights = std::array<Tensor, kMaxWeights>;
+  using Blocks = GridWeights::Blocks;
+  // A whole operand, and when it is there.
+  struct Arriving {
+    Tensor whole;
+    Event ready;
+  };
   GridLinear(const Args& args, DType dtype, GridScratch* scratch) : args_(args), dtype_(dtype), scratch_(scratch) {}
 
   int in_size() const { return args_.grid->size(args_.roles.columns); }
@@ -94,15 +90,17 @@ class GridLinear {
   Axis in_axis() const { return args_.roles.columns; }
   Axis out_axis() const { return args_.roles.contraction; }
   TensorSpec PartSpec(Spread parts, int size, std::int64_t width) const;
-  bool GathersWeight(const GridWeight& weight) const;
-  bool ReducesWeight(const GridWeight& weight) const;
   Status Type();
+  // The event of an operation that was just started; waited for at once where nothing overlaps.
+  Event Started(Stream& stream, const Event& event) const;
 
-  // Whole operands, gathered if need be.
-  Tensor WholeInput(const LayerContext& context, bool backward) const;
-  Tensor WholeOutputGradient(const LayerContext& context, bool weight) const;
-  BlocksOfWeights WholeWeights(const LayerContext& context, bool backward) const;
+  Arriving WholeInput(const LayerContext& context, bool backward) const;
+  Arriving WholeOutputGradient(const LayerContext& context, bool weight) const;
   Tensor PartOf(const Tensor& whole, Axis axis, const TensorSpec& part) const;
+  GridScratch::Use UseOfInputGradient() const;
+  // dX = dY W^T, then its reduce-scatter. dW += X^T dY, then its reduce-scatters.
+  Event InputGradient(const LayerContext& context, const Tensor& dy, const Blocks& weights, const Tensor& din) const;
+  void WeightGradient(const LayerContext& context, const Tensor& x, const Tensor& dy, TransferPlace* place) const;
 
   // Calls visit for every product that the brick is made of: a part of X, a piece of a weight, a part of Y.
   template <typename F>
@@ -112,11 +110,10 @@ class GridLinear {
   DType dtype_;
   GridScratch* scratch_;
   Sharding out_;
-  std::vector<std::vector<std::int64_t>> offsets_;  // of each weight's owners
+  GridWeights weights_;
   KeptHandle input_;
   HandoffHandle output_gradient_;
   KeptHandle early_output_gradient_;
-  std::vector<KeptHandle> cached_weights_;
 };
 
 }  // namespace lycia

@@ -6,7 +6,7 @@
 namespace lycia {
 
 GridNorm::GridNorm(const Grid& grid, std::int64_t rows, ParameterHandle gamma, ParameterHandle beta, LayerPlan& plan, GridScratch* scratch)
-    : grid_(&grid), rows_(rows), dtype_(plan.compute()), gamma_(gamma), beta_(beta), scratch_(scratch) {
+    : grid_(&grid), rows_(rows), dtype_(plan.statistics()), gamma_(gamma), beta_(beta), scratch_(scratch) {
   mean_ = plan.Keep({dtype_, {rows}}, KeepUntil::kWeight);
   rstd_ = plan.Keep({dtype_, {rows}}, KeepUntil::kWeight);
   if (grid.size(Axis::kX) > 1) scratch->Need(GridScratch::Use::kInput, grid.size(Axis::kX) * rows * 2 * SizeOf(dtype_));

@@ -29,7 +29,7 @@ class GridNorm {
 
   const Grid* grid_ = nullptr;
   std::int64_t rows_ = 0;
-  DType dtype_ = DType::kF32;
+  DType dtype_ = DType::kF32;  // of statistics
   ParameterHandle gamma_, beta_;
   KeptHandle mean_, rstd_;
   GridScratch* scratch_ = nullptr;

@@ -1,4 +1,4 @@
-// GridScratch: three regions that all products of one layer use in turn, each as large as the largest need.
+// GridScratch: regions that all products of one layer use in turn, each as large as the largest need.
 #ifndef LYCIA_PARALLEL_GRID_SCRATCH_H_
 #define LYCIA_PARALLEL_GRID_SCRATCH_H_
 
@@ -12,8 +12,9 @@ namespace lycia {
 
 class GridScratch {
  public:
-  // kInput: a gathered X or an unreduced dX. kWeight: gathered W or unreduced dW. kOutput: an unreduced Y or a gathered dY.
-  enum class Use : std::uint8_t { kInput, kWeight, kOutput };
+  // kInput: a gathered X or an unreduced dX. kInputGradient: dX where X is gathered at the same time. kOutput: an unreduced Y or a
+  // gathered dY. Weights have transfers.
+  enum class Use : std::uint8_t { kInput, kInputGradient, kOutput };
 
   void Need(Use use, std::int64_t bytes) { bytes_[At(use)] = std::max(bytes_[At(use)], bytes); }
   // Once, after all needs are known.

@@ -18,50 +18,74 @@ std::int64_t DivisorUpTo(std::int64_t size, std::int64_t limit) {
   return limit;
 }
 
-}  // namespace
+// "use 20 or 32": the nearest sizes below and above `size`, up to `most`, that `works` accepts; "": there are none.
+template <typename Works>
+std::string Nearest(std::int64_t size, std::int64_t most, const Works& works) {
+  std::int64_t below = size - 1, above = size + 1;
+  while (below > 0 && !works(below)) --below;
+  while (above <= most && !works(above)) ++above;
+  if (below > 0 && above <= most) return StrCat("use ", below, " or ", above);
+  return below > 0 ? StrCat("use ", below) : above <= most ? StrCat("use ", above) : "";
+}
 
-StatusOr<GridSizes> FitToGrid(const GridProblem& p, int x, int y, int z) {
-  const std::string grid = StrCat("grid ", x, " x ", y, " x ", z);
-  const std::int64_t parts = std::int64_t{x} * y;
+// Of the samples and tokens of a micro-batch.
+void RefuseRows(const GridProblem& p, int x, int y, int z, std::vector<std::string>& refusals) {
   if (p.samples % z != 0) {
-    return InvalidArgument(grid, ": z = ", z, " does not divide the ", p.samples, " samples of a micro-batch; ",
-                           NearestMultiples(p.samples, z), " samples, or z = ", DivisorUpTo(p.samples, z));
+    refusals.push_back(StrCat("z = ", z, " does not divide the ", p.samples, " samples of a micro-batch; ", NearestMultiples(p.samples, z),
+                              " samples, or z = ", DivisorUpTo(p.samples, z)));
+    return;
   }
   const std::int64_t rows = p.samples / z * p.sequence;
   for (const auto& [name, size] : {std::pair("y", y), std::pair("x", x)}) {
     if (rows % size == 0) continue;
-    return InvalidArgument(grid, ": ", name, " = ", size, " does not divide the ", rows, " tokens (", p.samples / z, " samples of ",
-                           p.sequence, ") that one z holds; ", NearestMultiples(p.sequence, size), " tokens a sample, or ", name, " = ",
-                           DivisorUpTo(rows, size));
+    refusals.push_back(StrCat(name, " = ", size, " does not divide the ", rows, " tokens (", p.samples / z, " samples of ", p.sequence,
+                              ") that one z holds; ", NearestMultiples(p.sequence, size), " tokens a sample, or ", name, " = ",
+                              DivisorUpTo(rows, size)));
   }
+}
+
+}  // namespace
+
+std::vector<std::string> GridRefusals(const GridProblem& p, int x, int y, int z) {
+  std::vector<std::string> refusals;
+  RefuseRows(p, x, y, z, refusals);
+  const std::int64_t parts = std::int64_t{x} * y;
   if (p.hidden % x != 0) {
-    return InvalidArgument(grid, ": x = ", x, " does not divide hidden ", p.hidden, "; ", NearestMultiples(p.hidden, x),
-                           ", or x = ", DivisorUpTo(p.hidden, x));
+    refusals.push_back(StrCat("x = ", x, " does not divide hidden ", p.hidden, "; ", NearestMultiples(p.hidden, x),
+                              ", or x = ", DivisorUpTo(p.hidden, x)));
   }
   if (p.heads % parts != 0) {
-    return InvalidArgument(grid, ": x y = ", parts, " does not divide the ", p.heads, " heads, which are split by (y, x); ",
-                           NearestMultiples(p.heads, parts), " heads, or x y = ", DivisorUpTo(p.heads, parts));
+    std::string use = Nearest(p.heads, p.hidden, [&](std::int64_t heads) { return heads % parts == 0 && p.hidden % heads == 0; });
+    use = use.empty() ? StrCat(NearestMultiples(p.hidden, parts), " for hidden and ", parts, " heads") : use + " heads";
+    refusals.push_back(StrCat("x y = ", parts, " does not divide the ", p.heads, " heads, which are split by (y, x); ", use,
+                              ", or x y = ", DivisorUpTo(p.heads, parts)));
   }
   if (p.kv_heads < 1 || p.heads % p.kv_heads != 0) {
-    return InvalidArgument(p.kv_heads, " key/value heads do not divide ", p.heads, " heads; use ",
-                           DivisorUpTo(p.heads, std::max<std::int64_t>(1, std::min(p.kv_heads, p.heads))));
+    refusals.push_back(StrCat(p.kv_heads, " key/value heads do not divide ", p.heads, " heads; use ",
+                              DivisorUpTo(p.heads, std::max<std::int64_t>(1, std::min(p.kv_heads, p.heads)))));
+  } else if (p.heads % parts == 0 && p.kv_heads % parts != 0 && parts % p.kv_heads != 0) {
+    const auto fits = [&](std::int64_t kv_heads) { return p.heads % kv_heads == 0 && (kv_heads % parts == 0 || parts % kv_heads == 0); };
+    refusals.push_back(StrCat(p.kv_heads, " key/value heads neither divide into x y = ", parts, " parts nor ", parts, " parts into them; ",
+                              Nearest(p.kv_heads, p.heads, fits),
+                              " key/value heads, or x y = ", DivisorUpTo(p.kv_heads, std::min(p.kv_heads, parts))));
   }
-  if (p.kv_heads % parts != 0 && parts % p.kv_heads != 0) {
-    return InvalidArgument(grid, ": ", p.kv_heads, " key/value heads neither divide into x y = ", parts, " parts nor ", parts,
-                           " parts into them; use ", DivisorUpTo(parts, std::min(p.kv_heads, parts)), " or ", parts,
-                           " key/value heads, or x y = ", DivisorUpTo(p.kv_heads, std::min(p.kv_heads, parts)));
-  }
-  GridSizes sizes{.samples = p.samples / z,
-                  .rows_z = rows,
-                  .rows_zy = rows / y,
-                  .rows_zx = rows / x,
-                  .features = p.hidden / x,
-                  .heads = p.heads / parts,
-                  .kv_heads = std::max<std::int64_t>(1, p.kv_heads / parts),
-                  .kv_shared = p.kv_heads < parts,
-                  .ffn = (p.ffn + y - 1) / y,
-                  .vocabulary = (p.vocabulary + y - 1) / y};
-  return sizes;
+  return refusals;
+}
+
+StatusOr<GridSizes> FitToGrid(const GridProblem& p, int x, int y, int z) {
+  const std::vector<std::string> refusals = GridRefusals(p, x, y, z);
+  if (!refusals.empty()) return InvalidArgument("grid ", x, " x ", y, " x ", z, ": ", refusals[0]);
+  const std::int64_t rows = p.samples / z * p.sequence, parts = std::int64_t{x} * y;
+  return GridSizes{.samples = p.samples / z,
+                   .rows_z = rows,
+                   .rows_zy = rows / y,
+                   .rows_zx = rows / x,
+                   .features = p.hidden / x,
+                   .heads = p.heads / parts,
+                   .kv_heads = std::max<std::int64_t>(1, p.kv_heads / parts),
+                   .kv_shared = p.kv_heads < parts,
+                   .ffn = (p.ffn + y - 1) / y,
+                   .vocabulary = (p.vocabulary + y - 1) / y};
 }
 
 }  // namespace lycia

@@ -3,6 +3,8 @@
 #define LYCIA_PARALLEL_GRID_SIZES_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "runtime/core/status.h"
 
@@ -33,9 +35,12 @@ struct GridSizes {
   std::int64_t vocabulary = 0;  // of one y, padded
 };
 
-// x, y, z: sizes of the axes. Rules of divisibility:
+// x, y, z: sizes of the axes. Rules of divisibility, the one place where they stand:
 //   z | samples;  y | samples sequence / z;  x | samples sequence / z;  x | hidden;  x y | heads;  x y | kv_heads, or kv_heads | x y
-// FFN and vocabulary are padded to multiples of y. InvalidArgument with the numbers and the nearest sizes that work.
+// FFN and vocabulary are padded to multiples of y and matrices are cut flat along z, so they refuse nothing. Every rule that is broken, with
+// the numbers and the nearest sizes that work; empty: it fits. Rules that only follow from a broken one are left out.
+std::vector<std::string> GridRefusals(const GridProblem& problem, int x, int y, int z);
+// InvalidArgument with the first of them.
 StatusOr<GridSizes> FitToGrid(const GridProblem& problem, int x, int y, int z);
 
 }  // namespace lycia

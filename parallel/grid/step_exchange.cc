@@ -42,17 +42,17 @@ void StepExchange::Bind(void* staging, const std::vector<Binding>& bindings) {
   bindings_ = bindings;
 }
 
-Tensor StepExchange::Staging(std::int64_t begin, std::int64_t end) const {
-  return Elements({staging_, dtype_, {staging_elements_}}, begin, end);
+Tensor StepExchange::Staging(DType dtype, std::int64_t begin, std::int64_t end) const {
+  return Elements({staging_, dtype, {staging_elements_}}, begin, end);
 }
 
 template <typename F>
-void StepExchange::ForEachPart(const Message& message, int position, const F& visit) const {
+void StepExchange::ForEachPart(const Message& message, DType dtype, int position, const F& visit) const {
   const std::size_t p = static_cast<std::size_t>(position);
   std::int64_t at = message.offsets[p];
   for (const std::size_t i : message.members) {
     const std::int64_t begin = offsets_[i][p], end = offsets_[i][p + 1];
-    visit(i, IndexRange{begin, end - begin}, Staging(at, at + end - begin));
+    visit(i, IndexRange{begin, end - begin}, Staging(dtype, at, at + end - begin));
     at += end - begin;
   }
 }
@@ -68,14 +68,15 @@ void StepExchange::Gather(Stream& stream) const {
     const Message& message = messages_[static_cast<std::size_t>(g)];
     if (message.members.empty() || grid_->size(group) == 1) continue;
     const int own = message.own;
-    ForEachPart(message, own, [&](std::size_t i, const IndexRange&, const Tensor& place) {
+    ForEachPart(message, dtype_, own, [&](std::size_t i, const IndexRange&, const Tensor& place) {
       stream.Copy(place.data, bindings_[i].owned.data, place.bytes());
     });
     const std::size_t p = static_cast<std::size_t>(own);
-    GatherAlong(stream, grid_->along(group), Staging(message.offsets[p], message.offsets[p + 1]), Staging(0, message.offsets.back()),
+    GatherAlong(stream, grid_->along(group), Staging(dtype_, message.offsets[p], message.offsets[p + 1]),
+                Staging(dtype_, 0, message.offsets.back()),
                 Tag::kVector, message.offsets);
     for (int position = 0; position < grid_->size(group); ++position) {
-      ForEachPart(message, position, [&](std::size_t i, const IndexRange& part, const Tensor& place) {
+      ForEachPart(message, dtype_, position, [&](std::size_t i, const IndexRange& part, const Tensor& place) {
         stream.Copy(Elements(bindings_[i].copy, part.first, part.first + part.count).data, place.data, place.bytes());
       });
     }
@@ -92,16 +93,18 @@ void StepExchange::Reduce(Stream& stream) const {
     const GridGroup group = static_cast<GridGroup>(g);
     const Message& message = messages_[static_cast<std::size_t>(g)];
     if (message.members.empty() || grid_->size(group) == 1) continue;
+    const DType dtype = bindings_[message.members[0]].partial.dtype;
     for (int position = 0; position < grid_->size(group); ++position) {
-      ForEachPart(message, position, [&](std::size_t i, const IndexRange& part, const Tensor& place) {
+      ForEachPart(message, dtype, position, [&](std::size_t i, const IndexRange& part, const Tensor& place) {
         stream.Copy(place.data, Elements(bindings_[i].partial, part.first, part.first + part.count).data, place.bytes());
       });
     }
     const int own = message.own;
     const std::size_t p = static_cast<std::size_t>(own);
-    ReduceScatterAlong(stream, grid_->along(group), Staging(0, message.offsets.back()), Staging(message.offsets[p], message.offsets[p + 1]),
+    ReduceScatterAlong(stream, grid_->along(group), Staging(dtype, 0, message.offsets.back()),
+                       Staging(dtype, message.offsets[p], message.offsets[p + 1]),
                        {.tag = Tag::kVector, .offsets = message.offsets});
-    ForEachPart(message, own, [&](std::size_t i, const IndexRange&, const Tensor& place) {
+    ForEachPart(message, dtype, own, [&](std::size_t i, const IndexRange&, const Tensor& place) {
       AddInPlace(stream, {.x = Flat(bindings_[i].owned_gradient), .y = place});
     });
   }

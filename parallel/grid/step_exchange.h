@@ -23,9 +23,10 @@ class StepExchange {
 
   // Those of `parameters` with Exchange::kEachStep and kFused, in this order on every rank. Further uses of a parameter follow its first;
   // they have its working copy, and gradients of their own.
+  // dtype: of weights; their gradients are f32 where that is bf16.
   StepExchange(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters);
   const std::vector<GridParameter>& parameters() const { return parameters_; }
-  std::int64_t staging_bytes() const { return staging_elements_ * SizeOf(dtype_); }
+  std::int64_t staging_bytes() const { return staging_elements_ * SizeOf(ArithmeticDType(dtype_)); }
   void Bind(void* staging, const std::vector<Binding>& bindings);
 
   void Gather(Stream& stream) const;
@@ -39,10 +40,10 @@ class StepExchange {
     std::vector<std::int64_t> offsets;
     int own = 0;  // this rank's position
   };
-  Tensor Staging(std::int64_t begin, std::int64_t end) const;
+  Tensor Staging(DType dtype, std::int64_t begin, std::int64_t end) const;
   // visit(parameter, its part of position p, that part's place in the message)
   template <typename F>
-  void ForEachPart(const Message& message, int position, const F& visit) const;
+  void ForEachPart(const Message& message, DType dtype, int position, const F& visit) const;
 
   const Grid* grid_;
   DType dtype_;

@@ -10,7 +10,9 @@ using Use = GridScratch::Use;
 
 GridEmbedding::GridEmbedding(const Args& args, LayerPlan& plan, GridScratch* scratch)
     : args_(args), dtype_(plan.compute()), scratch_(scratch), offsets_(args.table.parameter.Offsets(*args.grid)) {
-  if (args.grid->size(Axis::kZ) > 1) scratch->Need(Use::kWeight, BlockSpec().bytes());
+  GridWeight table = args.table;
+  table.hand_over = tied();  // what reduces it is not the product alone
+  table_ = GridWeights({.grid = args.grid, .policy = {.overlap = args.overlap}, .weights = {table}, .backward = false}, plan);
   if (args.grid->size(Axis::kY) > 1) scratch->Need(Use::kOutput, args.rows * args.width * SizeOf(dtype_));
 }
 
@@ -20,13 +22,8 @@ Tensor GridEmbedding::WholeRows(const LayerContext& context) const {
 
 void GridEmbedding::Forward(const LayerContext& context, const ConstTensor& tokens, const Tensor& out) const {
   Stream& stream = context.stream();
-  const bool gathers = args_.table.parameter.exchange == Exchange::kEachUse && args_.grid->size(Axis::kZ) > 1;
-  const Tensor& held = context.parameter(args_.table.weight);
-  Tensor table{held.data, dtype_, BlockSpec().shape};
-  if (gathers) {
-    table = scratch_->View(context, Use::kWeight, BlockSpec());
-    GatherAlong(stream, args_.grid->along(Axis::kZ), held, table, Tag::kWeight, offsets_);
-  }
+  const TransferPlace* place = table_.BeginForward(context);
+  const Tensor table{table_.Whole(context, place)[0].data, dtype_, BlockSpec().shape};
   const bool reduces = args_.grid->size(Axis::kY) > 1;
   const Tensor rows = reduces ? WholeRows(context) : out;
   EmbeddingPart(stream, {.tokens = tokens, .table = table, .first = first(), .vocabulary = args_.vocabulary, .out = rows});
@@ -41,26 +38,25 @@ void GridEmbedding::BackwardWeight(const LayerContext& context, const ConstTenso
     GatherAlong(stream, args_.grid->along(Axis::kY), dout, whole, Tag::kActivation);
     drows = whole;
   }
-  const Tensor& gradient = context.gradient(args_.table.gradient);
-  const bool tied = args_.handed_over.index >= 0;
-  const bool reduces = args_.table.parameter.exchange == Exchange::kEachUse && (args_.grid->size(Axis::kZ) > 1 || tied);
-  Tensor dtable{gradient.data, dtype_, BlockSpec().shape};
-  if (tied) {
-    dtable.data = context.gradient(args_.handed_over).data;
-  } else if (reduces) {
-    dtable = scratch_->View(context, Use::kWeight, BlockSpec());
-    stream.Zero(dtable.data, dtable.bytes());
+  const auto add = [&](const Tensor& block) {
+    EmbeddingPartBackward(stream, {.tokens = tokens, .dout = drows, .first = first(), .dtable = {block.data, block.dtype, BlockSpec().shape}});
+  };
+  if (!tied()) {
+    TransferPlace* place = table_.BeginBackwardWeight(context);
+    const GridWeights::Blocks gradients = table_.Gradients(context, place);
+    add(gradients[0]);
+    return table_.Send(context, gradients, place);
   }
-  EmbeddingPartBackward(stream, {.tokens = tokens, .dout = drows, .first = first(), .dtable = dtable});
-  if (!reduces) return;
-  ReduceScatterAlong(stream, args_.grid->along(Axis::kZ), {dtable.data, dtype_, {dtable.elements()}}, gradient,
+  const Tensor& block = context.gradient(args_.handed_over);
+  add(block);
+  ReduceScatterAlong(stream, args_.grid->along(Axis::kZ), {block.data, block.dtype, {block.elements()}}, context.gradient(args_.table.gradient),
                      {.tag = Tag::kGradient, .accumulate = true, .offsets = offsets_});
-  if (tied) stream.Zero(dtable.data, dtable.bytes());
+  stream.Zero(block.data, block.bytes());
 }
 
 GridCrossEntropy::GridCrossEntropy(const Grid& grid, std::int64_t rows, std::int64_t width, std::int64_t vocabulary, std::int64_t length,
                                    LayerPlan& plan, GridScratch* scratch)
-    : grid_(&grid), rows_(rows), length_(length), dtype_(plan.compute()), scratch_(scratch) {
+    : grid_(&grid), rows_(rows), length_(length), dtype_(plan.statistics()), scratch_(scratch) {
   const std::int64_t first = grid.coordinate(Axis::kY) * width;
   part_ = {.first = first, .valid = std::clamp<std::int64_t>(vocabulary - first, 0, width), .vocabulary = vocabulary};
   scratch->Need(Use::kInput, 3 * rows * SizeOf(dtype_));

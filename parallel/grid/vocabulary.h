@@ -6,8 +6,8 @@
 
 #include "kernels/parts/loss_part.h"
 #include "parallel/grid/grid.h"
-#include "parallel/grid/linear.h"
 #include "parallel/grid/scratch.h"
+#include "parallel/grid/weights.h"
 #include "parallel/layer/layer.h"
 
 namespace lycia {
@@ -20,11 +20,16 @@ class GridEmbedding {
     std::int64_t width = 0;       // features of this x
     std::int64_t vocabulary = 0;  // without padding
     GridWeight table;             // block [part of the vocabulary, width]
+    bool overlap = true;          // GridPolicy::overlap
     // Where a tied head left its summand of the block's gradient; absent: index < 0.
     ParameterHandle handed_over;
   };
   GridEmbedding() = default;
   GridEmbedding(const Args& args, LayerPlan& plan, GridScratch* scratch);
+
+  // For Layer::Fetch.
+  TransferHandle transfer() const { return table_.transfer(); }
+  void Fetch(const LayerContext& context, TransferPlace& place) const { table_.Fetch(context, place); }
 
   // tokens [rows] i32 of this z -> out [rows / |y|, width] of this (z, y).
   void Forward(const LayerContext& context, const ConstTensor& tokens, const Tensor& out) const;
@@ -32,6 +37,7 @@ class GridEmbedding {
   void BackwardWeight(const LayerContext& context, const ConstTensor& tokens, const ConstTensor& dout) const;
 
  private:
+  bool tied() const { return args_.handed_over.index >= 0; }
   std::int64_t first() const { return args_.grid->coordinate(Axis::kY) * args_.table.parameter.block.num_rows(); }
   TensorSpec BlockSpec() const { return {dtype_, {args_.table.parameter.block.num_rows(), args_.width}}; }
   Tensor WholeRows(const LayerContext& context) const;
@@ -39,6 +45,7 @@ class GridEmbedding {
   Args args_;
   DType dtype_ = DType::kF32;
   GridScratch* scratch_ = nullptr;
+  GridWeights table_;
   std::vector<std::int64_t> offsets_;
 };
 

@@ -2,7 +2,7 @@
 //
 // A layer is planned once (shapes known, all memory declared) and immutable after; it holds no micro-batch. Each call gets a LayerContext
 // in which every declared tensor is already bound to memory. For one micro-batch the calls are
-//   Forward;  then BackwardInput;  then BackwardWeight (at once, or much later where a schedule splits the backward).
+//   Forward;  then BackwardInput;  then BackwardWeight, much later where a schedule splits the backward; or Backward, which is both.
 // Forward may run again before the backward (recompute) and must then give the same bits.
 #ifndef LYCIA_PARALLEL_LAYER_LAYER_H_
 #define LYCIA_PARALLEL_LAYER_LAYER_H_
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "parallel/layer/parameter.h"
+#include "parallel/layer/transfer.h"
 #include "runtime/core/status.h"
 #include "runtime/core/tensor.h"
 #include "runtime/device/device.h"
@@ -43,7 +44,8 @@ struct ScratchHandle {
 class LayerPlan {
  public:
   explicit LayerPlan(DType compute) : compute_(compute) {}
-  DType compute() const { return compute_; }  // of activations, parameters and gradients: f32 or f64
+  DType compute() const { return compute_; }                          // of activations and parameters: bf16, f32 or f64
+  DType statistics() const { return ArithmeticDType(compute_); }  // of numbers a row, and of gradients of parameters: f32 for bf16
 
   ParameterHandle Parameter(ParameterSpec spec);
   // Made by Forward, read by the backward.
@@ -56,6 +58,9 @@ class LayerPlan {
   ScratchHandle Scratch(const TensorSpec& spec);
   // The same, `bytes` of any content: u8, whole in every call.
   ScratchHandle Workspace(std::int64_t bytes);
+  // Brought from other ranks, or sent to them, while others compute. Layers begin theirs in the order of declaration, and in the
+  // backward in reverse.
+  TransferHandle Transfer(const TransferSpec& spec);
   // The layer reads labels [samples, T] i32 (-1: no loss) in Forward and BackwardInput.
   void ReadLabels(const TensorSpec& spec);
   // Matrix-multiply and attention FLOPs of Forward for one micro-batch, in products with weights and in those of activations alone. The
@@ -77,6 +82,7 @@ class LayerPlan {
     bool workspace;
   };
   const std::vector<ScratchSpec>& scratch() const { return scratch_; }
+  const std::vector<TransferSpec>& transfers() const { return transfers_; }
   bool keeps_input() const { return keeps_input_; }
   KeepUntil keeps_input_until() const { return keeps_input_until_; }
   bool reads_labels() const { return reads_labels_; }
@@ -91,6 +97,7 @@ class LayerPlan {
   std::vector<Kept> kept_;
   std::vector<TensorSpec> handoffs_;
   std::vector<ScratchSpec> scratch_;
+  std::vector<TransferSpec> transfers_;
   bool keeps_input_ = false;
   KeepUntil keeps_input_until_ = KeepUntil::kInput;
   bool reads_labels_ = false;
@@ -123,6 +130,8 @@ struct LayerContext {
   std::span<const Tensor> dout, din;  // their gradients (=); din is empty where the input has none (tokens)
   std::span<const Tensor> parameters, gradients, kept, handoffs, scratch;
   Tensor labels;
+  Transfers* transfers = nullptr;
+  int layer = 0;  // of the stage
 
   Stream& stream() const { return *stage->stream; }
   const Tensor& parameter(ParameterHandle h) const { return parameters[static_cast<std::size_t>(h.index)]; }
@@ -141,6 +150,15 @@ class Layer {
   virtual void Forward(const LayerContext& context) const = 0;
   virtual void BackwardInput(const LayerContext& context) const = 0;
   virtual void BackwardWeight(const LayerContext& context) const = 0;
+  // Both, in any order that gives the same bits: where a transfer's weight gradient follows its input gradient, what either sends is under
+  // way while the next is computed. Layers with transfers that send something back must keep to that order.
+  virtual void Backward(const LayerContext& context) const {
+    BackwardInput(context);
+    BackwardWeight(context);
+  }
+  // Starts what the transfer brings and puts each operation's event into the place, after Place::AwaitOthers where it writes to the place.
+  // Called before the layer's own call, when its activations are not there yet; only for transfers that the layer has declared.
+  virtual void Fetch(const LayerContext&, TransferHandle, TransferPlace&) const {}
 };
 
 }  // namespace lycia

@@ -34,6 +34,11 @@ ScratchHandle LayerPlan::Workspace(std::int64_t bytes) {
   return {static_cast<int>(scratch_.size()) - 1};
 }
 
+TransferHandle LayerPlan::Transfer(const TransferSpec& spec) {
+  transfers_.push_back(spec);
+  return {static_cast<int>(transfers_.size()) - 1};
+}
+
 void LayerPlan::ReadLabels(const TensorSpec& spec) {
   reads_labels_ = true;
   labels_ = spec;

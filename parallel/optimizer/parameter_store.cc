@@ -12,10 +12,9 @@ ParameterStore::ParameterStore(const ParameterGroups& groups, std::vector<int> l
     : groups_(&groups), local_groups_(std::move(local_groups)), dtype_(dtype), gradients_(gradients) {
   for (const int g : local_groups_) {
     const ParameterGroup& group = groups.groups[static_cast<std::size_t>(g)];
-    const std::int64_t bytes = group.elements * SizeOf(dtype);
     Flat flat;
-    flat.weight_region = plan.Add("weights", bytes);
-    if (gradients) flat.gradient_region = plan.Add("gradients", bytes);
+    flat.weight_region = plan.Add("weights", group.elements * SizeOf(dtype));
+    if (gradients) flat.gradient_region = plan.Add("gradients", group.elements * SizeOf(gradient_dtype()));
     flat_[g] = flat;
     for (const PlacedParameter& p : group.parameters) locations_[p.spec.name] = {g, &p, -1};
   }
@@ -26,7 +25,7 @@ ParameterStore::ParameterStore(const ParameterGroups& groups, std::vector<int> l
     if (location.first_use < 0 || location.first_use == spec.use) {
       location.first_use = spec.use;
     } else if (gradients && !further_.contains({spec.name, spec.use})) {
-      const Region region = plan.Add("gradients", location.parameter->elements * SizeOf(dtype));
+      const Region region = plan.Add("gradients", location.parameter->elements * SizeOf(gradient_dtype()));
       further_[{spec.name, spec.use}] = {location.group, region, {}, location.parameter};
     }
   }
@@ -34,16 +33,16 @@ ParameterStore::ParameterStore(const ParameterGroups& groups, std::vector<int> l
 
 void ParameterStore::Bind(const Arena& arena) {
   for (auto& [g, flat] : flat_) {
-    const TensorSpec spec{dtype_, {groups_->groups[static_cast<std::size_t>(g)].elements}};
-    flat.weights = arena.At(flat.weight_region, spec);
-    if (gradients_) flat.gradients = arena.At(flat.gradient_region, spec);
+    const Shape shape = {groups_->groups[static_cast<std::size_t>(g)].elements};
+    flat.weights = arena.At(flat.weight_region, TensorSpec{dtype_, shape});
+    if (gradients_) flat.gradients = arena.At(flat.gradient_region, TensorSpec{gradient_dtype(), shape});
   }
-  for (auto& [key, use] : further_) use.gradient = arena.At(use.region, {dtype_, use.parameter->spec.shape});
+  for (auto& [key, use] : further_) use.gradient = arena.At(use.region, {gradient_dtype(), use.parameter->spec.shape});
 }
 
-Tensor ParameterStore::Slice(const Tensor& flat, const PlacedParameter& parameter) const {
-  void* data = flat.data == nullptr ? nullptr : static_cast<char*>(flat.data) + parameter.offset * SizeOf(dtype_);
-  return {data, dtype_, parameter.spec.shape};
+Tensor ParameterStore::Slice(const Tensor& flat, const PlacedParameter& parameter) {
+  void* data = flat.data == nullptr ? nullptr : static_cast<char*>(flat.data) + parameter.offset * SizeOf(flat.dtype);
+  return {data, flat.dtype, parameter.spec.shape};
 }
 
 Tensor ParameterStore::weight(const std::string& name) const {

@@ -18,7 +18,8 @@ class ParameterStore {
  public:
   // local_groups: indices into groups.groups that this rank is a member of. local_uses: every (name, use) that a layer on this rank
   // declares; the first use of a name accumulates straight into the flat gradient buffer, each further one into a buffer of its own. groups
-  // must outlive the store. Without gradients (generation) only weights exist.
+  // must outlive the store. Without gradients (generation) only weights exist. dtype: of weights, bf16, f32 or f64; gradients are f32 where
+  // that is bf16.
   ParameterStore(const ParameterGroups& groups, std::vector<int> local_groups, const std::vector<ParameterSpec>& local_uses, DType dtype,
                  bool gradients, ArenaPlan& plan);
   void Bind(const Arena& arena);
@@ -55,7 +56,8 @@ class ParameterStore {
     const PlacedParameter* parameter = nullptr;
     int first_use = -1;  // among the local ones
   };
-  Tensor Slice(const Tensor& flat, const PlacedParameter& parameter) const;
+  DType gradient_dtype() const { return ArithmeticDType(dtype_); }
+  static Tensor Slice(const Tensor& flat, const PlacedParameter& parameter);
 
   const ParameterGroups* groups_;
   std::vector<int> local_groups_;

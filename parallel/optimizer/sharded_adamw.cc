@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/squared_norm.h"
 #include "runtime/core/check.h"
@@ -29,8 +30,10 @@ ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& p
     const std::int64_t begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
     const std::int64_t end = group.offsets[static_cast<std::size_t>(group.member.rank) + 1];
     group.segments = SegmentsOf(parameters, begin, end);
-    group.m_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype_));
-    group.v_region = plan.Add("optimizer states", (end - begin) * SizeOf(dtype_));
+    const TensorSpec state{ArithmeticDType(dtype_), {end - begin}};
+    group.m_region = plan.Add("optimizer states", state);
+    group.v_region = plan.Add("optimizer states", state);
+    if (has_masters()) group.master_region = plan.Add("optimizer states", state);
     groups_[g] = std::move(group);
   }
   decide_region_ = plan.Add("decide", TensorSpec{DType::kF64, {decide_elements()}});
@@ -49,9 +52,10 @@ Status ShardedAdamW::Bind(Device& device, const Arena& arena, Communicator* worl
     LYCIA_CHECK_EQ(group.communicator->size(), group.member.size);
     LYCIA_CHECK_EQ(group.communicator->rank(), group.member.rank);
     const auto own = static_cast<std::size_t>(group.member.rank);
-    const TensorSpec spec{dtype_, {group.offsets[own + 1] - group.offsets[own]}};
+    const TensorSpec spec{ArithmeticDType(dtype_), {group.offsets[own + 1] - group.offsets[own]}};
     group.m = arena.At(group.m_region, spec);
     group.v = arena.At(group.v_region, spec);
+    if (has_masters()) group.master = arena.At(group.master_region, spec);
   }
   LYCIA_ASSIGN_OR_RETURN(host_buffer_, device.Allocate(static_cast<std::int64_t>(sizeof(HostSide)) + decide_.bytes(), MemoryKind::kPinned));
   host_ = static_cast<HostSide*>(host_buffer_.data());
@@ -62,7 +66,11 @@ Status ShardedAdamW::Bind(Device& device, const Arena& arena, Communicator* worl
 ShardedAdamW::Shard ShardedAdamW::shard(int g) const {
   const Group& group = groups_.at(g);
   const auto own = static_cast<std::size_t>(group.member.rank);
-  return {group.offsets[own], group.offsets[own + 1], group.m, group.v};
+  return {.begin = group.offsets[own],
+          .end = group.offsets[own + 1],
+          .weight = has_masters() ? group.master : OwnShard(store_.flat_weights(g), group),
+          .m = group.m,
+          .v = group.v};
 }
 
 Tensor ShardedAdamW::OwnShard(const Tensor& flat, const Group& group) const {
@@ -151,7 +159,9 @@ void ShardedAdamW::StepGroup(Stream& stream, int g, Group& group) {
   const std::int64_t shard_begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
   for (const Segment& segment : group.segments) {
     const std::int64_t begin = segment.parameter->offset + segment.begin, end = segment.parameter->offset + segment.end;
-    AdamW(stream, {.weight = Slice(weights, begin, end),
+    const Tensor model_weight = Slice(weights, begin, end);
+    AdamW(stream, {.weight = has_masters() ? Slice(group.master, begin - shard_begin, end - shard_begin) : model_weight,
+                   .model_weight = has_masters() ? model_weight : Tensor{},
                    .gradient = Slice(gradients, begin, end),
                    .m = Slice(group.m, begin - shard_begin, end - shard_begin),
                    .v = Slice(group.v, begin - shard_begin, end - shard_begin),
@@ -161,9 +171,22 @@ void ShardedAdamW::StepGroup(Stream& stream, int g, Group& group) {
                    .weight_decay = segment.parameter->spec.decay ? options_.weight_decay : 0.0,
                    .scalars = scalars_});
   }
-  group.gathered = group.communicator->AllGather(
-      {.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = Tag::kWeight}, stream.Record());
+  StartGather(stream, g, group, Tag::kWeight);
   group.updated = true;
+}
+
+void ShardedAdamW::StartGather(Stream& stream, int g, Group& group, Tag tag) {
+  const Tensor weights = store_.flat_weights(g);
+  group.gathered = group.communicator->AllGather(
+      {.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = tag}, stream.Record());
+}
+
+void ShardedAdamW::PublishWeights(Stream& stream) {
+  for (auto& [g, group] : groups_) {
+    if (has_masters()) Convert(stream, {.in = group.master, .out = OwnShard(store_.flat_weights(g), group)});
+    StartGather(stream, g, group, Tag::kSetup);
+  }
+  for (const auto& [g, group] : groups_) stream.Wait(group.gathered);
 }
 
 }  // namespace lycia

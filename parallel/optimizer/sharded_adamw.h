@@ -1,5 +1,8 @@
 // AdamW with decoupled decay, global-norm clipping and optimizer states sharded over the holders of each parameter (ZeRO stage 1 over
 // Chimera's model copies and the data replicas alike). Formulas: docs/numerics.md.
+//
+// A model in bf16 has f32 gradients and states, and a master weight in f32 for each element of a rank's own shard: what is stepped, saved and
+// exported. The model's weights are the masters rounded, gathered from their owners.
 #ifndef LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 #define LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 
@@ -31,7 +34,7 @@ class ShardedAdamW final : public Optimizer {
     AdamWOptions options;
     std::map<int, GroupMember> members;  // one for each local group of the store
     std::int64_t samples = 0;            // of the global batch
-    DType dtype = DType::kF32;
+    DType dtype = DType::kF32;           // of the weights: bf16, f32 or f64
   };
   ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan);
   // holders: the communicator of each local group, of the size told above. Internal error for a gradient that nobody has summed over the
@@ -48,9 +51,12 @@ class ShardedAdamW final : public Optimizer {
   // The part of a group's flat buffer that this rank updates, and its states (empty tensors for an empty shard).
   struct Shard {
     std::int64_t begin = 0, end = 0;
-    Tensor m, v;
+    Tensor weight, m, v;  // weight: the masters, or the shard of the flat weights itself
   };
   Shard shard(int group) const;
+  // After the own shards' weights were set from outside: rounds the masters where there are some and gives all holders every shard.
+  // Collective.
+  void PublishWeights(Stream& stream);
   Communicator* holders(int group) const { return groups_.at(group).communicator; }
 
  private:
@@ -63,13 +69,15 @@ class ShardedAdamW final : public Optimizer {
     GroupMember member;
     std::vector<std::int64_t> offsets;  // of the shards
     std::vector<Segment> segments;      // of the own shard
-    Region m_region, v_region;
-    Tensor m, v;
+    Region m_region, v_region, master_region;
+    Tensor m, v, master;
     Communicator* communicator = nullptr;
     Event summed, gathered;
     bool updated = false;  // in this step
   };
+  bool has_masters() const { return ArithmeticDType(dtype_) != dtype_; }
   Tensor OwnShard(const Tensor& flat, const Group& group) const;
+  void StartGather(Stream& stream, int index, Group& group, Tag tag);
   // Sums of squares of the own shard's blocks, once its sum over ranks is there.
   void SquareBlocks(Stream& stream, int index, const Group& group);
   void Decide(Stream& stream, bool stop);

@@ -35,7 +35,7 @@ void Unpack(std::vector<Tensor>& tensors, void* base) {
 }
 
 bool IsFloat(std::span<const TensorSpec> specs) {
-  return !specs.empty() && (specs[0].dtype == DType::kF32 || specs[0].dtype == DType::kF64);
+  return !specs.empty() && (specs[0].dtype == DType::kBF16 || specs[0].dtype == DType::kF32 || specs[0].dtype == DType::kF64);
 }
 
 }  // namespace
@@ -70,6 +70,7 @@ StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique
   stage->layout_ =
       LayOut(stage->plans_, stage->edges_, stage->labels_,
              {.recompute = options.recompute, .full_backward = options.full_backward, .split_backward = options.split_backward});
+  stage->contexts_.resize(stage->layers_.size());
   for (const int parts : options.parts) stage->variants_.push_back(stage->NewVariant(parts));
   return stage;
 }
@@ -176,9 +177,17 @@ LayerStage::Variant& LayerStage::Point(const StageSlots& slots, const StageLayou
   return *found;
 }
 
-LayerContext LayerStage::Context(StageContext& context, const Variant& variant, std::size_t layer) const {
-  const Binding& b = variant.layers[layer];
-  return {&context, b.in, b.out, b.dout, b.din, parameters_[layer], gradients_[layer], b.kept, b.handoffs, b.scratch, b.labels};
+void LayerStage::Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Binding& b = variant.layers[i];
+    contexts_[i] = {&context, b.in,       b.out,     b.dout,   b.din,       parameters_[i],     gradients_[i],
+                    b.kept,   b.handoffs, b.scratch, b.labels, &transfers_, static_cast<int>(i)};
+  }
+  char* transient = static_cast<char*>(memory_.transient);
+  transfers_.Start({.steps = steps,
+                    .layers = layers_,
+                    .contexts = contexts_,
+                    .memory = transient == nullptr ? nullptr : transient + layout_.transfers_at.offset});
 }
 
 void LayerStage::TakeInput(Stream& stream, const StageSlots& slots, const void* message) {
@@ -196,7 +205,9 @@ void LayerStage::TakeInput(Stream& stream, const StageSlots& slots, const void* 
 void LayerStage::Forward(StageContext& context, const StageSlots& slots, void* out) {
   Variant& variant = Point(slots, layout_.full);
   Unpack(variant.layers.back().out, out);
-  for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(Context(context, variant, i));
+  Begin(context, variant, layout_.transfers.forward);
+  for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(contexts_[i]);
+  transfers_.End(*context.stream);
 }
 
 void LayerStage::Backward(StageContext& context, const StageSlots& slots, const void* dout, void* din) {
@@ -211,22 +222,23 @@ void LayerStage::BackwardInput(StageContext& context, const StageSlots& slots, c
 
 void LayerStage::BackwardWeight(StageContext& context, const StageSlots& slots) {
   LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
-  const Variant& variant = Point(slots, layout_.split);
-  for (std::size_t i = layers_.size(); i-- > 0;) layers_[i]->BackwardWeight(Context(context, variant, i));
+  Begin(context, Point(slots, layout_.split), layout_.transfers.backward_weight);
+  for (std::size_t i = layers_.size(); i-- > 0;) layers_[i]->BackwardWeight(contexts_[i]);
+  transfers_.End(*context.stream);
 }
 
 void LayerStage::BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight) {
   Unpack(variant.layers.back().dout, const_cast<void*>(dout));  // layers only read dout
   Unpack(variant.layers.front().din, din);
+  Begin(context, variant, weight ? layout_.transfers.backward : layout_.transfers.backward_input);
   if (options_.recompute == Recompute::kStage) {
-    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(Context(context, variant, i));
+    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(contexts_[i]);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    const LayerContext layer = Context(context, variant, i);
-    if (options_.recompute == Recompute::kLayers) layers_[i]->Forward(layer);
-    layers_[i]->BackwardInput(layer);
-    if (weight) layers_[i]->BackwardWeight(layer);
+    if (options_.recompute == Recompute::kLayers) layers_[i]->Forward(contexts_[i]);
+    weight ? layers_[i]->Backward(contexts_[i]) : layers_[i]->BackwardInput(contexts_[i]);
   }
+  transfers_.End(*context.stream);
 }
 
 }  // namespace lycia

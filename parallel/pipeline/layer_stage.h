@@ -37,6 +37,9 @@ class LayerStage final : public Stage {
   // Of one slot of a kind (parallel/schedule/slots.h), or of the transient memory, shared with other stages of the worker.
   std::int64_t bytes(Area area) const { return layout_.bytes_of(area); }
 
+  // Of the transient memory: places of transfers under way.
+  std::int64_t transfer_bytes() const { return layout_.transfers.bytes; }
+
   // Once, before the first call. Memory as counted above; weight and gradient look a parameter up by name (and use).
   struct Memory {
     std::vector<void*> stash, input, handoff;  // one pointer a slot
@@ -72,7 +75,8 @@ class LayerStage final : public Stage {
   // Points every tensor of the variant at the memory of the slots.
   Variant& Point(const StageSlots& slots, const StageLayout::Places& places);
   char* Base(const StageSlots& slots, Area area) const;
-  LayerContext Context(StageContext& context, const Variant& variant, std::size_t layer) const;
+  // Makes the contexts of all layers and starts the call's transfers.
+  void Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps);
   void BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight);
 
   Options options_;
@@ -85,6 +89,9 @@ class LayerStage final : public Stage {
   Memory memory_;
   std::vector<std::vector<Tensor>> parameters_, gradients_;  // [layer]
   std::vector<Variant> variants_;
+  // Of the call under way.
+  std::vector<LayerContext> contexts_;  // [layer]
+  Transfers transfers_;
 };
 
 }  // namespace lycia

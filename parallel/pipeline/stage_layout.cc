@@ -88,6 +88,8 @@ StageLayout LayOut(std::span<const LayerPlan> plans, std::span<const std::vector
   std::int64_t& transient = cut.bytes[static_cast<std::size_t>(Area::kTransient)];
   transient = 4 * widest_edge;
   const std::int64_t scratch_at = cut.Take(Area::kTransient, widest_scratch).offset;
+  layout.transfers = SequenceTransfers(plans, options);
+  layout.transfers_at = cut.Take(Area::kTransient, layout.transfers.bytes);
   const std::int64_t kept_at = cut.Take(Area::kTransient, recompute == Recompute::kLayers ? widest_kept : 0).offset;
 
   // The rest for one of the two ways to run the backward; the other may use the same transient memory.

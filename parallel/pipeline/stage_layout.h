@@ -3,7 +3,7 @@
 //   slots       stash    inputs of layers and kept tensors that BackwardWeight reads; all that is kept where the backward is never split
 //               input    the same that only BackwardInput reads, and labels
 //               handoff  handoffs; with recompute also what BackwardInput computed again and BackwardWeight reads
-//   transient   [two edges][two edge gradients][recomputed tensors][handoffs of a full backward][scratch]
+//   transient   [two edges][two edge gradients][scratch][transfers][recomputed tensors][handoffs of a full backward]
 #ifndef LYCIA_PARALLEL_PIPELINE_STAGE_LAYOUT_H_
 #define LYCIA_PARALLEL_PIPELINE_STAGE_LAYOUT_H_
 
@@ -13,15 +13,10 @@
 #include <vector>
 
 #include "parallel/layer/layer.h"
+#include "parallel/pipeline/stage_calls.h"
+#include "parallel/pipeline/transfer_sequence.h"
 
 namespace lycia {
-
-// What is kept between forward and backward, and what is computed again.
-//   kNone    everything the layers keep
-//   kLayers  the input of every layer; each layer's forward runs again just before its backward
-//   kStage   the input of the stage; the whole forward runs again before the backward
-// A split backward computes again before its input gradient, and keeps from there what the weight gradient reads.
-enum class Recompute : std::uint8_t { kNone, kLayers, kStage };
 
 enum class Area : std::uint8_t { kStash, kInput, kHandoff, kTransient };
 inline constexpr std::size_t kNumAreas = 4;
@@ -32,11 +27,7 @@ struct Place {
 };
 
 struct StageLayout {
-  struct Options {
-    Recompute recompute = Recompute::kNone;
-    bool full_backward = true;    // Backward is called ...
-    bool split_backward = false;  // ... and BackwardInput with BackwardWeight
-  };
+  using Options = StageCalls;
   // One place for every tensor, by layer.
   struct Places {
     std::vector<std::vector<Place>> in, out, dout, din, kept, handoffs, scratch;
@@ -44,6 +35,9 @@ struct StageLayout {
   };
   Places full;   // of Forward and Backward
   Places split;  // of BackwardInput and BackwardWeight: what Forward keeps lies where it does in `full`
+
+  TransferSequence transfers;
+  Place transfers_at;
 
   std::array<std::int64_t, kNumAreas> bytes{};  // of one slot of each kind; of the transient memory
   std::int64_t bytes_of(Area area) const { return bytes[static_cast<std::size_t>(area)]; }

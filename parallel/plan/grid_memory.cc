@@ -23,10 +23,28 @@ std::int64_t Brick(std::int64_t rows, int by_rows, std::int64_t columns, int by_
   return CeilDivide(rows, by_rows) * CeilDivide(columns, by_columns);
 }
 
+// Elements of a product's weights that are gathered and whose gradients are scattered: cut flat along z, or where key/value heads are
+// shared along (z, y).
+std::int64_t Moving(const BlockLinear& linear, const GridShape& grid) {
+  const int contraction = grid.size(linear.contraction), output = grid.size(linear.output);
+  const std::int64_t own = grid.z > 1 ? Brick(linear.k, contraction, linear.own_columns, output) : 0;
+  const std::int64_t shared = grid.z * grid.y > 1 ? Brick(linear.k, contraction, linear.shared_columns, 1) : 0;
+  return own + shared;
+}
+
+// Of each product of a block, in order.
+std::array<std::int64_t, 4> MovingOfBlock(const GridProblem& problem, const GridShape& grid) {
+  const std::array<BlockLinear, 4> linears = BlockLinears(problem.model, grid);
+  std::array<std::int64_t, 4> elements{};
+  for (std::size_t i = 0; i < elements.size(); ++i) elements[i] = Moving(linears[i], grid);
+  return elements;
+}
+
 }  // namespace
 
 std::int64_t GridMemory::total() const {
-  return parameters + gradients + optimizer + activations + gathered_x + gathered_w + partial_y + vectors - counted_twice;
+  return parameters + gradients + optimizer + activations + gathered_x + gathered_w + moving_w + partial_x + partial_y + vectors -
+         counted_twice;
 }
 
 GridMemory BlockMemory(const GridProblem& problem, const GridShape& grid) {
@@ -35,7 +53,7 @@ GridMemory BlockMemory(const GridProblem& problem, const GridShape& grid) {
   const std::int64_t m = problem.batch.tokens, h = model.hidden, e = problem.element_bytes;
   const GatherPolicy& gather = problem.gather;
   GridMemory memory;
-  std::int64_t all_x = 0, all_w = 0, ungathered_w = 0, largest_x = 0, largest_w = 0, largest_y = 0, own_x = 0;
+  std::int64_t all_x = 0, all_w = 0, ungathered_w = 0, largest_x = 0, largest_y = 0, own_x = 0;
   for (const BlockLinear& linear : linears) {
     AddParameters(linear.k * (linear.own_columns + linear.shared_columns), e, grid, memory);
     const int rows = grid.size(linear.rows), contraction = grid.size(linear.contraction), output = grid.size(linear.output);
@@ -46,11 +64,16 @@ GridMemory BlockMemory(const GridProblem& problem, const GridShape& grid) {
     if (grid.z == 1) ungathered_w += own_w + (grid.y == 1 ? shared_w : 0);
     own_x += CeilDivide(m * linear.k, grid.ranks());
     if (output > 1) largest_x = std::max(largest_x, x);
-    if (rows > 1 || linear.shared_columns > 0) largest_w = std::max(largest_w, w);
     if (contraction > 1) largest_y = std::max(largest_y, Brick(m, rows, linear.n, output));
   }
   memory.gathered_x = e * (gather.cache_x ? all_x : largest_x);
-  memory.gathered_w = e * (gather.cache_w ? all_w : 2 * largest_w);
+  memory.gathered_w = e * (gather.cache_w ? all_w : 0);
+  const std::array<std::int64_t, 4> moving = MovingOfBlock(problem, grid);
+  for (std::size_t i = 0; i < moving.size(); ++i) {
+    const std::int64_t next = i + 1 < moving.size() ? moving[i + 1] : model.layers > 1 ? moving[0] : 0;
+    memory.moving_w = std::max(memory.moving_w, e * (moving[i] + next));
+  }
+  memory.partial_x = e * largest_x;
   memory.partial_y = e * largest_y;
   memory.counted_twice = e * ((gather.cache_x ? own_x : 0) + (gather.cache_w ? ungathered_w : 0));
 
@@ -83,9 +106,16 @@ GridMemory ModelMemory(const GridProblem& problem, const GridShape& grid) {
   memory.activations += e * CeilDivide(m * (2 * h + v), grid.ranks());
   const std::int64_t x = e * Brick(m, grid.z, h, grid.x), w = e * Brick(v, grid.y, h, grid.x);
   if (problem.gather.cache_x) memory.counted_twice += e * CeilDivide(m * h, grid.ranks());
-  if (problem.gather.cache_w && grid.z == 1) memory.counted_twice += (model.tied ? 1 : 2) * w;
+  if (problem.gather.cache_w && grid.z == 1) memory.counted_twice += w;
   memory.gathered_x = problem.gather.cache_x ? memory.gathered_x + x : std::max(memory.gathered_x, x);
-  memory.gathered_w = problem.gather.cache_w ? memory.gathered_w + (model.tied ? 1 : 2) * w : std::max(memory.gathered_w, 2 * w);
+  if (problem.gather.cache_w) memory.gathered_w += w;  // the head's; the embedding has no use for its own in the backward
+  // The embedding's table is next to the first block's QKV, the head's to the last block's second feed-forward product. Kept weights have
+  // only their gradients there, and a tied head hands its own over.
+  const std::array<std::int64_t, 4> moving = MovingOfBlock(problem, grid);
+  const bool alone = problem.gather.cache_w && model.tied;
+  const std::int64_t table = grid.z > 1 ? w : 0;
+  memory.moving_w = std::max(memory.moving_w, table + (alone || table == 0 ? 0 : e * std::max(moving.front(), moving.back())));
+  memory.partial_x = std::max(memory.partial_x, grid.y > 1 ? x : 0);
   memory.partial_y = std::max(memory.partial_y, e * Brick(m, grid.z, v, grid.y));
   return memory;
 }

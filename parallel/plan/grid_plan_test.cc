@@ -35,28 +35,27 @@ TEST(GridShape, FactorisationsAreAllTriplesOnce) {
   }
 }
 
+// The rules themselves are parallel/grid's.
 TEST(GridShape, RefusalsNameTheNumbersAndTheNearestSizes) {
   const Transformer model = Small();
   EXPECT_THAT(Refusals({2, 2, 2}, model, {.tokens = 72, .sequences = 6}), IsEmpty());
-  EXPECT_THAT(Refusals({1, 1, 4}, model, {.tokens = 72, .sequences = 6}), ElementsAre("batch=6 is not a multiple of z=4; use 4 or 8"));
+  EXPECT_THAT(Refusals({1, 1, 4}, model, {.tokens = 72, .sequences = 6}),
+              ElementsAre("z = 4 does not divide the 6 samples of a micro-batch; use 4 or 8 samples, or z = 3"));
   EXPECT_THAT(Refusals({1, 1, 4}, model, {.tokens = 72}), IsEmpty());  // some number of sequences that 4 divides
-  EXPECT_THAT(Refusals({1, 1, 16}, model, {.tokens = 72}), ElementsAre("tokens=72 is not a multiple of z=16; use 64 or 80"));
-  EXPECT_THAT(Refusals({1, 4, 2}, model, {.tokens = 36, .sequences = 2}),
-              ElementsAre("tokens=36 is not a multiple of z*y=8; use 32 or 40"));
-  EXPECT_THAT(Refusals({4, 1, 2}, model, {.tokens = 36, .sequences = 2}),
-              ElementsAre("tokens=36 is not a multiple of z*x=8; use 32 or 40"));
-  // 6 sequences of 7 tokens: multiples of 6 * 4 are whole sequences.
-  EXPECT_THAT(Refusals({1, 4, 2}, model, {.tokens = 42, .sequences = 6}),
-              ElementsAre("tokens=42 is not a multiple of z*y=8; use 24 or 48"));
-  // Of the numbers of heads that divide hidden=48: 8, 16, 24, 48.
-  EXPECT_THAT(Refusals({8, 1, 1}, model, {.tokens = 72}), ElementsAre("heads=12 is not a multiple of x*y=8; use 8 or 16"));
-  EXPECT_THAT(Refusals({4, 6, 1}, model, {.tokens = 72}), ElementsAre("heads=12 is not a multiple of x*y=24; use 24"));
-  EXPECT_THAT(Refusals({5, 1, 1}, model, {.tokens = 75}),
-              ElementsAre("heads=12 is not a multiple of x*y=5; use 5 heads and hidden=45 or 50"));
+  EXPECT_THAT(Refusals({1, 1, 16}, model, {.tokens = 72}),
+              ElementsAre("z = 16 does not divide the 72 tokens of a micro-batch; use 64 or 80"));
+  EXPECT_THAT(
+      Refusals({1, 4, 2}, model, {.tokens = 36, .sequences = 2}),
+      ElementsAre("y = 4 does not divide the 18 tokens (1 samples of 18) that one z holds; use 16 or 20 tokens a sample, or y = 3"));
+  EXPECT_THAT(
+      Refusals({4, 1, 2}, model, {.tokens = 36}),
+      ElementsAre("x = 4 does not divide the 18 tokens (1 samples of 18) that one z holds; use 16 or 20 tokens a sample, or x = 3"));
+  EXPECT_THAT(Refusals({5, 1, 16}, model, {.tokens = 75}),
+              ElementsAre("z = 16 does not divide the 75 tokens of a micro-batch; use 64 or 80",
+                          HasSubstr("x = 5 does not divide hidden 48"), HasSubstr("x y = 5 does not divide the 12 heads")));
   Transformer grouped = Small();
   grouped.kv_heads = 6;
-  EXPECT_THAT(Refusals({2, 2, 1}, grouped, {.tokens = 72}),
-              ElementsAre("kv-heads=6 is neither a multiple nor a divisor of x*y=4; use 4 or 12"));
+  EXPECT_THAT(Refusals({2, 2, 1}, grouped, {.tokens = 72}), ElementsAre(HasSubstr("6 key/value heads neither divide into x y = 4")));
   EXPECT_THAT(Refusals({2, 6, 1}, grouped, {.tokens = 72}), IsEmpty());  // each key/value head twice
   grouped.ffn = 193;                                                     // padded
   grouped.vocab = 53;
@@ -120,19 +119,23 @@ TEST(GridMemory, ByHand) {
   EXPECT_EQ(memory.activations, 2 * 16 * 72 * 48 / 8);
   EXPECT_EQ(memory.gathered_x, 2 * (72 / 2 * (24 + 24 + 24 + 96)));
   EXPECT_EQ(memory.gathered_w, 2 * (24 * 72 + 24 * 24 + 24 * 96 + 96 * 24));
+  EXPECT_EQ(memory.moving_w, 2 * (24 * 96 + 96 * 24));  // both feed-forward products
+  EXPECT_EQ(memory.partial_x, 2 * (72 / 2 * 96));
   EXPECT_EQ(memory.partial_y, 2 * (72 / 2 * 96));
   EXPECT_EQ(memory.vectors, 4 * (144 / 4 + 192 / 2 + 6 * 48 / 2));
   EXPECT_EQ(memory.total(), memory.parameters + memory.gradients + memory.optimizer + memory.activations + memory.gathered_x +
-                                memory.gathered_w + memory.partial_y + memory.vectors - memory.counted_twice);
+                                memory.gathered_w + memory.moving_w + memory.partial_x + memory.partial_y + memory.vectors -
+                                memory.counted_twice);
   EXPECT_EQ(memory.counted_twice, 2 * 72 * (48 + 48 + 48 + 192) / 8);
   GridProblem again = problem;
   again.gather = {.cache_x = false, .cache_w = false};
   EXPECT_EQ(BlockMemory(again, {2, 2, 2}).gathered_x, 2 * (72 / 2 * 96));
-  EXPECT_EQ(BlockMemory(again, {2, 2, 2}).gathered_w, 2 * 2 * (24 * 96));
+  EXPECT_EQ(BlockMemory(again, {2, 2, 2}).gathered_w, 0);
+  EXPECT_EQ(BlockMemory(again, {2, 2, 2}).moving_w, memory.moving_w);
   // Nothing is gathered along an axis of size 1: then a kept X is this rank's part, a kept W the parameter.
   const GridMemory flat = BlockMemory(problem, {1, 1, 1});
   EXPECT_EQ(flat.gathered_x + flat.gathered_w, flat.counted_twice);
-  EXPECT_EQ(flat.partial_y, 0);
+  EXPECT_EQ(flat.moving_w + flat.partial_x + flat.partial_y, 0);
   EXPECT_EQ(BlockMemory(again, {1, 1, 1}).gathered_x + BlockMemory(again, {1, 1, 1}).gathered_w, 0);
   GridProblem wide = problem;
   wide.element_bytes = 8;
@@ -142,7 +145,16 @@ TEST(GridMemory, ByHand) {
   EXPECT_EQ(model.parameters, 2 * memory.parameters + 2 * 50 * 48 / 8);
   EXPECT_EQ(model.activations, 2 * memory.activations + 2 * 72 * (2 * 48 + 50) / 8);
   EXPECT_EQ(model.gathered_w, 2 * memory.gathered_w + 2 * 25 * 24);
+  EXPECT_EQ(model.moving_w, memory.moving_w);
   EXPECT_EQ(model.partial_y, memory.partial_y);
+  // A table larger than the products is next to the last FC2, or alone where W is kept and the tied head hands its gradient over.
+  again.model.vocab = 2000;
+  EXPECT_EQ(ModelMemory(again, {2, 2, 2}).moving_w, 2 * (1000 * 24 + 96 * 24));
+  again.gather.cache_w = true;
+  EXPECT_EQ(ModelMemory(again, {2, 2, 2}).moving_w, 2 * (1000 * 24));
+  again.model.tied = false;
+  EXPECT_EQ(ModelMemory(again, {2, 2, 2}).moving_w, 2 * (1000 * 24 + 96 * 24));
+  EXPECT_EQ(ModelMemory(again, {2, 2, 1}).moving_w, 0);
 }
 
 // 4,2,2 on nodes of 4 in the order z,y,x: x fills a node, all four ranks have their next along y and along z elsewhere.
@@ -254,7 +266,7 @@ TEST(GridReport, TextSaysWhatWinsAndWhatIsRefused) {
   const std::vector<GridPlan> plans = PlanGrids(args);
   const std::string text = GridsText(args, plans);
   EXPECT_THAT(text, HasSubstr(StrCat("Winner: ", plans[0].grid.ToString(), " ")));
-  EXPECT_THAT(text, HasSubstr("16,1,1: heads=12 is not a multiple of x*y=16; use 16\n"));
+  EXPECT_THAT(text, HasSubstr("16,1,1: x y = 16 does not divide the 12 heads, which are split by (y, x); use 16 heads, or x y = 12\n"));
   PlanGridsArgs none = args;
   none.problem.batch = {.tokens = 5, .sequences = 5};
   none.ranks = 7;

@@ -51,7 +51,8 @@ std::string Row(const GridPlan& plan, std::int64_t one_d_bytes, int decimals) {
 std::string MemoryJson(const GridMemory& memory) {
   return absl::StrCat("{\"parameters\": ", memory.parameters, ", \"gradients\": ", memory.gradients, ", \"optimizer\": ", memory.optimizer,
                       ", \"activations\": ", memory.activations, ", \"gathered_x\": ", memory.gathered_x,
-                      ", \"gathered_w\": ", memory.gathered_w, ", \"partial_y\": ", memory.partial_y, ", \"vectors\": ", memory.vectors,
+                      ", \"gathered_w\": ", memory.gathered_w, ", \"moving_w\": ", memory.moving_w, ", \"partial_x\": ", memory.partial_x,
+                      ", \"partial_y\": ", memory.partial_y, ", \"vectors\": ", memory.vectors,
                       ", \"counted_twice\": ", memory.counted_twice, "}");
 }
 

@@ -1,8 +1,8 @@
 #include "parallel/plan/grid_shape.h"
 
 #include <algorithm>
-#include <numeric>
 
+#include "parallel/grid/sizes.h"
 #include "runtime/core/check.h"
 
 namespace lycia::plan {
@@ -25,52 +25,28 @@ std::vector<GridShape> Factorisations(int ranks) {
   return grids;
 }
 
-namespace {
-
-// The nearest sizes below and above `value`, up to `most`, that `works` accepts: "20 or 32"; "": there are none.
-template <typename Works>
-std::string Nearest(std::int64_t value, std::int64_t most, const Works& works) {
-  std::int64_t below = value - 1, above = value + 1;
-  while (below > 0 && !works(below)) --below;
-  while (above <= most && !works(above)) ++above;
-  if (below > 0 && above <= most) return StrCat(below, " or ", above);
-  return below > 0 ? StrCat(below) : above <= most ? StrCat(above) : "";
-}
-
-std::string Problem(std::string_view what, std::int64_t size, std::string_view factor, std::int64_t by) {
-  return StrCat(what, "=", size, " is not a multiple of ", factor, "=", by, "; use ");
-}
-
-std::string HeadsProblem(const Transformer& model, std::int64_t xy) {
-  const std::string heads =
-      Nearest(model.heads, model.hidden, [&](std::int64_t size) { return size % xy == 0 && model.hidden % size == 0; });
-  const std::string problem = Problem("heads", model.heads, "x*y", xy);
-  if (!heads.empty()) return problem + heads;
-  return StrCat(problem, xy, " heads and hidden=", NearestMultiples(model.hidden, xy));
-}
-
-}  // namespace
-
 std::vector<std::string> Refusals(const GridShape& grid, const Transformer& model, const MicroBatch& batch) {
-  std::vector<std::string> reasons;
-  const std::int64_t x = grid.x, y = grid.y, z = grid.z;
-  const std::int64_t sequences = std::max<std::int64_t>(1, batch.sequences), m = batch.tokens;
-  if (batch.sequences % z != 0) {
-    reasons.push_back(Problem("batch", batch.sequences, "z", z) + NearestMultiples(batch.sequences, z));
+  std::vector<std::string> refusals;
+  lycia::GridProblem problem = {.samples = batch.sequences,
+                                .hidden = model.hidden,
+                                .heads = model.heads,
+                                .kv_heads = model.kv_heads,
+                                .ffn = model.ffn,
+                                .vocabulary = model.vocab};
+  if (batch.sequences != 0) {
+    problem.sequence = batch.tokens / batch.sequences;
   } else {
-    const std::string tokens = NearestMultiples(m, std::lcm(sequences, z * std::lcm(x, y)));
-    if (m % z != 0) reasons.push_back(Problem("tokens", m, "z", z) + tokens);
-    if (m % z == 0 && m / z % y != 0) reasons.push_back(Problem("tokens", m, "z*y", z * y) + tokens);
-    if (m % z == 0 && m / z % x != 0) reasons.push_back(Problem("tokens", m, "z*x", z * x) + tokens);
+    problem.samples = grid.z;
+    problem.sequence = batch.tokens / grid.z;
+    if (batch.tokens % grid.z != 0) {
+      refusals.push_back(StrCat("z = ", grid.z, " does not divide the ", batch.tokens, " tokens of a micro-batch; use ",
+                                NearestMultiples(batch.tokens, grid.z)));
+      problem.sequence = std::int64_t{grid.x} * grid.y;  // what one z holds is not known
+    }
   }
-  // hidden is a multiple of heads, so x divides it where x*y divides the heads.
-  if (model.heads % (x * y) != 0) reasons.push_back(HeadsProblem(model, x * y));
-  const auto groups = [&](std::int64_t size) { return (size % (x * y) == 0 || x * y % size == 0) && model.heads % size == 0; };
-  if (model.heads % (x * y) == 0 && !groups(model.kv_heads)) {
-    reasons.push_back(StrCat("kv-heads=", model.kv_heads, " is neither a multiple nor a divisor of x*y=", x * y, "; use ",
-                             Nearest(model.kv_heads, model.heads, groups)));
-  }
-  return reasons;
+  const std::vector<std::string> others = GridRefusals(problem, grid.x, grid.y, grid.z);
+  refusals.insert(refusals.end(), others.begin(), others.end());
+  return refusals;
 }
 
 Transformer Padded(const Transformer& model, const GridShape& grid) {

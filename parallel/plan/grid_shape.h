@@ -29,9 +29,8 @@ struct MicroBatch {
   std::int64_t sequences = 0;  // B; 0: not known, z is assumed to divide it
 };
 
-// Why the grid does not fit (docs/tensor_grid.md: z divides the sequences, y and x the tokens of a z share, x the features, x y the heads
-// and, where they are not fewer, the key/value heads), each reason with the numbers and the nearest sizes that work; empty: it fits. The
-// vocabulary and ffn are padded to multiples of y and matrices are cut flat along z, so they refuse nothing.
+// Why the grid does not fit: GridRefusals (parallel/grid/sizes.h) of these sizes. Where the number of sequences is not known it is z, which
+// must then divide the tokens.
 std::vector<std::string> Refusals(const GridShape& grid, const Transformer& model, const MicroBatch& batch);
 
 // Sizes as the grid holds them: ffn and vocab padded to multiples of y, key/value heads repeated until every (x, y) holds one.

@@ -10,9 +10,10 @@ namespace {
 // The running sum of a block stays in the first-level cache, so each source is read once and the result written once.
 constexpr std::int64_t kBlock = 1024;
 
-template <typename T>
+// Stored as T, added as Sum.
+template <typename T, typename Sum = T>
 void FoldOf(std::span<const void* const> sources, std::int64_t elements, bool accumulate, void* out) {
-  T sum[kBlock];
+  Sum sum[kBlock];
   for (std::int64_t begin = 0; begin < elements; begin += kBlock) {
     const std::int64_t count = std::min(kBlock, elements - begin);
     const T* first = static_cast<const T*>(sources[0]) + begin;
@@ -23,9 +24,9 @@ void FoldOf(std::span<const void* const> sources, std::int64_t elements, bool ac
     }
     T* to = static_cast<T*>(out) + begin;
     if (accumulate) {
-      for (std::int64_t i = 0; i < count; ++i) to[i] += sum[i];
+      for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(static_cast<Sum>(to[i]) + sum[i]);
     } else {
-      std::copy(sum, sum + count, to);
+      for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(sum[i]);
     }
   }
 }
@@ -41,16 +42,18 @@ void LargestOf(std::span<const void* const> sources, std::int64_t elements, void
 
 }  // namespace
 
-bool CanFold(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
+bool CanFold(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
 
 void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, Fold fold, bool accumulate, void* out) {
   if (fold == Fold::kLargest) {
     LYCIA_CHECK(!accumulate && CanFold(dtype)) << "the largest of " << Name(dtype) << " ";
+    if (dtype == DType::kBF16) return LargestOf<BFloat16>(sources, elements, out);
     if (dtype == DType::kF32) return LargestOf<float>(sources, elements, out);
     if (dtype == DType::kF64) return LargestOf<double>(sources, elements, out);
     return LargestOf<std::int64_t>(sources, elements, out);
   }
   switch (dtype) {
+    case DType::kBF16: return FoldOf<BFloat16, float>(sources, elements, accumulate, out);
     case DType::kF32: return FoldOf<float>(sources, elements, accumulate, out);
     case DType::kF64: return FoldOf<double>(sources, elements, accumulate, out);
     case DType::kI64: return FoldOf<std::uint64_t>(sources, elements, accumulate, out);  // wraps instead of overflowing

@@ -34,6 +34,17 @@ TEST(DType, DispatchFloatPicksTheType) {
   EXPECT_DEATH(DispatchFloat(DType::kBF16, size), "dtype bf16 is not f32 or f64");
 }
 
+TEST(DType, DispatchStoredAlsoTakesBf16) {
+  const auto sizes = []<typename T>() { return std::pair(sizeof(T), sizeof(Arithmetic<T>)); };
+  EXPECT_EQ(DispatchStored(DType::kBF16, sizes), std::pair(std::size_t{2}, std::size_t{4}));
+  EXPECT_EQ(DispatchStored(DType::kF32, sizes), std::pair(std::size_t{4}, std::size_t{4}));
+  EXPECT_EQ(DispatchStored(DType::kF64, sizes), std::pair(std::size_t{8}, std::size_t{8}));
+  EXPECT_DEATH(DispatchStored(DType::kF16, sizes), "dtype f16 is not bf16, f32 or f64");
+  EXPECT_EQ(ArithmeticDType(DType::kBF16), DType::kF32);
+  EXPECT_EQ(ArithmeticDType(DType::kF64), DType::kF64);
+  EXPECT_EQ(DTypeOf<BFloat16>::value, DType::kBF16);
+}
+
 TEST(Shape, ElementsDimensionsAndText) {
   const Shape shape{4, 64, 128};
   EXPECT_EQ(shape.rank(), 3);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "runtime/core/bfloat16.h"
 #include "runtime/core/check.h"
 
 namespace lycia {
@@ -43,6 +44,7 @@ struct DTypeOf;
 template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::kU8; };
 template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::kI32; };
 template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::kI64; };
+template <> struct DTypeOf<BFloat16> { static constexpr DType value = DType::kBF16; };
 template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
 template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
 
@@ -53,6 +55,28 @@ decltype(auto) DispatchFloat(DType dtype, F&& f) {
   LYCIA_CHECK(dtype == DType::kF32) << "dtype " << Name(dtype) << " is not f32 or f64 ";
   return f.template operator()<float>();
 }
+
+// For tensors that may also be stored as bf16: f.template operator()<BFloat16>(), <float>() or <double>().
+template <typename F>
+decltype(auto) DispatchStored(DType dtype, F&& f) {
+  if (dtype == DType::kBF16) return f.template operator()<BFloat16>();
+  if (dtype == DType::kF64) return f.template operator()<double>();
+  LYCIA_CHECK(dtype == DType::kF32) << "dtype " << Name(dtype) << " is not bf16, f32 or f64 ";
+  return f.template operator()<float>();
+}
+
+namespace internal {
+template <typename T>
+struct ArithmeticOf { using type = T; };
+template <>
+struct ArithmeticOf<BFloat16> { using type = float; };
+}  // namespace internal
+
+// What a kernel computes and accumulates in when its tensors are stored as T.
+template <typename T>
+using Arithmetic = typename internal::ArithmeticOf<T>::type;
+// The dtype of that: of statistics, and of gradients and state of parameters, beside tensors of `dtype`.
+constexpr DType ArithmeticDType(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 ? DType::kF32 : dtype; }
 
 }  // namespace lycia
 

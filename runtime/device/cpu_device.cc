@@ -30,6 +30,7 @@ void SleepFor(std::int64_t ns) {
 // Work runs on the calling thread when it is enqueued, so every recorded event is done.
 class CpuStream final : public Stream {
  public:
+  explicit CpuStream(std::unique_ptr<ThreadPool> pool) : Stream(std::move(pool)) {}
   DeviceKind kind() const override { return DeviceKind::kCpu; }
   void Copy(void* to, const void* from, std::int64_t bytes) override {
     if (ok() && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
@@ -47,10 +48,17 @@ class CpuStream final : public Stream {
 
 class CpuDevice final : public Device {
  public:
+  explicit CpuDevice(const CpuOptions& options) : options_(options) {}
   DeviceKind kind() const override { return DeviceKind::kCpu; }
   std::string name() const override { return "cpu"; }
   StatusOr<Buffer> Allocate(std::int64_t bytes, MemoryKind) override { return MapPages(bytes); }
-  StatusOr<std::unique_ptr<Stream>> NewStream() override { return std::make_unique<CpuStream>(); }
+  StatusOr<std::unique_ptr<Stream>> NewStream() override {
+    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool, ThreadPool::Create(options_));
+    return std::make_unique<CpuStream>(std::move(pool));
+  }
+
+ private:
+  CpuOptions options_;
 };
 
 // No data: buffers have a size and no address, computation takes no time unless told to Elapse.
@@ -81,7 +89,7 @@ class ShapeDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> NewCpuDevice() { return std::make_unique<CpuDevice>(); }
+std::unique_ptr<Device> NewCpuDevice(const CpuOptions& options) { return std::make_unique<CpuDevice>(options); }
 std::unique_ptr<Device> NewShapeDevice() { return std::make_unique<ShapeDevice>(); }
 
 }  // namespace lycia

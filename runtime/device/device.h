@@ -16,6 +16,7 @@
 
 #include "runtime/core/status.h"
 #include "runtime/device/event.h"
+#include "runtime/device/thread_pool.h"
 
 namespace lycia {
 
@@ -85,13 +86,20 @@ class Stream {
   // Asked while a Wait blocks; not owned.
   void set_guard(WaitGuard* guard) { guard_ = guard; }
   WaitGuard* guard() const { return guard_; }
+  // The threads that compute for this stream, the caller among them, with their scratch memory. On kCpu always there.
+  ThreadPool* pool() const { return pool_.get(); }
+
+ protected:
+  explicit Stream(std::unique_ptr<ThreadPool> pool = nullptr) : pool_(std::move(pool)) {}
 
  private:
   Status status_;
   WaitGuard* guard_ = nullptr;
+  std::unique_ptr<ThreadPool> pool_;
 };
 
-std::unique_ptr<Device> NewCpuDevice();
+// Every stream has threads and scratch memory of its own: NewStream fails as ThreadPool::Create does.
+std::unique_ptr<Device> NewCpuDevice(const CpuOptions& options = {});
 std::unique_ptr<Device> NewShapeDevice();
 // Unavailable, with the reason, when the build has no CUDA or the machine no such GPU.
 StatusOr<std::unique_ptr<Device>> NewCudaDevice(int ordinal);

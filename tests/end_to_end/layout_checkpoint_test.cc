@@ -93,6 +93,7 @@ Status LoadAndSave(const std::string& from, const Layout& layout, const std::str
     LYCIA_ASSIGN_OR_RETURN(auto trainer, Trainer::Create(options, world));
     LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(from, kSteps), Verify::kChecksums));
     LYCIA_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *trainer));
+    LYCIA_RETURN_IF_ERROR(trainer->PublishWeights());
     LYCIA_RETURN_IF_ERROR(CompareWeights(checkpoint, *trainer, world.rank()));
     return Save(*trainer, world, directory);
   });

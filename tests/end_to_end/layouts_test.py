@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 
 import harness
@@ -69,6 +70,28 @@ class SameNumbersTest(harness.Case):
                 for key, value in expected.items():
                     where = "%s: %s of step %s" % (name, key, line["step"])
                     self.assertAlmostEqual(line[key], value, delta=2e-8 * max(1, abs(value)), msg=where)
+
+    def test_bf16_follows_f32(self):
+        """In bf16 the layouts learn what f32 learns; a run goes on from its own checkpoint with the same bits."""
+        exact = harness.folder("exact")
+        harness.train(harness.model(**ONE_RANK), exact, ranks=1)
+        truth = harness.metrics(exact)
+        for name, layout, ranks in (("bf16", ONE_RANK, 1), ("bf16 chimera", CHIMERA, 4), ("bf16 grid", GRID, 8)):
+            with self.subTest(layout=name):
+                out = harness.folder(name)
+                harness.train(harness.model(**layout, train__precision="bf16"), out, ranks=ranks)
+                for line, expected in zip(harness.metrics(out), truth):
+                    for key in ("loss", "held_out_loss"):
+                        if key in expected:
+                            self.assertAlmostEqual(line[key], expected[key], delta=0.01 * expected[key], msg="%s %s" % (name, line))
+                stopped = harness.folder(name + " stopped")
+                keys = harness.model(**layout, train__precision="bf16")
+                shutil.copytree(out, stopped, ignore=lambda _, names: [n for n in names if n in ("model.safetensors", "config.json")])
+                for step in harness.steps_of(stopped):
+                    if step > 15:
+                        shutil.rmtree(harness.checkpoint(stopped, step))
+                harness.train(keys, stopped, ranks=ranks, words=["--resume"])
+                self.assert_same_run(stopped, out)
 
     def test_plans_from_the_costs_that_a_traced_step_measured(self):
         keys = dict(parallel__stages=2, train__micro_batch=2, train__steps=4)

@@ -53,7 +53,7 @@ class PlanGridTest(harness.Case):
     def test_text_and_configuration(self):
         job = harness.call("plan", "grid", "--model=gpt2-1.5b", "--ranks=8", "--batch=8")
         self.assertEqual((job.code, job.err), (0, ""))
-        for part in ("Winner: ", "1,8,1 (1-D with sequence parallelism)", "heads=25 is not a multiple of x*y=2; use 20 or 32"):
+        for part in ("Winner: ", "1,8,1 (1-D with sequence parallelism)", "x y = 2 does not divide the 25 heads, which are split by (y, x); use 20 or 32 heads, or x y = 1"):
             self.assertIn(part, job.out)
         harness.write(os.path.join(harness.work, "plan.toml"),
                       "[model]\nhidden = 48\nheads = 12\ncontext = 12\n[train]\nmicro_batch = 6\n[data]\nfiles = [\"text.txt\"]\n")

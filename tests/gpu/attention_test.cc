@@ -14,10 +14,10 @@
 
 #include "gtest/gtest.h"
 #include "kernels/attention/attention_ref.h"
+#include "kernels/attention/attention_rounded.h"
 #include "runtime/core/check.h"
 #include "runtime/core/philox.h"
 #include "runtime/device/device.h"
-#include "tests/gpu/attention_rounded.h"
 
 namespace lycia {
 namespace {

@@ -10,6 +10,7 @@
 #include "runtime/comm/transports.h"
 #include "tests/grid/grid_bytes_for_test.h"
 #include "tests/grid/grid_rank_for_test.h"
+#include "tests/grid/passing_for_test.h"
 
 namespace lycia {
 namespace {
@@ -23,30 +24,6 @@ GridCase Case() {
   c.options.sequence = 8;
   return c;
 }
-
-// Lets everything through to another communicator; mistakes are made by overriding.
-class PassingCommunicator : public Communicator {
- public:
-  explicit PassingCommunicator(std::unique_ptr<Communicator> inner) : inner_(std::move(inner)) {}
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  std::string_view transport() const override { return inner_->transport(); }
-  Event AllGather(const AllGatherArgs& args, const Event& after) override { return inner_->AllGather(args, after); }
-  Event ReduceScatter(const ReduceScatterArgs& args, const Event& after) override { return inner_->ReduceScatter(args, after); }
-  Event AllReduce(const AllReduceArgs& args, const Event& after) override { return inner_->AllReduce(args, after); }
-  Event Broadcast(const Tensor& tensor, int root, Tag tag, const Event& after) override {
-    return inner_->Broadcast(tensor, root, tag, after);
-  }
-  Event AllToAllV(const AllToAllVArgs& args, const Event& after) override { return inner_->AllToAllV(args, after); }
-  StatusOr<std::unique_ptr<Channel>> OpenChannel(const ChannelOptions& options) override { return inner_->OpenChannel(options); }
-  StatusOr<std::unique_ptr<Communicator>> Split(std::span<const int> color_of_rank) override { return inner_->Split(color_of_rank); }
-  Status Barrier() override { return inner_->Barrier(); }
-  void Abort(const Status& why) override { inner_->Abort(why); }
-  const Counters& counters() const override { return inner_->counters(); }
-
- protected:
-  std::unique_ptr<Communicator> inner_;
-};
 
 // Takes this rank's own summand for the sum of the vectors' gradients.
 class ForgetsVectorSum final : public PassingCommunicator {
@@ -96,13 +73,24 @@ class ForgetsTiedGradient final : public Layer {
   void BackwardInput(const LayerContext& context) const override { inner_->BackwardInput(context); }
   void BackwardWeight(const LayerContext& context) const override {
     inner_->BackwardWeight(context);
+    Forget(context);
+  }
+  void Backward(const LayerContext& context) const override {
+    inner_->Backward(context);
+    Forget(context);
+  }
+  void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override {
+    inner_->Fetch(context, transfer, place);
+  }
+
+ private:
+  void Forget(const LayerContext& context) const {
     if (name() != "head") return;
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (specs_[i].name.ends_with("head_gradient")) context.stream().Zero(context.gradients[i].data, context.gradients[i].bytes());
     }
   }
 
- private:
   std::unique_ptr<Layer> inner_;
   std::vector<ParameterSpec> specs_;
 };

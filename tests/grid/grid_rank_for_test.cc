@@ -17,7 +17,10 @@ std::string GridCase::ToString() const {
                 m.key_heads(), " F ", m.ffn, " V ", m.vocab, m.tied ? " tied" : " untied", options.tied_on_one_rank ? "" : " apart",
                 " dropout ", m.dropout, " cache x ", options.policy.cache_inputs, " w ", options.policy.cache_weights, " dy ",
                 options.policy.cache_output_gradients, options.weights_each_step ? " weights each step" : "", split ? " split" : "",
-                recompute != Recompute::kNone ? " recompute" : "");
+                recompute == Recompute::kLayers  ? " recompute layers"
+                : recompute == Recompute::kStage ? " recompute stage"
+                                                 : "",
+                options.policy.overlap ? "" : " serial");
 }
 
 template <typename Number>
@@ -30,6 +33,7 @@ StatusOr<std::unique_ptr<GridRankOf<Number>>> GridRankOf<Number>::Create(Communi
 template <typename Number>
 Status GridRankOf<Number>::Build(Communicator& world) {
   LYCIA_ASSIGN_OR_RETURN(stream_, device_->NewStream());
+  if (faults_.wrap_stream) stream_ = faults_.wrap_stream(std::move(stream_));
   LYCIA_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({.x = case_.x, .y = case_.y, .z = case_.z, .order = case_.order}, world.size()));
   LYCIA_ASSIGN_OR_RETURN(grid_, Grid::Create(world, mesh, faults_.wrap));
   case_.options.grid = grid_.get();
@@ -150,6 +154,25 @@ Status GridRankOf<Number>::Step(const truth::TokenBatch& batch, GridResult& resu
   if (!memory_->BordersAreIntact()) return absl::InternalError("a kernel wrote outside its memory");
   Put(result);
   return OkStatus();
+}
+
+template <typename Number>
+Status GridRankOf<Number>::StepAgain() {
+  StageContext context{
+      .stream = stream_.get(), .seed = kGridSeed, .samples = {0, case_.options.samples}, .sample_losses = sample_losses_.data()};
+  const StageSlots slots{.stash = 0, .input = 0, .handoff = 0};
+  exchange_->Gather(*stream_);
+  for (int m = 0; m < case_.micro_batches; ++m) {
+    stage_->Forward(context, slots, nullptr);
+    if (case_.split) {
+      stage_->BackwardInput(context, slots, nullptr, nullptr);
+      stage_->BackwardWeight(context, slots);
+    } else {
+      stage_->Backward(context, slots, nullptr, nullptr);
+    }
+  }
+  exchange_->Reduce(*stream_);
+  return stream_->Synchronize();
 }
 
 template <typename Number>

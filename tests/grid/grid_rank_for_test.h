@@ -45,6 +45,7 @@ inline constexpr std::uint64_t kGridSeed = 11;
 struct GridFaults {
   Grid::Wrap wrap;
   std::function<std::unique_ptr<Layer>(std::unique_ptr<Layer>)> wrap_layer;
+  std::function<std::unique_ptr<Stream>(std::unique_ptr<Stream>)> wrap_stream;
   bool local_samples = false;  // random keys from this rank's sample index
 };
 
@@ -56,6 +57,8 @@ class GridRankOf {
 
   // One step over the batch; gradients are divided by its loss tokens.
   Status Step(const truth::TokenBatch& batch, GridResult& result);
+  // After Step: its exchanges, forwards and backwards once more on what it loaded, and nothing that a training step does not do.
+  Status StepAgain();
   const Grid& grid() const { return *grid_; }
   const LayerStage& stage() const { return *stage_; }
   const std::vector<GridParameter>& parameters() const { return parameters_; }

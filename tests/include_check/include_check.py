@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "parallel/grid": ("runtime", "kernels", "parallel/mesh", "parallel/layer"),
     "parallel/optimizer": ("runtime", "kernels", "parallel/mesh", "parallel/layer"),
     "parallel/pipeline": ("runtime", "kernels", "parallel/mesh", "parallel/layer", "parallel/schedule", "parallel/optimizer"),
-    "parallel/plan": ("runtime", "kernels", "parallel/mesh", "parallel/layer", "parallel/schedule"),
+    "parallel/plan": ("runtime", "kernels", "parallel/mesh", "parallel/layer", "parallel/grid", "parallel/schedule"),
     "models": ("runtime", "kernels", "parallel"),
     "launch": ("runtime", "kernels", "parallel", "models"),
 }

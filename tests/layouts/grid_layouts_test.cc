@@ -2,6 +2,7 @@
 //
 // What a wrong composition would still pass: one micro-batch (no accumulation), no clipping (a norm over some of the ranks), one replica
 // (vectors that are never summed over replicas), a head that is not tied (its gradient on another stage). So there is all of that.
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -109,6 +110,18 @@ TEST(GridLayouts, SynchronisationAndUpdateModesHaveTheSameBits) {
 }
 
 // Key heads fewer than the parts of the heads (shared), as many, and more; a head of its own; one block a stage.
+// Collectives under way while products are computed, or each waited for where it is started.
+TEST(GridLayouts, OverlapChangesNoBit) {
+  for (const char* schedule : {"gpipe", "chimera", "chimera-zb"}) {
+    Layout layout = Cube(schedule);
+    if (std::string(schedule) == "gpipe") layout.stages = 1;
+    const Record overlapped = RunOrFail(layout);
+    layout.policy.overlap = false;
+    const Status same = CompareBitwise(RunOrFail(layout), overlapped);
+    EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+  }
+}
+
 TEST(GridLayouts, GroupedQueriesAndUntiedHeadsEqualTheTruth) {
   for (const int kv_heads : {1, 2, 4, 6}) {
     for (const char* schedule : {"gpipe", "chimera"}) {
@@ -128,8 +141,32 @@ TEST(GridLayouts, F32GradientsAreAsGoodAsTheSerialRuns) {
   for (const char* schedule : {"1f1b", "chimera-zb"}) {
     Layout layout = Cube(schedule);
     layout.precision = DType::kF32;
-    const Status equal = CompareF32WithTruth(RunOrFail(layout), TruthOf(layout, DType::kF32), TruthOf(layout));
+    const Status equal = CompareInLowPrecision(RunOrFail(layout), TruthOf(layout, DType::kF32), TruthOf(layout), kF32Tolerance);
     EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+}
+
+// bf16: against f64, no worse than one rank alone in bf16; loss and norm to its rounding. Every schedule without parts, grids and replicas.
+TEST(GridLayouts, BF16GradientsAreAsGoodAsThoseOfOneRank) {
+  std::vector<Layout> layouts = GridLayouts();
+  for (Layout& layout : layouts) {
+    layout.precision = DType::kBF16;
+    Layout serial{.schedule = "gpipe",
+                  .micro_batches = layout.data * layout.micro_batches,
+                  .samples = layout.samples,
+                  .masked = layout.masked,
+                  .precision = DType::kBF16,
+                  .heads = layout.heads,
+                  .width = layout.width};
+    const Record record = RunOrFail(layout), &truth = TruthOf(layout);
+    static std::map<int, Record>& serials = *new std::map<int, Record>;
+    const auto [of_serial, fresh] = serials.try_emplace(serial.micro_batches);
+    if (fresh) of_serial->second = RunOrFail(serial);
+    const Status equal = CompareInLowPrecision(record, of_serial->second, truth, kBF16Tolerance);
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+    EXPECT_NEAR(record.steps[0].loss, truth.steps[0].loss, 0x1p-7 * truth.steps[0].loss) << layout.Name();
+    EXPECT_NEAR(record.steps[0].grad_norm, truth.steps[0].grad_norm, 0x1p-6 * truth.steps[0].grad_norm) << layout.Name();
+    EXPECT_NEAR(record.evaluation, truth.evaluation, 0x1p-6 * truth.evaluation) << layout.Name();
   }
 }
 

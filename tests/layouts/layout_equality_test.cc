@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "parallel/schedule/generators.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
@@ -59,12 +60,41 @@ TEST_P(LayoutEquality, UntiedHeadMaskedLabelsUnevenStagesEqualTheTruth) {
   ExpectTruth(all);
 }
 
+TEST_P(LayoutEquality, GroupedQueriesEqualTheTruth) {
+  for (const int kv_heads : {1, 2}) {
+    for (const int stages : {1, 2}) {
+      if (stages == 1 && GetParam() == "chimera") continue;
+      ExpectTruth({.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 3, .samples = 2, .heads = 4, .kv_heads = kv_heads});
+    }
+  }
+}
+
 TEST_P(LayoutEquality, F32GradientsAreAsGoodAsTheSerialRuns) {
   for (const int stages : {2, 4}) {
     const Layout layout{.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 6, .precision = DType::kF32};
     const StatusOr<Record> record = RunOnThreads(layout);
     ASSERT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
-    const Status equal = CompareF32WithTruth(*record, TruthOf(layout, DType::kF32), TruthOf(layout));
+    const Status equal = CompareInLowPrecision(*record, TruthOf(layout, DType::kF32), TruthOf(layout), kF32Tolerance);
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+}
+
+// Every schedule in bf16, halves and pairs too, with replicas: as good as one rank alone in bf16.
+TEST(LayoutEquality, BF16GradientsAreAsGoodAsThoseOfOneRank) {
+  for (const schedule::Generator& generator : schedule::Generators()) {
+    Layout layout = LayoutsOf(generator.name, 2).back();
+    layout.data = 2;
+    layout.samples = 2;
+    layout.precision = DType::kBF16;
+    Layout serial{.schedule = "gpipe",
+                  .micro_batches = layout.data * layout.micro_batches,
+                  .samples = layout.samples,
+                  .blocks = layout.blocks,
+                  .precision = DType::kBF16};
+    const StatusOr<Record> record = RunOnThreads(layout), of_serial = RunOnThreads(serial);
+    ASSERT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
+    ASSERT_TRUE(of_serial.ok()) << serial.Name() << ": " << of_serial.status();
+    const Status equal = CompareInLowPrecision(*record, *of_serial, TruthOf(layout), kBF16Tolerance);
     EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
   }
 }

@@ -20,7 +20,7 @@ namespace {
 // Widens n elements.
 std::vector<double> Widen(const Tensor& tensor) {
   std::vector<double> values;
-  DispatchFloat(tensor.dtype, [&]<typename T>() { values.assign(tensor.as<T>(), tensor.as<T>() + tensor.elements()); });
+  DispatchStored(tensor.dtype, [&]<typename T>() { values.assign(tensor.as<T>(), tensor.as<T>() + tensor.elements()); });
   return values;
 }
 
@@ -134,6 +134,7 @@ std::string Layout::Name() const {
   if (!policy.cache_inputs) name += " gathers inputs again";
   if (policy.cache_weights) name += " caches weights";
   if (!policy.cache_output_gradients) name += " gathers gradients again";
+  if (!policy.overlap) name += " serial";
   if (weights_each_step) name += " weights each step";
   if (pipes != 0) name += StrCat(" pipes ", pipes);
   if (blocks != kBlocks) name += StrCat(" blocks ", blocks);

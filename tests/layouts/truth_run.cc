@@ -176,7 +176,7 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
   return worst.status();
 }
 
-Status CompareF32WithTruth(const Record& record, const Record& serial, const Record& truth) {
+Status CompareInLowPrecision(const Record& record, const Record& serial, const Record& truth, const Tolerance& tolerance) {
   Worst worst;
   const Tensors& expected = truth.steps[0].gradients;
   auto error_of = [&](const std::string& name, const Tensors& gradients) {
@@ -187,10 +187,9 @@ Status CompareF32WithTruth(const Record& record, const Record& serial, const Rec
   for (const auto& [name, values] : expected) {
     const double layer = LayerGradientNorm(expected, name), error = error_of(name, record.steps[0].gradients);
     const double of_serial = error_of(name, serial.steps[0].gradients);
-    worst.Add(StrCat("gradient error of ", name, " against its layer's norm"), error, 0, 1e-5 * layer);
-    // A serial error below one rounding of the layer's norm is luck.
+    worst.Add(StrCat("gradient error of ", name, " against its layer's norm"), error, 0, tolerance.of_layer * layer);
     worst.Add(StrCat("gradient error of ", name, " against the serial run's ", of_serial), error, 0,
-              4 * std::max(of_serial, 0x1p-24 * layer));
+              4 * std::max(of_serial, tolerance.rounding * layer));
   }
   return worst.status();
 }

@@ -1,4 +1,4 @@
-// GridWeights: what layers see of the parameters that a rank of a tensor grid stores.
+// WorkingWeights: what layers see of the parameters that a rank of a tensor grid stores.
 //
 // The store (parallel/optimizer/parameter_store.h) holds this rank's flat part of every parameter, which is what is summed over replicas,
 // stepped and saved. A layer sees that part itself where it gathers the rest (Exchange::kEachUse); else a working copy of the block, gathered
@@ -7,8 +7,8 @@
 //
 // All parts of one parameter are stored in one size, so that every rank of the grid has the same flat buffers: that of the largest part,
 // where the rest is one element of zero.
-#ifndef LYCIA_PARALLEL_GRID_GRID_WEIGHTS_H_
-#define LYCIA_PARALLEL_GRID_GRID_WEIGHTS_H_
+#ifndef LYCIA_PARALLEL_GRID_WORKING_WEIGHTS_H_
+#define LYCIA_PARALLEL_GRID_WORKING_WEIGHTS_H_
 
 #include <cstdint>
 #include <functional>
@@ -29,7 +29,7 @@ StatusOr<ParameterSpec> StoredSpec(const GridParameter& parameter, const Grid& g
 // Elements of any rank's stored part.
 std::int64_t StoredElements(const GridParameter& parameter, const Grid& grid);
 
-class GridWeights {
+class WorkingWeights {
  public:
   // The store's tensors, by the names of the parameters.
   struct Stored {
@@ -37,8 +37,8 @@ class GridWeights {
     std::function<Tensor(const std::string& name, int use)> gradient;
   };
   // parameters: those of this rank's layers; one that several layers use alike may come several times. group_of: the parameter group, whose
-  // gradients are summed at once, of a name. grid outlives this.
-  GridWeights(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters,
+  // gradients are summed at once, of a name. grid outlives this. dtype: of weights; gradients are f32 where that is bf16.
+  WorkingWeights(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters,
               const std::function<int(const std::string& name)>& group_of, ArenaPlan& plan);
   void Bind(const Arena& arena, const Stored& stored);
 
@@ -47,8 +47,6 @@ class GridWeights {
   Tensor gradient(const std::string& name, int use) const;
   const GridParameter& parameter(const std::string& name) const;  // of its first use here
 
-  // Initial values of all stored parts (docs/numerics.md).
-  void Initialise(Stream& stream, std::uint64_t seed) const;
   // Before the step's first forward: working copies, and partial gradients to zero. Collective over the grid.
   void GatherCopies(Stream& stream) const;
   void ZeroPartials(Stream& stream) const;
@@ -75,4 +73,4 @@ class GridWeights {
 
 }  // namespace lycia
 
-#endif  // LYCIA_PARALLEL_GRID_GRID_WEIGHTS_H_
+#endif  // LYCIA_PARALLEL_GRID_WORKING_WEIGHTS_H_

@@ -1,29 +1,19 @@
-// What bf16 itself costs attention: the formulas of attention_ref.h with probabilities, out, dscores and the gradients rounded to bf16, and
-// everything between them exact.
-#ifndef LYCIA_TESTS_GPU_ATTENTION_ROUNDED_H_
-#define LYCIA_TESTS_GPU_ATTENTION_ROUNDED_H_
+// For tests: what bf16 itself costs attention: the formulas of attention_ref.h with probabilities, out, dscores and the gradients rounded
+// to bf16, and everything between them exact.
+#ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_ROUNDED_H_
+#define LYCIA_KERNELS_ATTENTION_ATTENTION_ROUNDED_H_
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "kernels/attention/attention_ref.h"
+#include "runtime/core/bfloat16.h"
 
 namespace lycia {
 
-inline std::uint16_t ToBf16(double x) {  // to nearest even
-  const auto f = static_cast<float>(x);
-  std::uint32_t bits;
-  std::memcpy(&bits, &f, sizeof(bits));
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline double FromBf16(std::uint16_t word) {
-  const std::uint32_t bits = std::uint32_t{word} << 16;
-  float f;
-  std::memcpy(&f, &bits, sizeof(f));
-  return f;
-}
+inline std::uint16_t ToBf16(double x) { return BFloat16(static_cast<float>(x)).bits; }
+inline double FromBf16(std::uint16_t word) { return static_cast<float>(BFloat16::FromBits(word)); }
 
 struct AttentionResults {
   std::vector<double> out, log_sum_exp, dq, dk, dv;
@@ -49,7 +39,8 @@ inline AttentionResults RoundedAttention(const AttentionProblem& p, const std::v
         for (std::int64_t s = 0; s < p.keys; ++s) {
           if (!reference::Visible(p, t, s)) continue;
           const double x = probability[static_cast<std::size_t>(s)] = round(std::exp(scores[static_cast<std::size_t>(s)] - log_sum_exp));
-          for (std::size_t d = 0; d < D; ++d) r.out[row + d] += x * v[at(s) + d];
+          const double kept = x * reference::DropoutFactor(p, b, h, t, s);
+          for (std::size_t d = 0; d < D; ++d) r.out[row + d] += kept * v[at(s) + d];
         }
         double delta = 0;
         for (std::size_t d = 0; d < D; ++d) delta += dout[row + d] * (r.out[row + d] = round(r.out[row + d]));
@@ -57,10 +48,11 @@ inline AttentionResults RoundedAttention(const AttentionProblem& p, const std::v
           const double x = probability[static_cast<std::size_t>(s)];
           if (x == 0) continue;
           double dx = 0;
-          for (std::size_t d = 0; d < D; ++d) dx += dout[row + d] * v[at(s) + d];
+          const double factor = reference::DropoutFactor(p, b, h, t, s);
+          for (std::size_t d = 0; d < D; ++d) dx += factor * dout[row + d] * v[at(s) + d];
           const double dscore = round(x * (dx - delta));
           for (std::size_t d = 0; d < D; ++d) {
-            r.dv[at(s) + d] += x * dout[row + d];
+            r.dv[at(s) + d] += factor * x * dout[row + d];
             r.dk[at(s) + d] += p.scale * dscore * q[row + d];
             r.dq[row + d] += p.scale * dscore * k[at(s) + d];
           }
@@ -76,4 +68,4 @@ inline AttentionResults RoundedAttention(const AttentionProblem& p, const std::v
 
 }  // namespace lycia
 
-#endif  // LYCIA_TESTS_GPU_ATTENTION_ROUNDED_H_
+#endif  // LYCIA_KERNELS_ATTENTION_ATTENTION_ROUNDED_H_

@@ -1,4 +1,4 @@
-#include "parallel/grid/grid_weights.h"
+#include "parallel/grid/working_weights.h"
 
 #include <algorithm>
 
@@ -34,7 +34,7 @@ StatusOr<ParameterSpec> StoredSpec(const GridParameter& parameter, const Grid& g
   return spec;
 }
 
-GridWeights::GridWeights(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters,
+WorkingWeights::WorkingWeights(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters,
                          const std::function<int(const std::string& name)>& group_of, ArenaPlan& plan)
     : grid_(&grid), dtype_(dtype) {
   for (const GridParameter& parameter : parameters) entries_.try_emplace({parameter.name, parameter.use}, Entry{parameter, {}, {}, {}, {}, {}, {}});
@@ -44,9 +44,9 @@ GridWeights::GridWeights(const Grid& grid, DType dtype, const std::vector<GridPa
     const GridParameter& parameter = entry.parameter;
     const bool hand_over = parameter.exchange == Exchange::kHandOver;
     if (hand_over || IsExchanged(parameter)) {
-      const TensorSpec block{dtype, {parameter.block.elements()}};
-      if (!hand_over && key.first != name) entry.copy_region = plan.Add("working copies", block);
-      entry.partial_region = plan.Add("partial gradients", block);
+      const Shape block = {parameter.block.elements()};
+      if (!hand_over && key.first != name) entry.copy_region = plan.Add("working copies", TensorSpec{dtype, block});
+      entry.partial_region = plan.Add("partial gradients", TensorSpec{ArithmeticDType(dtype), block});
     }
     if (IsExchanged(parameter)) exchanged[group_of(parameter.name)].push_back(parameter);
     name = key.first;
@@ -59,19 +59,19 @@ GridWeights::GridWeights(const Grid& grid, DType dtype, const std::vector<GridPa
   staging_ = plan.Add("working copies", staging_bytes);
 }
 
-bool GridWeights::IsExchanged(const GridParameter& parameter) const {
+bool WorkingWeights::IsExchanged(const GridParameter& parameter) const {
   return parameter.exchange != Exchange::kEachUse && parameter.exchange != Exchange::kHandOver && grid_->size(parameter.group) > 1;
 }
 
-GridWeights::Entry& GridWeights::FirstUse(const std::string& name) {
+WorkingWeights::Entry& WorkingWeights::FirstUse(const std::string& name) {
   const auto found = entries_.lower_bound({name, 0});
   LYCIA_CHECK(found != entries_.end() && found->first.first == name) << "no layer of this rank has parameter " << name << " ";
   return found->second;
 }
 
-const GridParameter& GridWeights::parameter(const std::string& name) const { return const_cast<GridWeights*>(this)->FirstUse(name).parameter; }
+const GridParameter& WorkingWeights::parameter(const std::string& name) const { return const_cast<WorkingWeights*>(this)->FirstUse(name).parameter; }
 
-void GridWeights::Bind(const Arena& arena, const Stored& stored) {
+void WorkingWeights::Bind(const Arena& arena, const Stored& stored) {
   for (auto& [key, entry] : entries_) {
     const GridParameter& parameter = entry.parameter;
     const bool hand_over = parameter.exchange == Exchange::kHandOver;
@@ -80,13 +80,13 @@ void GridWeights::Bind(const Arena& arena, const Stored& stored) {
       entry.stored = Front(stored.weight(key.first), owned);
       entry.stored_gradient = Front(stored.gradient(key.first, key.second), owned);
     }
-    const TensorSpec block{dtype_, parameter.LayerSpec(*grid_).shape};
+    const TensorSpec block{dtype_, parameter.LayerSpec(*grid_).shape}, partial{ArithmeticDType(dtype_), block.shape};
     if (IsExchanged(parameter)) {
       entry.copy = arena.At(FirstUse(key.first).copy_region, block);
-      entry.partial = arena.At(entry.partial_region, block);
+      entry.partial = arena.At(entry.partial_region, partial);
     } else if (hand_over) {
       entry.copy = {nullptr, dtype_, block.shape};
-      entry.partial = arena.At(entry.partial_region, block);
+      entry.partial = arena.At(entry.partial_region, partial);
     } else {
       entry.copy = Front(entry.stored, block.shape);
       entry.partial = Front(entry.stored_gradient, block.shape);
@@ -103,28 +103,22 @@ void GridWeights::Bind(const Arena& arena, const Stored& stored) {
   }
 }
 
-Tensor GridWeights::weight(const std::string& name) const { return const_cast<GridWeights*>(this)->FirstUse(name).copy; }
+Tensor WorkingWeights::weight(const std::string& name) const { return const_cast<WorkingWeights*>(this)->FirstUse(name).copy; }
 
-Tensor GridWeights::gradient(const std::string& name, int use) const { return entries_.at({name, use}).partial; }
+Tensor WorkingWeights::gradient(const std::string& name, int use) const { return entries_.at({name, use}).partial; }
 
-void GridWeights::Initialise(Stream& stream, std::uint64_t seed) const {
-  for (const auto& [key, entry] : entries_) {
-    if (entry.parameter.exchange != Exchange::kHandOver) lycia::Initialise(stream, entry.parameter, *grid_, seed, entry.stored);
-  }
-}
-
-void GridWeights::GatherCopies(Stream& stream) const {
+void WorkingWeights::GatherCopies(Stream& stream) const {
   for (const auto& [group, exchange] : exchanges_) exchange->Gather(stream);
 }
 
-void GridWeights::ZeroPartials(Stream& stream) const {
+void WorkingWeights::ZeroPartials(Stream& stream) const {
   for (const auto& [key, entry] : entries_) {
     const bool own_memory = entry.parameter.exchange == Exchange::kHandOver || IsExchanged(entry.parameter);
     if (own_memory) stream.Zero(entry.partial.data, entry.partial.bytes());
   }
 }
 
-void GridWeights::ReducePartials(Stream& stream, int group) const {
+void WorkingWeights::ReducePartials(Stream& stream, int group) const {
   const auto found = exchanges_.find(group);
   if (found != exchanges_.end()) found->second->Reduce(stream);
 }

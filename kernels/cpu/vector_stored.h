@@ -1,0 +1,98 @@
+// Vectors from and to memory of a narrower type: bf16 beside vectors of f32, f32 beside vectors of f64.
+#ifndef LYCIA_KERNELS_CPU_VECTOR_STORED_H_
+#define LYCIA_KERNELS_CPU_VECTOR_STORED_H_
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cpu/vector.h"
+#include "runtime/core/bfloat16.h"
+
+namespace lycia::cpu {
+
+namespace internal {
+template <typename V, typename N>
+struct SameLanesType {
+  typedef N type __attribute__((vector_size(kLanes<V> * sizeof(N))));
+};
+}  // namespace internal
+
+// As many N as V has lanes.
+template <typename V, typename N>
+using SameLanes = typename internal::SameLanesType<V, N>::type;
+
+// bf16 codes -> f32, exact.
+template <typename V>
+LYCIA_INLINE inline V FromBf16Bits(const SameLanes<V, std::uint16_t>& codes) {
+  const SameLanes<V, std::uint32_t> wide = __builtin_convertvector(codes, SameLanes<V, std::uint32_t>) << 16;
+  V v;
+  std::memcpy(&v, &wide, sizeof v);
+  return v;
+}
+
+// f32 -> bf16 codes, the same bits as BFloat16(float). The machine's own conversion (vcvtneps2bf16) would make subnormals zero.
+template <typename V>
+LYCIA_INLINE inline SameLanes<V, std::uint16_t> ToBf16Bits(const V& v) {
+  using U = SameLanes<V, std::uint32_t>;
+  U bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  const U rounded = v == v ? bits + 0x7fffu + ((bits >> 16) & 1u) : bits | 0x400000u;
+  return __builtin_convertvector(rounded >> 16, SameLanes<V, std::uint16_t>);
+}
+
+template <typename V, typename S>
+LYCIA_INLINE inline V LoadAs(const S* from) {
+  if constexpr (std::is_same_v<S, Element<V>>) {
+    return Load<V>(from);
+  } else if constexpr (std::is_same_v<S, BFloat16>) {
+    static_assert(std::is_same_v<Element<V>, float>);
+    SameLanes<V, std::uint16_t> codes;
+    std::memcpy(&codes, from, sizeof codes);
+    return FromBf16Bits<V>(codes);
+  } else {
+    SameLanes<V, S> narrow;
+    std::memcpy(&narrow, from, sizeof narrow);
+    return __builtin_convertvector(narrow, V);
+  }
+}
+template <typename V, typename S>
+LYCIA_INLINE inline void StoreAs(S* to, const V& v) {
+  if constexpr (std::is_same_v<S, Element<V>>) {
+    Store<V>(to, v);
+  } else if constexpr (std::is_same_v<S, BFloat16>) {
+    static_assert(std::is_same_v<Element<V>, float>);
+    const SameLanes<V, std::uint16_t> codes = ToBf16Bits(v);
+    std::memcpy(to, &codes, sizeof codes);
+  } else {
+    const SameLanes<V, S> narrow = __builtin_convertvector(v, SameLanes<V, S>);
+    std::memcpy(to, &narrow, sizeof narrow);
+  }
+}
+
+// The first `count` lanes from memory, `fill` in the others.
+template <typename V, typename S>
+LYCIA_INLINE inline V LoadPartAs(const S* from, std::int64_t count, Element<V> fill = 0) {
+  V v = Broadcast<V>(fill);
+  for (int i = 0; i < kLanes<V>; ++i) {
+    if (i < count) v[i] = static_cast<Element<V>>(from[i]);
+  }
+  return v;
+}
+template <typename V, typename S>
+LYCIA_INLINE inline void StorePartAs(S* to, const V& v, std::int64_t count) {
+  for (int i = 0; i < kLanes<V>; ++i) {
+    if (i < count) to[i] = static_cast<S>(v[i]);
+  }
+}
+
+// v as it is read back after StoreAs<S>.
+template <typename S, typename V>
+LYCIA_INLINE inline V RoundedTo(const V& v) {
+  if constexpr (std::is_same_v<S, BFloat16>) return FromBf16Bits<V>(ToBf16Bits(v));
+  return v;
+}
+
+}  // namespace lycia::cpu
+
+#endif  // LYCIA_KERNELS_CPU_VECTOR_STORED_H_

@@ -1,0 +1,45 @@
+// How a product is cut: among threads, into blocks whose packed operands fit the caches, and along the depth. A pure function of sizes.
+#ifndef LYCIA_KERNELS_GEMM_BLOCKING_H_
+#define LYCIA_KERNELS_GEMM_BLOCKING_H_
+
+#include <cstdint>
+
+#include "kernels/gemm/micro/micro_kernel.h"
+
+namespace lycia::cpu {
+
+struct GemmShape {
+  std::int64_t m = 0, n = 0, k = 0;
+  bool packed_b = false;
+  bool sums_in_c = false;  // c is f32: partial sums may stand there
+  int threads = 1;
+};
+
+struct GemmBlocking {
+  // Threads form a grid over rows and columns of c; the depth is never divided among them.
+  int row_parts = 1, col_parts = 1;
+  // Depth in words, and what is summed at once. They depend on k and the kernel alone: they decide the bits of a sum.
+  std::int64_t words = 0, block_words = 0;
+  // Rows and columns of c that one pass over the depth computes.
+  std::int64_t block_rows = 0, block_cols = 0;
+  bool whole_a = false;  // block_rows of a are packed once for the whole depth, not anew for every block of columns
+  // Of a thread's workspace: packed a, packed b (none when it comes packed), sums (none when they stand in c).
+  std::int64_t a_bytes = 0, b_bytes = 0, sum_bytes = 0;
+
+  std::int64_t depth_blocks() const { return words == 0 ? 1 : (words + block_words - 1) / block_words; }
+  bool operator==(const GemmBlocking&) const = default;
+};
+
+// The least workspace that every shape can be computed with.
+inline constexpr std::int64_t kLeastGemmWorkspace = std::int64_t{512} << 10;
+
+GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, std::int64_t workspace_bytes);
+
+inline std::int64_t RoundUp(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
+// Padded depth.
+inline std::int64_t WordsOf(const MicroKernel& kernel, std::int64_t k) { return RoundUp(kernel.pairs ? (k + 1) / 2 : k, kernel.word_unit); }
+inline std::int64_t PanelsOf(const MicroKernel& kernel, std::int64_t n) { return (n + kernel.cols - 1) / kernel.cols; }
+
+}  // namespace lycia::cpu
+
+#endif  // LYCIA_KERNELS_GEMM_BLOCKING_H_

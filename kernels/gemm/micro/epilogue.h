@@ -1,0 +1,71 @@
+// The epilogue of any vector instruction set, as a template on its operations: see EpilogueArgs for what is done in which order. Rounding to
+// bf16 is to nearest, ties to even, as in runtime/core/bfloat16.h. GELU is the formula of kernels/activation/gelu_ref.h, written with the
+// logistic function as in gelu.cc: no difference of near numbers.
+#ifndef LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
+#define LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/vector_math.h"
+#include "kernels/gemm/micro/micro_kernel.h"
+
+namespace lycia::cpu {
+
+inline constexpr float kGeluTwiceScale = 1.5957691216057308f;  // 2 sqrt(2/pi)
+inline constexpr float kGeluCubic = 0.044715f;
+
+// exp(-2u), u the argument of the tanh.
+template <typename V>
+LYCIA_INLINE inline V GeluDecay(const V& x) {
+  return ExpOfFloats<V>(-kGeluTwiceScale * (x + kGeluCubic * x * x * x));
+}
+template <typename V>
+LYCIA_INLINE inline V GeluOf(const V& x) {
+  return x / (1.0f + GeluDecay<V>(x));
+}
+template <typename V>
+LYCIA_INLINE inline V GeluSlopeOf(const V& x) {
+  const V e = GeluDecay<V>(x), s = 1.0f / (1.0f + e);
+  return s + x * (kGeluTwiceScale * (1.0f + 3 * kGeluCubic * x * x)) * ((e * s) * s);
+}
+
+template <typename Ops>
+LYCIA_INLINE inline typename Ops::Float LoadOperand(const EpilogueOperand& operand, std::int64_t row, std::int64_t col, int count) {
+  const std::int64_t at = row * operand.ld + col;
+  if (operand.bf16) return Ops::LoadBf16(static_cast<const std::uint16_t*>(operand.data) + at, count);
+  return Ops::LoadPart(static_cast<const float*>(operand.data) + at, count);
+}
+template <typename Ops>
+LYCIA_INLINE inline void StoreOperand(const EpilogueOperand& operand, std::int64_t row, std::int64_t col, int count,
+                                      const typename Ops::Float& v) {
+  const std::int64_t at = row * operand.ld + col;
+  if (operand.bf16) return Ops::StoreBf16(static_cast<std::uint16_t*>(operand.data) + at, v, count);
+  Ops::StorePart(static_cast<float*>(operand.data) + at, v, count);
+}
+
+template <typename Ops>
+void Epilogue(const EpilogueArgs& e) {
+  using V = typename Ops::Float;
+  constexpr int L = Ops::kLanes;
+  for (std::int64_t i = 0; i < e.rows; ++i) {
+    for (std::int64_t j = 0; j < e.cols; j += L) {
+      const int count = e.cols - j < L ? static_cast<int>(e.cols - j) : L;
+      V s = Ops::LoadPart(e.sum + i * e.sum_ld + j, count);
+      if (e.add_c) s = Ops::Add(s, LoadOperand<Ops>(e.c, i, j, count));
+      if (e.bias.data != nullptr) s = Ops::Add(s, LoadOperand<Ops>(e.bias, 0, j, count));
+      if (e.pre.data != nullptr) StoreOperand<Ops>(e.pre, i, j, count, s);
+      if (e.gelu) {
+        if (e.c.bf16) s = Ops::RoundToBf16(s);
+        s = GeluOf<V>(s);
+      }
+      if (e.gelu_input.data != nullptr) s = s * GeluSlopeOf<V>(LoadOperand<Ops>(e.gelu_input, i, j, count));
+      if (e.residual.data != nullptr) s = Ops::Add(s, LoadOperand<Ops>(e.residual, i, j, count));
+      StoreOperand<Ops>(e.c, i, j, count, s);
+    }
+  }
+}
+
+}  // namespace lycia::cpu
+
+#endif  // LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_

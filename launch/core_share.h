@@ -1,0 +1,28 @@
+// Which cores a rank computes on: ranks that may run on the same cores of the same host share them evenly, so that no two fight for one.
+#ifndef LYCIA_LAUNCH_CORE_SHARE_H_
+#define LYCIA_LAUNCH_CORE_SHARE_H_
+
+#include <vector>
+
+#include "runtime/comm/communicator.h"
+#include "runtime/core/status.h"
+#include "runtime/device/thread_pool.h"
+
+namespace lycia {
+
+// The share of rank `index` of `ranks` that may all run on `cores`. With a core or more for each, contiguous cores of its own, of which the
+// first cores mod ranks ranks have one more; with fewer, one thread that the system places. threads > 0: so many instead, pinned where the share has
+// as many.
+struct ShareArgs {
+  std::vector<int> cores;
+  int index = 0, ranks = 1;
+  int threads = 0;
+};
+CpuOptions ShareOf(const ShareArgs& args);
+
+// This rank's share of what its launcher left it: collective, over ranks as threads or as processes on any hosts.
+StatusOr<CpuOptions> ShareCores(Communicator& world, int threads);
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_CORE_SHARE_H_

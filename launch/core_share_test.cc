@@ -1,0 +1,57 @@
+// Ranks on the same cores must not share one while there are enough, and must not be starved where there are not.
+#include "launch/core_share.h"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/comm/transports.h"
+
+namespace lycia {
+namespace {
+
+TEST(CoreShare, EveryCoreHasOneRank) {
+  const std::vector<int> cores = {2, 3, 5, 8, 9, 12, 13};
+  for (int ranks = 1; ranks <= 7; ++ranks) {
+    std::vector<int> seen;
+    for (int index = 0; index < ranks; ++index) {
+      const CpuOptions share = ShareOf({.cores = cores, .index = index, .ranks = ranks});
+      EXPECT_EQ(share.threads, static_cast<int>(share.cores.size()));
+      EXPECT_GE(share.threads, 7 / ranks);
+      EXPECT_LE(share.threads, 7 / ranks + 1);
+      seen.insert(seen.end(), share.cores.begin(), share.cores.end());
+    }
+    EXPECT_EQ(seen, cores) << ranks;  // each once, in order
+  }
+}
+
+TEST(CoreShare, MoreRanksThanCoresAreOneThreadEach) {
+  for (int index = 0; index < 5; ++index) {
+    const CpuOptions share = ShareOf({.cores = {0, 1, 2, 3}, .index = index, .ranks = 5});
+    EXPECT_EQ(share.threads, 1);
+    EXPECT_TRUE(share.cores.empty());
+  }
+}
+
+TEST(CoreShare, AskedThreadsWin) {
+  EXPECT_EQ(ShareOf({.cores = {0, 1, 2, 3}, .index = 1, .ranks = 2, .threads = 1}).cores, std::vector<int>{2});
+  const CpuOptions many = ShareOf({.cores = {0, 1}, .ranks = 2, .threads = 3});
+  EXPECT_EQ(many.threads, 3);
+  EXPECT_TRUE(many.cores.empty());
+}
+
+TEST(CoreShare, RanksAsThreadsShareTheProcess) {
+  std::vector<CpuOptions> shares(3);
+  const Status ran = RunThreadRanks(3, [&](Communicator& world) -> Status {
+    LYCIA_ASSIGN_OR_RETURN(shares[static_cast<std::size_t>(world.rank())], ShareCores(world, 0));
+    return OkStatus();
+  });
+  ASSERT_TRUE(ran.ok()) << ran;
+  std::multiset<int> cores;
+  for (const CpuOptions& share : shares) cores.insert(share.cores.begin(), share.cores.end());
+  for (const int core : cores) EXPECT_EQ(cores.count(core), 1u) << core;
+}
+
+}  // namespace
+}  // namespace lycia
