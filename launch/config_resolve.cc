@@ -148,7 +148,8 @@ Status CheckEmulation(const Config& config) {
 
 Status CheckTraining(const TrainConfig& train) {
   if (train.precision == "f16") {
-    return InvalidArgument("train.precision = \"f16\" needs dynamic loss scaling, which there is for CUDA devices only; use \"bf16\" on the CPU");
+    return InvalidArgument(
+        "train.precision = \"f16\" needs dynamic loss scaling, which there is for CUDA devices only; use \"bf16\" on the CPU");
   }
   if (train.update == "eager" && train.clip > 0) {
     return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",

@@ -11,8 +11,8 @@
 namespace lycia {
 
 // The share of rank `index` of `ranks` that may all run on `cores`. With a core or more for each, contiguous cores of its own, of which the
-// first cores mod ranks ranks have one more; with fewer, one thread that the system places. threads > 0: so many instead, pinned where the share has
-// as many.
+// first (cores mod ranks) ranks have one more; with fewer, one thread that the system places. threads > 0: so many instead, pinned where
+// the share has as many. Only the threads that a rank starts are pinned: its own thread also hands messages on, and the system places it.
 struct ShareArgs {
   std::vector<int> cores;
   int index = 0, ranks = 1;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/gemm/blas_core.h"
+#include "kernels/gemm/gemm_kernels.h"
 #include "launch/cli.h"
 #include "launch/commands/commands.h"
 #include "runtime/comm/transports.h"
@@ -16,8 +17,10 @@ int main(int argc, char** argv) {
   if (const lycia::Status status = lycia::EnsureBlasEnvironment(argv, environ); !status.ok()) {
     std::fprintf(stderr, "lycia: %s\n", std::string(status.message()).c_str());
   }
-  const std::array<lycia::Command, 7> commands = {lycia::TrainCommand(),   lycia::ScheduleCommand(), lycia::ScheduleCompareCommand(),
+  // Before threads start: they inherit the permission to use AMX tiles.
+  lycia::cpu::RequestTilePermission();
+  const std::array<lycia::Command, 8> commands = {lycia::TrainCommand(),   lycia::ScheduleCommand(), lycia::ScheduleCompareCommand(),
                                                   lycia::EmulateCommand(), lycia::PlanCommand(),     lycia::GenerateCommand(),
-                                                  lycia::DoctorCommand()};
+                                                  lycia::BenchKernelsCommand(), lycia::DoctorCommand()};
   return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
 }

@@ -80,9 +80,7 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
   return pieces;
 }
 
-Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
-  return checkpoint.Load(CheckpointPieces(trainer));
-}
+Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) { return checkpoint.Load(CheckpointPieces(trainer)); }
 
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
   StatusOr<SafetensorsModel::Entry> entry = model.Find(name);

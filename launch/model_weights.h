@@ -15,8 +15,8 @@ namespace lycia {
 // What this rank must save and can load: its own shards of weights and optimizer states, as "weight/NAME", "adam_m/NAME", "adam_v/NAME".
 std::vector<Piece> CheckpointPieces(Trainer& trainer);
 
-// This rank's own shards of weights and optimizer states from a checkpoint of any layout; Trainer::PublishWeights must follow, once all ranks
-// have theirs.
+// This rank's own shards of weights and optimizer states from a checkpoint of any layout; Trainer::PublishWeights must follow, once all
+// ranks have theirs.
 Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer);
 
 // The same of weights from a model file or folder (SafetensorsModel), with or without the prefix "transformer.". Buffers that

@@ -7,8 +7,8 @@
 
 namespace lycia {
 
-// FLOP/s of the stream's threads in our own GEMM of 384 x 384 x 384 in bf16 (f32 sums) or f32: the best of several runs, about 50 ms in all. NaN
-// if it cannot be measured. For f64 that of f32.
+// FLOP/s of the stream's threads in our own GEMM of 384 x 384 x 384 in bf16 (f32 sums) or f32: the best of several runs, about 50 ms in
+// all. NaN if it cannot be measured. For f64 that of f32.
 double MeasureGemmPeak(Stream& stream, DType dtype);
 
 }  // namespace lycia

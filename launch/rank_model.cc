@@ -10,11 +10,9 @@ StatusOr<RankModel> RankModel::Create(const Args& args) {
   LYCIA_RETURN_IF_ERROR(Validate(args.model));
   RankModel model(args);
   if (args.grid != nullptr) {
-    LYCIA_ASSIGN_OR_RETURN(const GridGptShape shape, FitGpt({.model = args.model,
-                                                             .grid = args.grid,
-                                                             .samples = args.samples,
-                                                             .sequence = args.model.context,
-                                                             .policy = args.policy}));
+    LYCIA_ASSIGN_OR_RETURN(
+        const GridGptShape shape,
+        FitGpt({.model = args.model, .grid = args.grid, .samples = args.samples, .sequence = args.model.context, .policy = args.policy}));
     model.sizes_ = shape.sizes;
   }
   return model;
@@ -40,7 +38,7 @@ StatusOr<std::vector<std::unique_ptr<GridLayer>>> RankModel::GridLayers(bool who
                         .sequence = args_.model.context,
                         .policy = args_.policy,
                         .weights_each_step = args_.weights_each_step,
-                        .tied_on_one_rank = whole});
+                        .tied_in_one_stage = whole});
 }
 
 StatusOr<RankModel::Stage> RankModel::MakeStage(int first, int last, const LayerStage::Options& options) const {

@@ -70,7 +70,8 @@ Trainer::Stored Trainer::stored(const std::string& name) const {
   }
   const GridParameter& parameter = working_weights_->parameter(name);
   const IndexRange owned = parameter.Owned(*grid_);
-  return {.tensor = parameter.tensor, .shape = parameter.tensor_shape, .block = parameter.block, .begin = owned.first, .count = owned.count};
+  return {
+      .tensor = parameter.tensor, .shape = parameter.tensor_shape, .block = parameter.block, .begin = owned.first, .count = owned.count};
 }
 
 Trainer::GridBytes Trainer::TotalGridBytes() const {
@@ -84,7 +85,6 @@ Trainer::GridBytes Trainer::TotalGridBytes() const {
 void Trainer::BeginWeights() {
   if (working_weights_ == nullptr) return;
   working_weights_->GatherCopies(*stream_);
-  if (training_now_) working_weights_->ZeroPartials(*stream_);
 }
 
 Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop) {

@@ -58,8 +58,8 @@ struct TrainerOptions {
   int max_activations = 0;                        // most that a worker may keep, in stages of D; 0: no limit
   schedule::GradientSyncMode gradient_sync = schedule::GradientSyncMode::kEagerOpt;
   schedule::UpdateMode update = schedule::UpdateMode::kDecided;
-  int data = 1;                         // W, replicas of the pipeline
-  int x = 1, y = 1, z = 1;              // the tensor grid
+  int data = 1;             // W, replicas of the pipeline
+  int x = 1, y = 1, z = 1;  // the tensor grid
   GridPolicy grid_policy;
   bool weights_each_step = false;       // on a grid: weights are gathered and gradients reduced once a step, not for every micro-batch
   std::string mesh_order;               // "": Mesh's default
@@ -95,13 +95,13 @@ class Trainer final : private StepActions {
   StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
   // After the weights of the own shards (optimizer().shard) were set from outside: all holders get them. Collective.
   Status PublishWeights();
-  // Compares the weights of all holders of every local group; DataLoss naming the ranks that differ. Collective.
+  // Compares the weights of all holders of every local group; DataLoss naming the stages, the holders and their hashes. Collective.
   Status CompareReplicas();
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
   double flops_per_step() const {
-    return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data * grid_ranks());
-  }  // forward and backward of the global batch, matrix products and attention
+    return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data);
+  }  // forward and backward of the global batch, matrix products and attention; not what a grid pads or computes twice
   std::int64_t num_parameters() const { return num_parameters_; }
   const Mesh& mesh() const { return *mesh_; }
   // What this rank moved along each group of its tensor grid in the last training step (logical bytes, runtime/comm/counters.h).
@@ -165,7 +165,6 @@ class Trainer final : private StepActions {
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<Mesh> mesh_;
-  std::unique_ptr<Grid> grid_;  // null: no tensor grid
   std::unique_ptr<RankModel> model_;
   int worker_ = 0, replica_ = 0;
   std::vector<int> cuts_;
@@ -184,13 +183,15 @@ class Trainer final : private StepActions {
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<WorkingWeights> working_weights_;  // with a grid
   std::unique_ptr<ShardedAdamW> optimizer_;
+  // Communicators go before the memory that they may still write to.
+  std::unique_ptr<Grid> grid_;  // null: no tensor grid
   std::unique_ptr<Communicator> pipeline_;
   std::vector<std::unique_ptr<Communicator>> holders_;  // [group]; null where this rank holds none of it
   std::unique_ptr<Executor> executor_;
   Tensor staging_;                    // [samples_per_micro_batch, T] i32, host
   Tensor evaluation_losses_;          // [samples_per_step] f64
   std::vector<std::int64_t> hashes_;  // of CompareReplicas
-  double forward_flops_ = 0;          // of one micro-batch through this rank's part of every layer
+  double forward_flops_ = 0;          // of one micro-batch through the whole model
   std::int64_t num_parameters_ = 0;   // of the model
 
   // Of the step under way.

@@ -26,11 +26,15 @@ GroupMember MemberOf(const std::vector<int>& colors, int rank) {
 }
 
 // Of the model itself, however it is cut.
-StatusOr<std::int64_t> NumParameters(const TrainerOptions& options) {
+struct WholeModel {
+  std::int64_t num_parameters = 0;
+  double forward_flops = 0;  // of one micro-batch
+};
+StatusOr<WholeModel> MeasureModel(const TrainerOptions& options) {
   LYCIA_ASSIGN_OR_RETURN(const RankModel whole, RankModel::Create({.model = options.model, .samples = options.samples_per_micro_batch}));
   LYCIA_ASSIGN_OR_RETURN(const RankModel::Stage stage, whole.MakeStage(0, whole.num_layers(), {.compute = options.precision}));
   LYCIA_ASSIGN_OR_RETURN(const ParameterGroups groups, DeriveParameterGroups({stage.stored}));
-  return groups.num_parameters;
+  return WholeModel{groups.num_parameters, stage.stage->forward_flops()};
 }
 
 }  // namespace
@@ -50,9 +54,10 @@ Status Trainer::PlanModel() {
                                                             .policy = options_.grid_policy,
                                                             .weights_each_step = options_.weights_each_step}));
   model_ = std::make_unique<RankModel>(std::move(made));
-  LYCIA_ASSIGN_OR_RETURN(num_parameters_, NumParameters(options_));
+  LYCIA_ASSIGN_OR_RETURN(const WholeModel measured, MeasureModel(options_));
+  num_parameters_ = measured.num_parameters;
+  forward_flops_ = measured.forward_flops;
   LYCIA_ASSIGN_OR_RETURN(const RankModel::Stage model, model_->MakeStage(0, model_->num_layers(), {.compute = options_.precision}));
-  forward_flops_ = model.stage->forward_flops();
   LYCIA_ASSIGN_OR_RETURN(const ParameterGroups whole, DeriveParameterGroups({model.stored}));
   LYCIA_ASSIGN_OR_RETURN(TrainingSchedule planned, PlanTrainingSchedule({.options = options_,
                                                                          .layers = model.stage->plans(),
@@ -168,12 +173,10 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
     working_weights_ = std::make_unique<WorkingWeights>(
         *grid_, options_.precision, memory.grid_parameters, [&](const std::string& name) { return group_of.at(name); }, plan);
   }
-  optimizer_ = std::make_unique<ShardedAdamW>(*store_,
-                                              ShardedAdamW::Args{.options = options_.optimizer,
-                                                                 .members = members,
-                                                                 .samples = samples_per_step(),
-                                                                 .dtype = options_.precision},
-                                              plan);
+  optimizer_ = std::make_unique<ShardedAdamW>(
+      *store_,
+      ShardedAdamW::Args{.options = options_.optimizer, .members = members, .samples = samples_per_step(), .dtype = options_.precision},
+      plan);
   return OkStatus();
 }
 
@@ -181,7 +184,7 @@ void Trainer::BindStages(const StageMemory& memory) {
   store_->Bind(arena_);
   if (working_weights_ != nullptr) {
     working_weights_->Bind(arena_, {.weight = [this](const std::string& name) { return store_->weight(name); },
-                                 .gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); }});
+                                    .gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); }});
   }
   for (auto& [key, stage] : stages_) {
     const StageMemory::Slots& slots = memory.slots.at(key);

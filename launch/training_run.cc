@@ -38,6 +38,8 @@ constexpr int kMaxFailedSaves = 3;
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+constexpr const char* kPrecisionBytes = "precision_bytes";  // of a weight of the model
+
 class Run {
  public:
   Run(const Config& config, Session& session, const TextData& data)
@@ -122,7 +124,9 @@ class Run {
   Status LoadStep(std::int64_t step) {
     LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(checkpoints_, step), Verify::kSizes));
     for (const auto& [name, mine] : Identity()) {
-      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, checkpoint.state().Integer(name));
+      const StatusOr<std::int64_t> found = checkpoint.state().Integer(name);
+      if (!found.ok() && name == kPrecisionBytes) continue;  // written before there was bf16: the tensors' types tell f32 from f64
+      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, found);
       if (saved != mine) {
         return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
                                "; a continued run must see the same data and model");
@@ -151,7 +155,8 @@ class Run {
     PrintRunHeader(config_, *trainer_, session_.ranks(), staging_.bytes(), step_);
     // The peak is of one rank's threads; ranks beyond the cores share them.
     const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    peak_flops_ = MeasureGemmPeak(trainer_->stream(), TrainerPrecision(config_)) * std::max(1, std::min(session_.ranks(), cores / threads_));
+    peak_flops_ =
+        MeasureGemmPeak(trainer_->stream(), TrainerPrecision(config_)) * std::max(1, std::min(session_.ranks(), cores / threads_));
     return OkStatus();
   }
 
@@ -171,6 +176,7 @@ class Run {
             {"data_seed", config_.data.seed},
             {"batch", config_.train.batch},
             {"heads", config_.model.heads},
+            {kPrecisionBytes, SizeOf(TrainerPrecision(config_))},  // bf16 and f32 have checkpoints of the same shapes and types
             {"training_bytes", static_cast<std::int64_t>(data_.training().size())}};
   }
 
@@ -192,6 +198,7 @@ class Run {
       const double rate = lr.At(step_ + 1);
       observer_.StartStep(step_ + 1);
       observer_.recorder().Enable(step_ + 1 == config_.output.trace_step);
+      Show("begins a step");
       LYCIA_RETURN_IF_ERROR(trainer_->TrainStep(step_, batches_, rate, StopRequested()));
       observer_.recorder().Enable(false);
       ++step_;

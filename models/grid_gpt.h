@@ -20,8 +20,8 @@ struct GridGptOptions {
   GridPolicy policy;
   // Weights are gathered and their gradients reduced once a step instead of for every micro-batch (StepExchange).
   bool weights_each_step = false;
-  // Embedding and tied head are on one rank: one reduce-scatter sums both gradients.
-  bool tied_on_one_rank = true;
+  // Embedding and tied head are in one stage: one reduce-scatter sums both gradients.
+  bool tied_in_one_stage = true;
 };
 
 // A micro-batch as one rank sees it. Layers find its global samples from StageContext::samples, which is that of all z.
@@ -38,7 +38,7 @@ struct GridGptShape {
   TensorSpec Residual(DType dtype) const { return {dtype, {sizes.rows_zy, sizes.features}}; }
   // The head leaves its summand of the tied table's gradient to the embedding, so that one reduce-scatter along z sums both.
   bool hands_over() const {
-    return options.model.tied && options.tied_on_one_rank && !options.weights_each_step && options.grid->size(Axis::kZ) > 1;
+    return options.model.tied && options.tied_in_one_stage && !options.weights_each_step && options.grid->size(Axis::kZ) > 1;
   }
   // Broken promise: a call for a part of a micro-batch.
   void CheckWhole(const Tensor& residual) const { LYCIA_CHECK_EQ(residual.shape[0], sizes.rows_zy); }

@@ -28,7 +28,7 @@ void GeluForward(Stream& stream, const GeluForwardArgs& args) {
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
       const T* in = args.in.as<T>() + begin;
       T* out = args.out.as<T>() + begin;
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         ForEachVector<V>(end - begin, [&](auto lanes) LYCIA_INLINE {
           const V x = lanes.Get(in);
@@ -49,7 +49,7 @@ void GeluBackward(Stream& stream, const GeluBackwardArgs& args) {
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
       const T *in = args.in.as<T>() + begin, *dout = args.dout.as<T>() + begin;
       T* din = args.din.as<T>() + begin;
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         ForEachVector<V>(end - begin, [&](auto lanes) LYCIA_INLINE {
           const V x = lanes.Get(in), e = Decay(x), s = A(1) / (A(1) + e);

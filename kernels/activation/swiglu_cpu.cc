@@ -16,7 +16,7 @@ void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args) {
     T* out = args.out.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = 3 * F * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using A = Arithmetic<T>;
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
@@ -41,7 +41,7 @@ void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
     T* din = args.din.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = 5 * F * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using A = Arithmetic<T>;
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {

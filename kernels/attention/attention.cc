@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/attention/attention_backward_cuda_launch.h"
+#include "kernels/attention/attention_pairs.h"
 #include "kernels/attention/attention_scratch.h"
 
 namespace lycia {
@@ -37,16 +38,20 @@ View Heads(const T& tensor, std::int64_t heads) {
 }  // namespace
 
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& p) {
-  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() {
-    return std::max(cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes, kForwardCounterBytes);
-  });
+  if (p.dtype == DType::kBF16) {
+    const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
+    return std::max({cpu::WideForward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairForwardBytes(p, *pairs), kForwardCounterBytes});
+  }
+  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
-  const std::int64_t on_cuda = p.dtype == DType::kBF16 ? cuda::PlanBackwardScratch(p).bytes : 0;
-  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() {
-    return std::max(cpu::BackwardScratch<T>::Make(nullptr, p.head_dim, cpu::KeySumRows(p)).bytes, on_cuda);
-  });
+  if (p.dtype == DType::kBF16) {
+    const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
+    const std::int64_t on_cpu = std::max(cpu::WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
+    return std::max(on_cpu, cuda::PlanBackwardScratch(p).bytes);
+  }
+  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 double AttentionForwardFlops(const AttentionProblem& p) {

@@ -3,13 +3,14 @@
 //   s = scale * q kᵀ on visible keys;  p = softmax(s);  out = dropout(p) v;  log_sum_exp = log sum exp(s)
 //
 // Tiles over keys with the online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022). The backward recomputes p from
-// log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length; the
-// backward in bf16 O(S head_dim) on the CPU, where it sums the gradients of one key head in f32, and on CUDA, whose blocks add to dq in
-// turn, 4 bytes for each of its elements.
+// log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length; in
+// bf16 O((T + S) head_dim) on the CPU, which packs or widens a head at a time, and the backward on CUDA, whose blocks add to dq in turn, 4
+// bytes for each of its elements.
 //
-// On the CPU: f32 and f64, and bf16 computed in f32 with out, dq, dk and dv rounded once. On CUDA: bf16 with f32 sums, D = 64 or 128, no
-// block mask, packed sequences or dropout; rows at multiples of 16 bytes. Letters: B samples, T queries, S keys, H heads, G key/value heads
-// (query head h reads key head h / (H / G)), D features of a head.
+// On the CPU: f32 and f64; bf16 with f32 sums (what is rounded: docs/numerics.md). Threads of the stream take key heads, if a head's
+// scratch fits their workspaces. On CUDA: bf16 with f32 sums, D = 64 or 128, no block mask, packed sequences or dropout; rows at multiples
+// of 16 bytes. Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a
+// head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_H_
 
@@ -96,7 +97,7 @@ struct AttentionBackwardArgs {
   Tensor scratch;            // u8, at least AttentionBackwardScratchBytes(problem), 64-byte aligned
 };
 
-// Independent of T and S but for the backward in bf16.
+// Independent of T and S but in bf16; enough for either device.
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& problem);
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& problem);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_head.h"
 #include "kernels/attention/attention_scratch.h"
 #include "kernels/attention/attention_softmax.h"
 #include "kernels/attention/attention_tile.h"
@@ -11,8 +12,8 @@
 namespace lycia::cpu {
 namespace {
 
-// out = out_t / sum, back to rows of S.
-template <typename S, typename T>
+// out = out_t / sum, back to rows.
+template <typename T>
 LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
                                    const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
@@ -20,13 +21,12 @@ LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const Query
   for (std::int64_t r = 0; r < q.end - q.begin; ++r) {
     const T sum = s.sum[r], inverse = sum == T(0) ? T(0) : T(1) / sum;
     log_sum_exp[q.begin + r] = sum == T(0) ? kMinusInfinity<T> : s.maximum[r] + std::log(sum);
-    S* out = RowsOf<S>(args.out, b, q.begin + r, h);
-    for (std::int64_t d = 0; d < p.head_dim; ++d) out[d] = static_cast<S>(s.out_t[d * kQueryTile + r] * inverse);
+    T* out = RowsOf<T>(args.out, b, q.begin + r, h);
+    for (std::int64_t d = 0; d < p.head_dim; ++d) out[d] = s.out_t[d * kQueryTile + r] * inverse;
   }
 }
 
-// Tensors of S, computed in T.
-template <Isa isa, typename S, typename T>
+template <Isa isa, typename T>
 LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
                                      const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
@@ -35,14 +35,14 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
   const std::int64_t D = p.head_dim, padded = PaddedHead<T>(D), rows = q.end - q.begin, lanes = (rows + L - 1) / L * L;
   const std::int64_t g = h / (p.heads / p.kv_heads);
 
-  PackRows(RowsOf<S>(args.q, b, q.begin, h), args.q.row_stride, rows, D, padded, static_cast<T>(p.scale), s.q);
+  PackRows(RowsOf<T>(args.q, b, q.begin, h), args.q.row_stride, rows, D, padded, static_cast<T>(p.scale), s.q);
   TransposeRows(s.q, rows, D, padded, s.q_t);
   for (std::int64_t i = 0; i < kQueryTile; ++i) s.maximum[i] = kMinusInfinity<T>, s.sum[i] = T(0);
   for (std::int64_t i = 0; i < D * kQueryTile; ++i) s.out_t[i] = T(0);
 
   ForEachKeyTile(p, q, [&](const KeyTile& keys) LYCIA_INLINE {
-    PackRows(RowsOf<S>(args.k, b, keys.begin, g), args.k.row_stride, keys.count(), D, padded, T(1), s.k);
-    PackRows(RowsOf<S>(args.v, b, keys.begin, g), args.v.row_stride, keys.count(), D, padded, T(1), s.v);
+    PackRows(RowsOf<T>(args.k, b, keys.begin, g), args.k.row_stride, keys.count(), D, padded, T(1), s.k);
+    PackRows(RowsOf<T>(args.v, b, keys.begin, g), args.v.row_stride, keys.count(), D, padded, T(1), s.v);
     const bool full = keys.Full();
     const std::int64_t width = full ? lanes : L;
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
@@ -86,26 +86,19 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
                         .accumulate = true});
     }
   });
-  WriteRows<S>(args, q, b, h, s);
+  WriteRows(args, q, b, h, s);
 }
 
 }  // namespace
 
-void AttentionForward(Stream&, const AttentionForwardArgs& args) {
-  const AttentionProblem& p = args.problem;
-  CheckProblem(p, args.scratch, AttentionForwardScratchBytes(p));
-  LYCIA_CHECK_EQ(args.log_sum_exp.elements(), p.samples * p.heads * p.queries);
-  DispatchStored(p.dtype, [&]<typename S>() {
-    using T = Arithmetic<S>;
-    const auto scratch = ForwardScratch<T>::Make(args.scratch.data, p.head_dim);
-    for (std::int64_t b = 0; b < p.samples; ++b) {
-      for (std::int64_t h = 0; h < p.heads; ++h) {
-        ForEachQueryTile(p, [&](const QueryTile& q) {
-          ForBestIsa([&](auto isa) LYCIA_INLINE { ForwardTile<decltype(isa)::value, S, T>(args, q, b, h, scratch); });
-        });
-      }
-    }
+template <typename T>
+void ForwardHead(const AttentionForwardArgs& args, std::int64_t b, std::int64_t h, const ForwardScratch<T>& scratch) {
+  ForEachQueryTile(args.problem, [&](const QueryTile& q) {
+    ForBestIsa([&](auto isa) LYCIA_INLINE { ForwardTile<decltype(isa)::value, T>(args, q, b, h, scratch); });
   });
 }
+
+template void ForwardHead(const AttentionForwardArgs&, std::int64_t, std::int64_t, const ForwardScratch<float>&);
+template void ForwardHead(const AttentionForwardArgs&, std::int64_t, std::int64_t, const ForwardScratch<double>&);
 
 }  // namespace lycia::cpu

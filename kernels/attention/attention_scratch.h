@@ -1,4 +1,4 @@
-// The scratch of one attention call, cut into named parts of the type that it computes in.
+// The scratch of one thread in an attention call, cut into named parts. Sizes of f32 and f64 depend on the head size only.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 
@@ -55,10 +55,9 @@ struct BackwardScratch {
   T *probabilities, *dscores;  // [kKeyTile, kQueryTile]
   T* factors;                  // [kKeyTile, kQueryTile]
   T *log_sum_exp, *delta;      // [kQueryTile]
-  T *dk, *dv;                  // [sum_rows, Dp]: sums of one key head where the tensors are of a narrower type
   std::int64_t bytes;
 
-  static BackwardScratch Make(void* data, std::int64_t head_dim, std::int64_t sum_rows) {
+  static BackwardScratch Make(void* data, std::int64_t head_dim) {
     const std::int64_t padded = PaddedHead<T>(head_dim);
     ScratchCutter<T> cut{static_cast<char*>(data)};
     BackwardScratch s;
@@ -74,15 +73,42 @@ struct BackwardScratch {
     s.factors = cut.Take(kKeyTile * kQueryTile);
     s.log_sum_exp = cut.Take(kQueryTile);
     s.delta = cut.Take(kQueryTile);
-    s.dk = cut.Take(sum_rows * padded);
-    s.dv = cut.Take(sum_rows * padded);
     s.bytes = cut.bytes;
     return s;
   }
 };
 
-// Rows of `sum_rows`: keys whose gradients cannot be summed where they belong.
-inline std::int64_t KeySumRows(const AttentionProblem& p) { return p.dtype == DType::kBF16 ? p.keys : 0; }
+// One key head of bf16 and one of its query heads, widened to f32: [S, D] and [T, D] rows side by side.
+struct WideForward {
+  ForwardScratch<float> tiles;
+  float *q, *out, *k, *v;
+  std::int64_t bytes;
+
+  static WideForward Make(void* data, const AttentionProblem& p) {
+    WideForward s;
+    s.tiles = ForwardScratch<float>::Make(data, p.head_dim);
+    ScratchCutter<float> cut{static_cast<char*>(data), s.tiles.bytes};
+    for (float** part : {&s.q, &s.out}) *part = cut.Take(p.queries * p.head_dim);
+    for (float** part : {&s.k, &s.v}) *part = cut.Take(p.keys * p.head_dim);
+    s.bytes = cut.bytes;
+    return s;
+  }
+};
+struct WideBackward {
+  BackwardScratch<float> tiles;
+  float *q, *out, *dout, *dq, *k, *v, *dk, *dv;
+  std::int64_t bytes;
+
+  static WideBackward Make(void* data, const AttentionProblem& p) {
+    WideBackward s;
+    s.tiles = BackwardScratch<float>::Make(data, p.head_dim);
+    ScratchCutter<float> cut{static_cast<char*>(data), s.tiles.bytes};
+    for (float** part : {&s.q, &s.out, &s.dout, &s.dq}) *part = cut.Take(p.queries * p.head_dim);
+    for (float** part : {&s.k, &s.v, &s.dk, &s.dv}) *part = cut.Take(p.keys * p.head_dim);
+    s.bytes = cut.bytes;
+    return s;
+  }
+};
 
 // Null where the view's memory is null; T must be the problem's dtype.
 template <typename T>

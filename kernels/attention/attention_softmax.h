@@ -70,7 +70,11 @@ LYCIA_INLINE inline void DropoutFactors(const AttentionProblem& p, std::int64_t 
   const T keep = static_cast<T>(1 / (1 - d.rate));
   const std::int64_t row = (d.first_sample + sample) * d.total_heads + d.first_head + head;
   RandomRun<kKeyTile> run;
-  for (std::int64_t i = 0; i < kLanes<Vector<T, isa>> && queries.begin + lane + i < queries.end; ++i) {
+  for (std::int64_t i = 0; i < kLanes<Vector<T, isa>>; ++i) {
+    if (queries.begin + lane + i >= queries.end) {  // no query: its products count for nothing, but must not be NaN
+      for (std::int64_t k = 0; k < limit; ++k) factors[k * kQueryTile + i] = T(0);
+      continue;
+    }
     const std::int64_t query = p.first_query + queries.begin + lane + i;
     run.template Make<isa>(d.random, static_cast<std::uint64_t>((row * d.length + query) * d.length + p.first_key + keys.begin), limit);
     for (std::int64_t k = 0; k < limit; ++k) factors[k * kQueryTile + i] = run.bits()[k] >= threshold ? keep : T(0);

@@ -80,12 +80,12 @@ LYCIA_INLINE inline void Multiply(const TileProduct<T>& p) {
   for (; j < p.n; j += kLanes<V>) MultiplyRows<V, kRows, 1>(p, j);
 }
 
-// rows x D from strided memory (bf16 is widened), times factor, into scratch rows of `padded` elements; the padding becomes 0.
-template <typename T, typename S>
-LYCIA_INLINE inline void PackRows(const S* from, std::int64_t row_stride, std::int64_t rows, std::int64_t head_dim, std::int64_t padded,
+// rows x D from strided memory, times factor, into scratch rows of `padded` elements; the padding becomes 0.
+template <typename T>
+LYCIA_INLINE inline void PackRows(const T* from, std::int64_t row_stride, std::int64_t rows, std::int64_t head_dim, std::int64_t padded,
                                   T factor, T* to) {
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t d = 0; d < head_dim; ++d) to[r * padded + d] = static_cast<T>(from[r * row_stride + d]) * factor;
+    for (std::int64_t d = 0; d < head_dim; ++d) to[r * padded + d] = from[r * row_stride + d] * factor;
     for (std::int64_t d = head_dim; d < padded; ++d) to[r * padded + d] = T(0);
   }
 }

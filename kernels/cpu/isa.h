@@ -1,7 +1,8 @@
 // Runs a loop compiled for the best instruction set of this machine; the program itself needs only the x86-64 baseline.
 //
-//   ForBestIsa([&](auto isa) LYCIA_INLINE { using V = Vector<float, decltype(isa)::value>; for (...) ... });
+//   ForBestIsa([=](auto isa) LYCIA_INLINE { using V = Vector<float, decltype(isa)::value>; for (...) ... });
 //
+// Pointers and sizes that the body captures by value stay in registers; captured by reference they are read again after every store.
 // The body is compiled three times, inside functions with target attributes; everything hot that it calls must be LYCIA_INLINE too.
 // No ifuncs (target_clones): their resolvers run before the sanitizers are ready.
 #ifndef LYCIA_KERNELS_CPU_ISA_H_
@@ -51,15 +52,18 @@ struct IsaConstant {
 namespace internal {
 template <typename Body>
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512"), noinline)) void RunAvx512(const Body& body) {
-  body(IsaConstant<Isa::kAvx512>{});
+  const Body own = body;  // in registers: no store of the loop can change it
+  own(IsaConstant<Isa::kAvx512>{});
 }
 template <typename Body>
 __attribute__((target("avx2,fma"), noinline)) void RunAvx2(const Body& body) {
-  body(IsaConstant<Isa::kAvx2>{});
+  const Body own = body;
+  own(IsaConstant<Isa::kAvx2>{});
 }
 template <typename Body>
 __attribute__((noinline)) void RunBaseline(const Body& body) {
-  body(IsaConstant<Isa::kBaseline>{});
+  const Body own = body;
+  own(IsaConstant<Isa::kBaseline>{});
 }
 }  // namespace internal
 

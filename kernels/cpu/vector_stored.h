@@ -25,20 +25,36 @@ using SameLanes = typename internal::SameLanesType<V, N>::type;
 // bf16 codes -> f32, exact.
 template <typename V>
 LYCIA_INLINE inline V FromBf16Bits(const SameLanes<V, std::uint16_t>& codes) {
-  const SameLanes<V, std::uint32_t> wide = __builtin_convertvector(codes, SameLanes<V, std::uint32_t>) << 16;
+  using U = SameLanes<V, std::uint32_t>;
+#if defined(__GNUC__) && !defined(__clang__)
+  // GCC 12 makes two conversions of half the width, an extraction and an insertion of the one instruction there is.
+  if constexpr (sizeof(V) == 64) {
+    typedef short Codes __attribute__((vector_size(32)));
+    typedef int Wide __attribute__((vector_size(64)));
+    const U one_step = (U)__builtin_ia32_pmovzxwd512_mask((Codes)codes, Wide{}, static_cast<std::uint16_t>(-1)) << 16;
+    V v;
+    std::memcpy(&v, &one_step, sizeof v);
+    return v;
+  }
+#endif
+  const U wide = __builtin_convertvector(codes, U) << 16;
   V v;
   std::memcpy(&v, &wide, sizeof v);
   return v;
 }
 
-// f32 -> bf16 codes, the same bits as BFloat16(float). The machine's own conversion (vcvtneps2bf16) would make subnormals zero.
+// f32 -> bf16 codes in the upper halves of words, the same bits as BFloat16(float); the lower halves hold anything. The machine's own
+// conversion (vcvtneps2bf16) would make subnormals zero.
 template <typename V>
-LYCIA_INLINE inline SameLanes<V, std::uint16_t> ToBf16Bits(const V& v) {
+LYCIA_INLINE inline SameLanes<V, std::uint32_t> ToBf16Words(const V& v) {
   using U = SameLanes<V, std::uint32_t>;
   U bits;
   std::memcpy(&bits, &v, sizeof bits);
-  const U rounded = v == v ? bits + 0x7fffu + ((bits >> 16) & 1u) : bits | 0x400000u;
-  return __builtin_convertvector(rounded >> 16, SameLanes<V, std::uint16_t>);
+  return v == v ? bits + 0x7fffu + ((bits >> 16) & 1u) : bits | 0x400000u;
+}
+template <typename V>
+LYCIA_INLINE inline SameLanes<V, std::uint16_t> ToBf16Bits(const V& v) {
+  return __builtin_convertvector(ToBf16Words(v) >> 16, SameLanes<V, std::uint16_t>);
 }
 
 template <typename V, typename S>

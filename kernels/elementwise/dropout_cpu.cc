@@ -57,7 +57,7 @@ void Run(Stream& stream, const DropoutMask& mask, const ConstTensor& in, const C
     T* to = out.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = matrix.cols * static_cast<std::int64_t>((added == nullptr ? 2 : 3) * sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         if (mask.rate > 0) return Apply<decltype(isa)::value, T>(mask, source, added, to, begin, end, matrix.cols);
         const std::int64_t first = begin * matrix.cols;
         using V = Vector<Arithmetic<T>, decltype(isa)::value>;

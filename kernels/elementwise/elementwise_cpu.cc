@@ -16,7 +16,7 @@ using Between = std::conditional_t<std::is_same_v<From, BFloat16> || std::is_sam
 template <typename A, typename Body>
 void ForEachElement(Stream& stream, std::int64_t count, std::int64_t bytes, const Body& body) {
   ForEachPart(stream, {.count = count, .unit = kElementUnit, .bytes_each = bytes}, [&](std::int64_t begin, std::int64_t end, int) {
-    ForBestIsa([&](auto isa) LYCIA_INLINE {
+    ForBestIsa([=](auto isa) LYCIA_INLINE {
       ForEachVector<Vector<A, decltype(isa)::value>>(end - begin, [&](auto lanes) LYCIA_INLINE {
         lanes.first += begin;
         body(lanes);

@@ -46,7 +46,7 @@ void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args) {
     T* out = args.out.as<T>();
     const Work work{.count = size.samples * size.tokens, .bytes_each = 3 * size.features * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<Arithmetic<T>, decltype(isa)::value>;
         for (std::int64_t i = begin; i < end; ++i) {
           const T* row = wte + tokens[i] * size.features;
@@ -75,7 +75,7 @@ void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) {
                     .unit = kElementUnit,
                     .bytes_each = size.samples * size.tokens * static_cast<std::int64_t>(sizeof(T) + 2 * sizeof(A))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         const auto add = [&](A* row, const T* gradient) LYCIA_INLINE {
           ForEachVector<V>(end - begin,

@@ -45,7 +45,8 @@ void AddColumnSumsOfBf16(const ConstMatrix& dout, float* dbias) {
 
 void BiasGradient(Stream&, const BiasGradientArgs& args) {
   LYCIA_CHECK_EQ(args.dbias.elements(), args.dout.cols);
-  if (args.dout.dtype == DType::kBF16) return ForBestIsa([&](auto) LYCIA_INLINE { AddColumnSumsOfBf16(args.dout, args.dbias.as<float>()); });
+  if (args.dout.dtype == DType::kBF16)
+    return ForBestIsa([&](auto) LYCIA_INLINE { AddColumnSumsOfBf16(args.dout, args.dbias.as<float>()); });
   LYCIA_CHECK(args.dout.dtype == args.dbias.dtype) << "dout is " << Name(args.dout.dtype) << ", dbias " << Name(args.dbias.dtype) << " ";
   DispatchFloat(args.dbias.dtype, [&]<typename T>() {
     const T* dout = static_cast<const T*>(args.dout.data);

@@ -9,10 +9,11 @@ namespace {
 constexpr std::int64_t kNearBytes = std::int64_t{512} << 10;
 // b that is packed by the call is packed anew for every block of rows, so blocks are taller then.
 constexpr std::int64_t kFarBytes = std::int64_t{1280} << 10;
-constexpr std::int64_t kPackedCols = 256, kUnpackedCols = 1024;
-// Packing one word against multiplying two, and streaming one of packed b.
-constexpr double kPackCost = 48, kStreamCost = 12;
-// Rewriting a panel's bytes beyond its end: see PackArgs.
+constexpr std::int64_t kNearSums = std::int64_t{1} << 20;
+constexpr std::int64_t kNearCols = 256, kFarCols = 1024;
+// Packing one word against multiplying two, and reading one of packed b, which comes from far away.
+constexpr double kPackCost = 48, kStreamCost = 40;
+// Beyond the end of a panel: see PackArgs.
 constexpr std::int64_t kSlackBytes = 64;
 
 // Cuts `total` into the fewest parts of at most `most`, all of about one size, a multiple of `unit`.
@@ -46,26 +47,36 @@ GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, s
   ChooseGrid(kernel, shape, b);
   b.words = WordsOf(kernel, shape.k);
   b.block_words = EvenPart(b.words, kernel.block_words, kernel.word_unit);
-  const std::int64_t column_bytes = b.block_words * kWordBytes;  // of one row of a or column of b, one block deep
+  const std::int64_t column_bytes = std::max<std::int64_t>(b.block_words, 1) * kWordBytes;  // of b, one block deep
   const std::int64_t rows = std::max<std::int64_t>((shape.m + b.row_parts - 1) / b.row_parts, 1);
   const std::int64_t cols = std::max<std::int64_t>((PanelsOf(kernel, shape.n) + b.col_parts - 1) / b.col_parts, 1) * kernel.cols;
 
-  const std::int64_t a_share = workspace_bytes / 2 - kSlackBytes, b_share = workspace_bytes / 4 - kSlackBytes, sum_share = workspace_bytes / 4;
-  const std::int64_t most_cols = shape.packed_b ? kPackedCols : std::min(kUnpackedCols, b_share / column_bytes);
-  b.block_cols = EvenPart(cols, most_cols, kernel.cols);
-  std::int64_t most_rows = std::min(shape.packed_b ? kNearBytes : kFarBytes, a_share) / column_bytes;
-  if (!shape.sums_in_c && b.depth_blocks() > 1) {
-    b.block_cols = std::min<std::int64_t>(b.block_cols, kPackedCols);
-    b.block_cols = std::max<std::int64_t>(std::min(b.block_cols, sum_share / (kernel.rows * 4) / kernel.cols * kernel.cols), kernel.cols);
-    most_rows = std::min(most_rows, sum_share / (b.block_cols * 4));
-  }
+  const std::int64_t a_share = workspace_bytes / 2, b_share = workspace_bytes / 4 - kSlackBytes, sum_share = workspace_bytes / 4;
+  // Of one row of a, panels' slack included, at one depth.
+  const auto row_bytes = [&](std::int64_t words) {
+    return (RoundUp(kernel.rows * words * kWordBytes, 64) + kSlackBytes + kernel.rows - 1) / kernel.rows;
+  };
+  std::int64_t most_rows = std::min(shape.packed_b ? kNearBytes : kFarBytes, a_share) / row_bytes(b.block_words);
+  const bool keeps_sums = !shape.sums_in_c && b.depth_blocks() > 1;
+  if (keeps_sums) most_rows = std::min(most_rows, sum_share / (std::min(cols, kNearCols) * 4));
   // A block as deep as a whole, if it is still tall enough to be worth its pass over b.
-  const std::int64_t whole_rows = std::min(most_rows, a_share / std::max<std::int64_t>(b.words * kWordBytes, 1));
+  const std::int64_t whole_rows = std::min(most_rows, a_share / row_bytes(b.words));
   b.whole_a = whole_rows >= std::min(RoundUp(rows, kernel.rows), 8 * std::int64_t{kernel.rows});
   b.block_rows = EvenPart(rows, b.whole_a ? whole_rows : most_rows, kernel.rows);
+  std::int64_t most_cols = shape.packed_b || b.whole_a || keeps_sums ? kNearCols : kFarCols;
+  // Where all of the block's columns of c stay near, one pass over them for every block of the depth is better than a whole a, which does
+  // not: each block of a is packed once, just before it is read.
+  const std::int64_t near_rows = EvenPart(rows, most_rows, kernel.rows);
+  if (shape.packed_b && shape.sums_in_c && b.depth_blocks() > 1 && near_rows * cols * 4 <= kNearSums) {
+    b.whole_a = false;
+    b.block_rows = near_rows;
+    most_cols = cols;
+  }
+  b.block_cols = EvenPart(cols, shape.packed_b ? most_cols : std::min(most_cols, b_share / column_bytes), kernel.cols);
 
   const std::int64_t a_words = b.whole_a ? b.words : b.block_words;
-  b.a_bytes = RoundUp(b.block_rows * a_words * kWordBytes + kSlackBytes, 64);
+  b.a_panel_bytes = RoundUp(kernel.rows * a_words * kWordBytes, 64) + kSlackBytes;
+  b.a_bytes = b.block_rows / kernel.rows * b.a_panel_bytes;
   b.b_bytes = shape.packed_b ? 0 : RoundUp(b.block_cols * b.block_words * kWordBytes + kSlackBytes, 64);
   const std::int64_t tile = std::int64_t{kernel.rows} * kernel.cols * 4;
   if (!shape.sums_in_c) b.sum_bytes = b.depth_blocks() > 1 ? b.block_rows * b.block_cols * 4 : tile;

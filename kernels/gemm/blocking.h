@@ -25,6 +25,7 @@ struct GemmBlocking {
   bool whole_a = false;  // block_rows of a are packed once for the whole depth, not anew for every block of columns
   // Of a thread's workspace: packed a, packed b (none when it comes packed), sums (none when they stand in c).
   std::int64_t a_bytes = 0, b_bytes = 0, sum_bytes = 0;
+  std::int64_t a_panel_bytes = 0;  // from one panel of packed a to the next: what is overwritten beyond a panel (PackArgs) lies between
 
   std::int64_t depth_blocks() const { return words == 0 ? 1 : (words + block_words - 1) / block_words; }
   bool operator==(const GemmBlocking&) const = default;

@@ -24,8 +24,8 @@ TEST(Blocking, FitsTheWorkspaceAndCoversTheThreads) {
                                .threads = static_cast<int>(random() % 8 + 1)};
       const std::int64_t workspace = kLeastGemmWorkspace << (random() % 5);
       const GemmBlocking b = ChooseBlocking(*kernel, shape, workspace);
-      SCOPED_TRACE(::testing::Message() << kernel->name << " m " << shape.m << " n " << shape.n << " k " << shape.k << " workspace " << workspace
-                                        << " packed " << shape.packed_b << " in c " << shape.sums_in_c);
+      SCOPED_TRACE(::testing::Message() << kernel->name << " m " << shape.m << " n " << shape.n << " k " << shape.k << " workspace "
+                                        << workspace << " packed " << shape.packed_b << " in c " << shape.sums_in_c);
       ASSERT_EQ(b.row_parts * b.col_parts, shape.threads);
       ASSERT_LE(b.a_bytes + b.b_bytes + b.sum_bytes, workspace);
       ASSERT_EQ(b.words % kernel->word_unit, 0);
@@ -47,7 +47,8 @@ TEST(Blocking, DepthIsCutByTheDepthAlone) {
       const GemmBlocking b = ChooseBlocking(*kernel, {.m = 1, .n = 1, .k = k}, kLeastGemmWorkspace);
       for (const std::int64_t m : {1, 100, 5000}) {
         for (const bool flag : {false, true}) {
-          const GemmBlocking other = ChooseBlocking(*kernel, {.m = m, .n = m + 7, .k = k, .packed_b = flag, .sums_in_c = flag, .threads = 3}, 6 << 20);
+          const GemmBlocking other =
+              ChooseBlocking(*kernel, {.m = m, .n = m + 7, .k = k, .packed_b = flag, .sums_in_c = flag, .threads = 3}, 6 << 20);
           EXPECT_EQ(other.words, b.words);
           EXPECT_EQ(other.block_words, b.block_words);
         }
@@ -59,7 +60,8 @@ TEST(Blocking, DepthIsCutByTheDepthAlone) {
 // A tall product is cut by rows and a wide one by columns, so that little is packed twice.
 TEST(Blocking, ThreadsCutTheLongerSide) {
   const auto grid = [](std::int64_t m, std::int64_t n) {
-    const GemmBlocking b = ChooseBlocking(Avx512Kernel(), {.m = m, .n = n, .k = 768, .packed_b = true, .sums_in_c = true, .threads = 2}, 6 << 20);
+    const GemmBlocking b =
+        ChooseBlocking(Avx512Kernel(), {.m = m, .n = n, .k = 768, .packed_b = true, .sums_in_c = true, .threads = 2}, 6 << 20);
     return std::pair(b.row_parts, b.col_parts);
   };
   EXPECT_EQ(grid(256, 50257), std::pair(1, 2));

@@ -55,6 +55,14 @@ Source SourceOfB(const ConstMatrix& b, bool transposed) {
   return {static_cast<const char*>(b.data), b.ld, transposed ? b.cols : b.rows, transposed, b.dtype == DType::kBF16};
 }
 
+// What stands across the depth is packed some rows at a time, all panels of them, so that memory is read in long runs.
+constexpr std::int64_t kChunkWords = 32;
+template <typename Pack>
+void ForEachChunk(const Source& source, std::int64_t words, const Pack& pack) {
+  if (source.k_contiguous) return pack(0, words);
+  for (std::int64_t first = 0; first < words; first += kChunkWords) pack(first, std::min(kChunkWords, words - first));
+}
+
 template <typename M>
 EpilogueOperand Operand(const M& matrix) {
   return {const_cast<void*>(static_cast<const void*>(matrix.data)), matrix.ld, matrix.dtype == DType::kBF16};
@@ -100,22 +108,27 @@ class Part {
   }
 
  private:
-  std::int64_t a_words() const { return blocking_.whole_a ? blocking_.words : blocking_.block_words; }
-
   void PackA(const Range& rows, std::int64_t word, std::int64_t words) {
     const Source source = SourceOfA(args_);
-    for (std::int64_t p = 0; p * kernel_.rows < rows.size(); ++p) {
-      const Range panel = PanelRows(kernel_, rows.size(), p);
-      kernel_.pack_a(source.At(kernel_, rows.begin + panel.begin, panel.size(), word, words, a_ + p * kernel_.rows * a_words() * kWordBytes));
-    }
+    const std::int64_t panels = (rows.size() + kernel_.rows - 1) / kernel_.rows;
+    ForEachChunk(source, words, [&](std::int64_t first, std::int64_t count) {
+      for (std::int64_t p = 0; p < panels; ++p) {
+        const Range panel = PanelRows(kernel_, rows.size(), p);
+        char* to = a_ + p * blocking_.a_panel_bytes + first * kernel_.rows * kWordBytes;
+        kernel_.pack_a(source.At(kernel_, rows.begin + panel.begin, panel.size(), word + first, count, to));
+      }
+    });
   }
 
   void PackB(const Range& panels, std::int64_t word, std::int64_t words) {
     const Source source = SourceOfB(args_.b, args_.transpose_b);
-    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-      const std::int64_t col = p * kernel_.cols, cols = std::min<std::int64_t>(kernel_.cols, args_.c.cols - col);
-      kernel_.pack_b(source.At(kernel_, col, cols, word, words, b_ + (p - panels.begin) * kernel_.cols * words * kWordBytes));
-    }
+    ForEachChunk(source, words, [&](std::int64_t first, std::int64_t count) {
+      for (std::int64_t p = panels.begin; p < panels.end; ++p) {
+        const std::int64_t col = p * kernel_.cols, cols = std::min<std::int64_t>(kernel_.cols, args_.c.cols - col);
+        char* to = b_ + ((p - panels.begin) * words + first) * kernel_.cols * kWordBytes;
+        kernel_.pack_b(source.At(kernel_, col, cols, word + first, count, to));
+      }
+    });
   }
 
   void ComputeBlock(const Range& rows, const Range& panels) {
@@ -126,14 +139,14 @@ class Part {
       if (!blocking_.whole_a) PackA(rows, word, words);
       if (!packed) PackB(panels, word, words);
       const std::int64_t b_panel_bytes = kernel_.cols * (packed ? blocking_.words : words) * kWordBytes;
-      const char* b = packed ? static_cast<const char*>(args_.packed_b.data) + panels.begin * b_panel_bytes + word * kernel_.cols * kWordBytes
-                             : b_;
+      const char* b =
+          packed ? static_cast<const char*>(args_.packed_b.data) + panels.begin * b_panel_bytes + word * kernel_.cols * kWordBytes : b_;
       const std::int64_t soon_bytes = words * kernel_.cols * kWordBytes / row_panels / 64 * 64;
       for (std::int64_t j = panels.begin; j < panels.end; ++j, b += b_panel_bytes) {
         const std::int64_t col = j * kernel_.cols;
         for (std::int64_t p = 0; p < row_panels; ++p) {
           const Range panel = PanelRows(kernel_, rows.size(), p);
-          TileArgs tile = {.a = a_ + (p * a_words() + (blocking_.whole_a ? word : 0)) * kernel_.rows * kWordBytes,
+          TileArgs tile = {.a = a_ + p * blocking_.a_panel_bytes + (blocking_.whole_a ? word : 0) * kernel_.rows * kWordBytes,
                            .b = b,
                            .words = words,
                            .rows = static_cast<int>(panel.size()),
@@ -207,10 +220,13 @@ void PackBlocked(const MicroKernel& kernel, const PackMatrixArgs& args, ThreadPo
   const std::int64_t words = WordsOf(kernel, args.to.k), panel_bytes = kernel.cols * words * kWordBytes;
   pool.Run([&](int thread) {
     const Range panels = PartOf(PanelsOf(kernel, args.to.n), thread, pool.threads());
-    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-      const std::int64_t col = p * kernel.cols, cols = std::min<std::int64_t>(kernel.cols, args.to.n - col);
-      kernel.pack_b(source.At(kernel, col, cols, 0, words, static_cast<char*>(args.to.data) + p * panel_bytes));
-    }
+    ForEachChunk(source, words, [&](std::int64_t first, std::int64_t count) {
+      for (std::int64_t p = panels.begin; p < panels.end; ++p) {
+        const std::int64_t col = p * kernel.cols, cols = std::min<std::int64_t>(kernel.cols, args.to.n - col);
+        char* to = static_cast<char*>(args.to.data) + p * panel_bytes + first * kernel.cols * kWordBytes;
+        kernel.pack_b(source.At(kernel, col, cols, first, count, to));
+      }
+    });
   });
 }
 

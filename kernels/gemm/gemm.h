@@ -20,14 +20,14 @@ struct GemmArgs {
   bool transpose_a = false;
   ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed; empty when packed_b is given
   bool transpose_b = false;
-  Matrix c;                  // [m, n]; overlaps no other operand
-  bool accumulate = false;   // c is added
-  ConstTensor bias;          // [n], added to every row; absent when data is null
-  ConstMatrix residual;      // [m, n], added; absent when data is null
-  PackedMatrix packed_b;     // op(b) as PackMatrix left it
-  bool gelu = false;         // tanh form, kernels/activation/gelu.h; in bf16 of the rounded s, so that it equals a GELU of pre_activation
-  Matrix pre_activation;     // [m, n], =; absent when data is null
-  ConstMatrix gelu_input;    // [m, n], the pre_activation of a forward; absent when data is null
+  Matrix c;                 // [m, n]; overlaps no other operand
+  bool accumulate = false;  // c is added
+  ConstTensor bias;         // [n], added to every row; absent when data is null
+  ConstMatrix residual;     // [m, n], added; absent when data is null
+  PackedMatrix packed_b;    // op(b) as PackMatrix left it
+  bool gelu = false;        // tanh form, kernels/activation/gelu.h; in bf16 of the rounded s, so that it equals a GELU of pre_activation
+  Matrix pre_activation;    // [m, n], =; absent when data is null
+  ConstMatrix gelu_input;   // [m, n], the pre_activation of a forward; absent when data is null
 };
 
 struct BiasGradientArgs {

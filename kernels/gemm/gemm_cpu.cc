@@ -15,7 +15,8 @@ void CheckOperand(const char* name, const ConstMatrix& operand, const GemmArgs& 
 }
 void CheckType(const char* name, DType type, const GemmArgs& args) {
   const bool bf16 = args.a.dtype == DType::kBF16;
-  LYCIA_CHECK(type == args.a.dtype || (bf16 && type == DType::kF32)) << name << " is " << Name(type) << " in a product of " << Name(args.a.dtype) << " ";
+  LYCIA_CHECK(type == args.a.dtype || (bf16 && type == DType::kF32))
+      << name << " is " << Name(type) << " in a product of " << Name(args.a.dtype) << " ";
 }
 
 void Check(const GemmArgs& args) {

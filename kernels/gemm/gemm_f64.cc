@@ -69,7 +69,8 @@ void PackF64(const PackMatrixArgs& args) {
   auto* to = static_cast<double*>(args.to.data);
   const auto* from = static_cast<const double*>(args.b.data);
   for (std::int64_t p = 0; p < args.to.k; ++p) {
-    for (std::int64_t j = 0; j < args.to.n; ++j) to[p * args.to.n + j] = args.transpose_b ? from[j * args.b.ld + p] : from[p * args.b.ld + j];
+    for (std::int64_t j = 0; j < args.to.n; ++j)
+      to[p * args.to.n + j] = args.transpose_b ? from[j * args.b.ld + p] : from[p * args.b.ld + j];
   }
 }
 

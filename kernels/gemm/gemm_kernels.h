@@ -14,11 +14,11 @@ namespace lycia::cpu {
 bool RequestTilePermission();
 
 struct GemmFeatures {
-  bool avx2 = false;         // with FMA
-  bool avx512 = false;       // F, BW, DQ, VL
+  bool avx2 = false;    // with FMA
+  bool avx512 = false;  // F, BW, DQ, VL
   bool avx512_bf16 = false;
-  bool slow_bf16 = false;    // AVX512_BF16 at half the rate of f32: all Intel processors that have it
-  bool amx = false;          // tiles, bf16, permission
+  bool slow_bf16 = false;  // AVX512_BF16 at half the rate of f32: all Intel processors that have it
+  bool amx = false;        // tiles, bf16, permission
 };
 GemmFeatures DetectGemmFeatures();
 

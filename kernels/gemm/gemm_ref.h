@@ -23,7 +23,8 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const N* a, bool trans
   }
 }
 
-// What follows s, an element of the product with bias: GELU or not, times the slope of GELU at *gelu_input, plus *residual; both may be null.
+// What follows s, an element of the product with bias: GELU or not, times the slope of GELU at *gelu_input, plus *residual; both may be
+// null.
 template <typename N>
 N GemmEpilogue(N s, bool gelu, const N* gelu_input, const N* residual) {
   if (gelu) s = Gelu(s);

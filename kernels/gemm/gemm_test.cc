@@ -113,6 +113,21 @@ TEST(BiasGradient, AddsColumnSums) {
   });
 }
 
+TEST(BiasGradient, AddsBf16InF32) {
+  CpuStream stream;
+  testing::ForEveryIsa([&] {
+    for (const auto& [rows, n] : testing::kRowSizes) {
+      const auto dout = RoundTo(DType::kBF16, RandomValues(rows * n, "dout")), before = RoundTo(DType::kF32, RandomValues(n, "dbias"));
+      const TestTensor tdout(DType::kBF16, {rows, n}, dout);
+      TestTensor dbias(DType::kF32, {n}, before);
+      BiasGradient(*stream, {.dout = AsMatrix(tdout.tensor()), .dbias = dbias});
+      std::vector<double> expected = before;
+      reference::BiasGradient(rows, n, dout.data(), expected.data());
+      EXPECT_TRUE(AllNear(dbias.values(), expected, ToleranceOf(DType::kF32)));
+    }
+  });
+}
+
 TEST(BlasCore, IsChosenFromTheFeatures) {
   EXPECT_EQ(BlasCoreFor({.avx2 = true, .fma = true, .avx512 = true}), "SkylakeX");
   EXPECT_EQ(BlasCoreFor({.avx2 = true, .fma = true}), "Haswell");

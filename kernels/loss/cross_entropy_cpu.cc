@@ -29,7 +29,7 @@ void RunRows(const CrossEntropyArgs& args, std::int64_t begin, std::int64_t end,
   const std::int32_t* labels = args.labels.as<std::int32_t>();
   const N* logits = args.logits.as<N>();
   G* dlogits = args.dlogits.data == nullptr ? nullptr : args.dlogits.as<G>();
-  ForBestIsa([&](auto isa) LYCIA_INLINE {
+  ForBestIsa([=](auto isa) LYCIA_INLINE {
     using Lane = Vector<Arithmetic<N>, decltype(isa)::value>;
     for (std::int64_t i = begin; i < end; ++i) {
       G* gradient = dlogits == nullptr ? nullptr : dlogits + i * V;

@@ -64,7 +64,7 @@ void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
     A *mean = args.mean.as<A>(), *rstd = args.rstd.as<A>();
     const Work work{.count = shape.rows, .bytes_each = 2 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const T* row = in + r * C;
@@ -89,7 +89,7 @@ void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args) {
     A *mean = args.mean.as<A>(), *rstd = args.rstd.as<A>();
     const Work work{.count = shape.rows, .bytes_each = 4 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const T *a = in + r * C, *b = residual + r * C;
@@ -119,7 +119,7 @@ void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& ar
     T* din = args.din.as<T>();
     const Work work{.count = shape.rows, .bytes_each = 3 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           BackwardRow<V>(dout + r * C, in + r * C, gamma, mean[r], rstd[r], din + r * C, args.accumulate, C);
@@ -142,7 +142,7 @@ void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& 
     A* const gradients[2] = {args.dgamma.as<A>(), args.dbeta.as<A>()};
     const Work work{.count = C, .unit = kElementUnit, .bytes_each = 2 * shape.rows * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         AddColumnSums<2, V>(
             Columns{shape.rows, begin, end},

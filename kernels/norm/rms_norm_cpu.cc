@@ -46,7 +46,7 @@ void RmsNormForward(Stream& stream, const RmsNormForwardArgs& args) {
     A* rstd = args.rstd.as<A>();
     const Work work{.count = shape.rows, .bytes_each = 2 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const T* row = in + r * C;
@@ -69,7 +69,7 @@ void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args) {
     A* rstd = args.rstd.as<A>();
     const Work work{.count = shape.rows, .bytes_each = 4 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const T *a = in + r * C, *b = residual + r * C;
@@ -98,7 +98,7 @@ void RmsNormBackwardInput(Stream& stream, const RmsNormBackwardInputArgs& args) 
     T* din = args.din.as<T>();
     const Work work{.count = shape.rows, .bytes_each = 3 * C * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           BackwardRow<V>(dout + r * C, in + r * C, gamma, rstd[r], din + r * C, args.accumulate, C);
@@ -119,7 +119,7 @@ void RmsNormBackwardWeight(Stream& stream, const RmsNormBackwardWeightArgs& args
     A* const gradients[1] = {args.dgamma.as<A>()};
     const Work work{.count = C, .unit = kElementUnit, .bytes_each = 2 * shape.rows * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         const auto terms_of = [&](std::int64_t r, auto lanes, V(&terms)[1])
                                   LYCIA_INLINE { terms[0] = lanes.Get(dout + r * C) * (lanes.Get(in + r * C) * rstd[r]); };

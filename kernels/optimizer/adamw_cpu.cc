@@ -26,7 +26,7 @@ void Update(const AdamWArgs& args, std::int64_t begin, std::int64_t end, BFloat1
   const T rate = static_cast<T>(step.lr / step.bias_correction1), inverse2 = static_cast<T>(1 / step.bias_correction2);
   T *weight = args.weight.as<T>() + begin, *m = args.m.as<T>() + begin, *v = args.v.as<T>() + begin;
   const T* gradient = args.gradient.as<T>() + begin;
-  ForBestIsa([&](auto isa) LYCIA_INLINE {
+  ForBestIsa([=](auto isa) LYCIA_INLINE {
     using V = Vector<T, decltype(isa)::value>;
     ForEachVector<V>(end - begin, [&](auto lanes) LYCIA_INLINE {
       const V g = lanes.Get(gradient) * clip;

@@ -11,7 +11,7 @@ void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args) {
     const std::int64_t n = args.x.elements();
     const Work work{.count = NumSquaredNormBlocks(n), .bytes_each = kSquaredNormBlock * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<double, decltype(isa)::value>;
         for (std::int64_t block = begin; block < end; ++block) {
           const T* values = x + block * kSquaredNormBlock;

@@ -12,7 +12,7 @@ void AddBias(Stream& stream, const AddBiasArgs& args) {
     const T* bias = args.bias.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<Arithmetic<T>, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           T* row = rows + r * matrix.cols;

@@ -48,7 +48,7 @@ void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args
     // Threads take features: each sums repeated tokens in their order.
     const Work work{.count = features, .unit = kElementUnit, .bytes_each = count * static_cast<std::int64_t>(sizeof(T) + 2 * sizeof(A))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t i = 0; i < count; ++i) {
           const std::int64_t row = tokens[i] - args.first;
           if (row < 0 || row >= rows) continue;
@@ -67,7 +67,7 @@ void AddPositions(Stream& stream, const AddPositionsArgs& args) {
     T* rows = args.rows.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t r = begin; r < end; ++r) {
           const std::int64_t position = (args.position.first_row + r) % args.position.length;
           AddRow<Vector<Arithmetic<T>, decltype(isa)::value>>(table + position * matrix.cols, matrix.cols, rows + r * matrix.cols);
@@ -87,7 +87,7 @@ void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args) 
     const Work work{
         .count = matrix.cols, .unit = kElementUnit, .bytes_each = matrix.rows * static_cast<std::int64_t>(sizeof(T) + 2 * sizeof(A))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t r = 0; r < matrix.rows; ++r) {
           const std::int64_t position = (args.position.first_row + r) % args.position.length;
           AddRow<Vector<A, decltype(isa)::value>>(drows + r * matrix.cols + begin, end - begin, dtable + position * matrix.cols + begin);

@@ -16,7 +16,7 @@ void RowLargest(Stream& stream, const RowLargestArgs& args) {
     A* largest = args.largest.as<A>();
     const Work work{.count = matrix.rows, .bytes_each = 1 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t r = begin; r < end; ++r) {
           largest[r] = LargestLogit<Vector<A, decltype(isa)::value>>(logits + r * matrix.cols, args.part.valid);
         }
@@ -41,7 +41,7 @@ void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
     A* sums = args.sums.as<A>();
     const Work work{.count = matrix.rows, .bytes_each = 1 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t r = begin; r < end; ++r) {
           const T* row = logits + r * matrix.cols;
           const std::int64_t label = labels[r] - args.part.first;
@@ -73,7 +73,7 @@ void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
     const std::int64_t valid = args.part.valid;
     const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         for (std::int64_t r = begin; r < end; ++r) {
           T* gradient = dlogits + r * matrix.cols;
           const std::int64_t zeros_from = labels[r] < 0 ? 0 : valid;  // the padding, or a row that is no loss token

@@ -15,7 +15,7 @@ void RowMoments(Stream& stream, const RowMomentsArgs& args) {
     A* moments = args.moments.as<A>();
     const Work work{.count = matrix.rows, .bytes_each = 1 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const T* x = in + r * matrix.cols;
@@ -63,7 +63,7 @@ void NormalisePart(Stream& stream, const NormalisePartArgs& args) {
     T* out = args.out.as<T>();
     const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const A mean = means[r], rstd = rstds[r];
@@ -87,7 +87,7 @@ void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args) {
     A* sums = args.sums.as<A>();
     const Work work{.count = matrix.rows, .bytes_each = 2 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const A mean = means[r], rstd = rstds[r];
@@ -116,7 +116,7 @@ void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args
     const A features = static_cast<A>(Q * matrix.cols);
     const Work work{.count = matrix.rows, .bytes_each = 3 * matrix.cols * static_cast<std::int64_t>(sizeof(T))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t r = begin; r < end; ++r) {
           const A mean = means[r], rstd = rstds[r];

@@ -55,7 +55,7 @@ void Rotary(Stream& stream, const RotaryArgs& args) {
     N* rows = args.rows.as<N>();
     const Work work{.count = count, .bytes_each = args.heads * 4 * half * static_cast<std::int64_t>(sizeof(N))};
     ForEachPart(stream, work, [&](std::int64_t begin, std::int64_t end, int) {
-      ForBestIsa([&](auto isa) LYCIA_INLINE {
+      ForBestIsa([=](auto isa) LYCIA_INLINE {
         using V = Vector<A, decltype(isa)::value>;
         for (std::int64_t i = begin; i < end; ++i) {
           const std::int64_t position =

@@ -13,6 +13,7 @@ Command ScheduleCompareCommand();  // schedule.cc
 Command DoctorCommand();           // doctor.cc
 Command EmulateCommand();          // emulate.cc
 Command PlanCommand();             // plan.cc
+Command BenchKernelsCommand();     // bench.cc
 
 }  // namespace lycia
 

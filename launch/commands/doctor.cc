@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/gemm/blas_core.h"
+#include "kernels/gemm/gemm_kernels.h"
 #include "launch/commands/commands.h"
 #include "runtime/comm/transports.h"
 #include "runtime/device/device.h"
@@ -69,6 +70,16 @@ void Machine(Findings& findings) {
                       usable == 1 ? "one core: ranks take turns, so pipelines show no speed-up here" : ""});
   const std::string total = ProcValue("/proc/meminfo", "MemTotal"), available = ProcValue("/proc/meminfo", "MemAvailable");
   findings.push_back({"machine", "memory", StrCat(total, ", available ", available)});
+}
+
+void Gemm(Findings& findings) {
+  const cpu::GemmFeatures features = cpu::DetectGemmFeatures();
+  findings.push_back({"gemm", "f32", cpu::SelectedKernel(DType::kF32).name});
+  findings.push_back(
+      {"gemm", "bf16", cpu::SelectedKernel(DType::kBF16).name,
+       features.avx512 && !features.avx512_bf16 && !features.amx ? "no bf16 instructions: bf16 is no faster than f32 here" : ""});
+  findings.push_back({"gemm", "amx", features.amx ? "permitted" : "not there, or not permitted by the system"});
+  findings.push_back({"gemm", "f64", "the BLAS below"});
 }
 
 void Blas(Findings& findings) {
@@ -184,6 +195,7 @@ Status Doctor(const Arguments& arguments) {
   if (format != "text" && format != "json") return InvalidArgument("--format=", format, " must be text or json");
   Findings findings;
   Machine(findings);
+  Gemm(findings);
   Blas(findings);
   Transports(findings);
   Devices(findings);

@@ -7,7 +7,7 @@ namespace lycia {
 GridWeight GridGptHead::Weight(LayerPlan& plan) {
   const GridGptOptions& options = shape_.options;
   const Grid& grid = shape_.grid();
-  const bool tied = options.model.tied, one_rank = tied && (options.tied_on_one_rank || options.weights_each_step);
+  const bool tied = options.model.tied, one_rank = tied && (options.tied_in_one_stage || options.weights_each_step);
   const GridParameter table = VocabularyTable(shape_, tied ? "wte.weight" : "lm_head.weight", tied && !one_rank ? 1 : 0);
   const ParameterHandle weight = Declare(grid, table, plan);
   const bool hand_over = shape_.hands_over();

@@ -22,8 +22,8 @@
 #include "parallel/grid/parameter.h"
 #include "parallel/grid/scratch.h"
 #include "parallel/grid/weights.h"
-#include "parallel/mesh/sharding.h"
 #include "parallel/layer/layer.h"
+#include "parallel/mesh/sharding.h"
 
 namespace lycia {
 

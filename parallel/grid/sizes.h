@@ -37,8 +37,8 @@ struct GridSizes {
 
 // x, y, z: sizes of the axes. Rules of divisibility, the one place where they stand:
 //   z | samples;  y | samples sequence / z;  x | samples sequence / z;  x | hidden;  x y | heads;  x y | kv_heads, or kv_heads | x y
-// FFN and vocabulary are padded to multiples of y and matrices are cut flat along z, so they refuse nothing. Every rule that is broken, with
-// the numbers and the nearest sizes that work; empty: it fits. Rules that only follow from a broken one are left out.
+// FFN and vocabulary are padded to multiples of y and matrices are cut flat along z, so they refuse nothing. Every rule that is broken,
+// with the numbers and the nearest sizes that work; empty: it fits. Rules that only follow from a broken one are left out.
 std::vector<std::string> GridRefusals(const GridProblem& problem, int x, int y, int z);
 // InvalidArgument with the first of them.
 StatusOr<GridSizes> FitToGrid(const GridProblem& problem, int x, int y, int z);

@@ -39,7 +39,8 @@ void GridEmbedding::BackwardWeight(const LayerContext& context, const ConstTenso
     drows = whole;
   }
   const auto add = [&](const Tensor& block) {
-    EmbeddingPartBackward(stream, {.tokens = tokens, .dout = drows, .first = first(), .dtable = {block.data, block.dtype, BlockSpec().shape}});
+    EmbeddingPartBackward(stream,
+                          {.tokens = tokens, .dout = drows, .first = first(), .dtable = {block.data, block.dtype, BlockSpec().shape}});
   };
   if (!tied()) {
     TransferPlace* place = table_.BeginBackwardWeight(context);
@@ -49,8 +50,8 @@ void GridEmbedding::BackwardWeight(const LayerContext& context, const ConstTenso
   }
   const Tensor& block = context.gradient(args_.handed_over);
   add(block);
-  ReduceScatterAlong(stream, args_.grid->along(Axis::kZ), {block.data, block.dtype, {block.elements()}}, context.gradient(args_.table.gradient),
-                     {.tag = Tag::kGradient, .accumulate = true, .offsets = offsets_});
+  ReduceScatterAlong(stream, args_.grid->along(Axis::kZ), {block.data, block.dtype, {block.elements()}},
+                     context.gradient(args_.table.gradient), {.tag = Tag::kGradient, .accumulate = true, .offsets = offsets_});
   stream.Zero(block.data, block.bytes());
 }
 

@@ -9,7 +9,8 @@ std::int64_t Padded(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
 
-GridWeights::GridWeights(const Args& args, LayerPlan& plan) : grid_(args.grid), policy_(args.policy), dtype_(plan.compute()), gradient_bytes_(SizeOf(plan.statistics())) {
+GridWeights::GridWeights(const Args& args, LayerPlan& plan)
+    : grid_(args.grid), policy_(args.policy), dtype_(plan.compute()), gradient_bytes_(SizeOf(plan.statistics())) {
   LYCIA_CHECK(!args.weights.empty() && args.weights.size() <= kMost) << args.weights.size() << " weights ";
   bool gathers = false, reduces = false;
   for (const GridWeight& of : args.weights) {
@@ -38,11 +39,19 @@ GridWeights::GridWeights(const Args& args, LayerPlan& plan) : grid_(args.grid), 
 void GridWeights::Fetch(const LayerContext& context, TransferPlace& place) const {
   Stream& stream = context.stream();
   const Blocks whole = Whole(context, &place);
+  // What the place was used for before must be over before the first of these starts, or the second would wait for the first.
+  const Communicator* queue = nullptr;
+  bool one_queue = true;
+  for (const Weight& weight : weights_) {
+    if (!weight.gathers) continue;
+    one_queue &= queue == nullptr || queue == Along(weight);
+    queue = Along(weight);
+  }
+  if (!policy_.cache_weights) one_queue ? place.AwaitOthers(stream, queue) : place.Await(stream);
   for (std::size_t i = 0; i < weights_.size(); ++i) {
     const Weight& weight = weights_[i];
     if (!weight.gathers) continue;
     Communicator* along = Along(weight);
-    if (!policy_.cache_weights) place.AwaitOthers(stream, along);
     const Event event = StartGather(stream, along, context.parameter(weight.of.weight), whole[i], Tag::kWeight, weight.offsets);
     policy_.overlap ? place.Put(event, along) : AwaitAlways(stream, event);
   }

@@ -35,9 +35,10 @@ StatusOr<ParameterSpec> StoredSpec(const GridParameter& parameter, const Grid& g
 }
 
 WorkingWeights::WorkingWeights(const Grid& grid, DType dtype, const std::vector<GridParameter>& parameters,
-                         const std::function<int(const std::string& name)>& group_of, ArenaPlan& plan)
+                               const std::function<int(const std::string& name)>& group_of, ArenaPlan& plan)
     : grid_(&grid), dtype_(dtype) {
-  for (const GridParameter& parameter : parameters) entries_.try_emplace({parameter.name, parameter.use}, Entry{parameter, {}, {}, {}, {}, {}, {}});
+  for (const GridParameter& parameter : parameters)
+    entries_.try_emplace({parameter.name, parameter.use}, Entry{parameter, {}, {}, {}, {}, {}, {}});
   std::map<int, std::vector<GridParameter>> exchanged;
   std::string name;  // of the entry before
   for (auto& [key, entry] : entries_) {
@@ -69,9 +70,11 @@ WorkingWeights::Entry& WorkingWeights::FirstUse(const std::string& name) {
   return found->second;
 }
 
-const GridParameter& WorkingWeights::parameter(const std::string& name) const { return const_cast<WorkingWeights*>(this)->FirstUse(name).parameter; }
+const GridParameter& WorkingWeights::parameter(const std::string& name) const {
+  return const_cast<WorkingWeights*>(this)->FirstUse(name).parameter;
+}
 
-void WorkingWeights::Bind(const Arena& arena, const Stored& stored) {
+void WorkingWeights::Bind(const Arena& arena, const StoreTensors& stored) {
   for (auto& [key, entry] : entries_) {
     const GridParameter& parameter = entry.parameter;
     const bool hand_over = parameter.exchange == Exchange::kHandOver;
@@ -96,8 +99,7 @@ void WorkingWeights::Bind(const Arena& arena, const Stored& stored) {
     std::vector<StepExchange::Binding> bindings;
     for (const GridParameter& parameter : exchange->parameters()) {
       const Entry& entry = entries_.at({parameter.name, parameter.use});
-      bindings.push_back(
-          {.owned = entry.stored, .owned_gradient = entry.stored_gradient, .copy = entry.copy, .partial = entry.partial});
+      bindings.push_back({.owned = entry.stored, .owned_gradient = entry.stored_gradient, .copy = entry.copy, .partial = entry.partial});
     }
     exchange->Bind(arena.At(staging_), bindings);
   }
@@ -109,13 +111,6 @@ Tensor WorkingWeights::gradient(const std::string& name, int use) const { return
 
 void WorkingWeights::GatherCopies(Stream& stream) const {
   for (const auto& [group, exchange] : exchanges_) exchange->Gather(stream);
-}
-
-void WorkingWeights::ZeroPartials(Stream& stream) const {
-  for (const auto& [key, entry] : entries_) {
-    const bool own_memory = entry.parameter.exchange == Exchange::kHandOver || IsExchanged(entry.parameter);
-    if (own_memory) stream.Zero(entry.partial.data, entry.partial.bytes());
-  }
 }
 
 void WorkingWeights::ReducePartials(Stream& stream, int group) const {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/elementwise/elementwise.h"
-#include "runtime/core/philox.h"
 
 namespace lycia {
 
@@ -55,31 +54,6 @@ Tensor ParameterStore::gradient(const std::string& name, int use) const {
   const Location& location = locations_.at(name);
   if (location.first_use == use) return Slice(flat_.at(location.group).gradients, *location.parameter);
   return further_.at({name, use}).gradient;
-}
-
-void ParameterStore::Initialise(std::uint64_t seed) {
-  for (const auto& [name, location] : locations_) {
-    const Tensor tensor = weight(name);
-    const ParameterSpec& spec = location.parameter->spec;
-    if (tensor.data == nullptr) continue;
-    const RandomStream random(seed, "init/" + name, 0);
-    DispatchFloat(dtype_, [&]<typename T>() {
-      T* values = tensor.as<T>();
-      for (std::int64_t i = 0; i < tensor.elements(); ++i) {
-        switch (spec.initial) {
-          case Initial::kZero:
-            values[i] = T(0);
-            break;
-          case Initial::kOne:
-            values[i] = T(1);
-            break;
-          case Initial::kNormal:
-            values[i] = static_cast<T>(spec.std * random.Normal(static_cast<std::uint64_t>(i)));
-            break;
-        }
-      }
-    });
-  }
 }
 
 void ParameterStore::ZeroGradients(Stream& stream) const {

@@ -33,8 +33,6 @@ class ParameterStore {
   Tensor flat_weights(int group) const { return flat_.at(group).weights; }
   Tensor flat_gradients(int group) const { return flat_.at(group).gradients; }
 
-  // Sets every weight to its initial value (host memory; the same on all layouts).
-  void Initialise(std::uint64_t seed);
   // All gradient buffers to zero, before the first backward of a step.
   void ZeroGradients(Stream& stream) const;
   // Adds the buffers of further uses into the group's flat gradients, before its sum over ranks.

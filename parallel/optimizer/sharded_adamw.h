@@ -1,8 +1,8 @@
 // AdamW with decoupled decay, global-norm clipping and optimizer states sharded over the holders of each parameter (ZeRO stage 1 over
 // Chimera's model copies and the data replicas alike). Formulas: docs/numerics.md.
 //
-// A model in bf16 has f32 gradients and states, and a master weight in f32 for each element of a rank's own shard: what is stepped, saved and
-// exported. The model's weights are the masters rounded, gathered from their owners.
+// A model in bf16 has f32 gradients and states, and a master weight in f32 for each element of a rank's own shard: what is stepped, saved
+// and exported. The model's weights are the masters rounded, gathered from their owners.
 #ifndef LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 #define LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 

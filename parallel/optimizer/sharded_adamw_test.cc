@@ -82,8 +82,26 @@ struct Rank {
     LYCIA_ASSIGN_OR_RETURN(arena, Arena::Allocate(*device, plan));
     store->Bind(arena);
     LYCIA_RETURN_IF_ERROR(adamw->Bind(*device, arena, &world, communicators));
-    store->Initialise(3);
-    return OkStatus();
+    Initialise();
+    adamw->PublishWeights(*stream);
+    return stream->Synchronize();
+  }
+
+  // Each owner its shard.
+  void Initialise() {
+    for (const int g : store->local_groups()) {
+      const ShardedAdamW::Shard shard = adamw->shard(g);
+      for (const Segment& s : SegmentsOf(groups.groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
+        const ParameterSpec& spec = s.parameter->spec;
+        const RandomStream random(3, "init/" + spec.name, 0);
+        DispatchFloat(shard.weight.dtype, [&]<typename T>() {
+          for (std::int64_t i = s.begin; i < s.end; ++i) {
+            const double normal = spec.initial == Initial::kNormal ? spec.std * random.Normal(static_cast<std::uint64_t>(i)) : 0;
+            shard.weight.as<T>()[s.parameter->offset + i - shard.begin] = static_cast<T>(spec.initial == Initial::kOne ? 1.0 : normal);
+          }
+        });
+      }
+    }
   }
 
   // A step with the gradients above; `poison` replaces one element of "last" on this rank. ahead: groups stepped before the decision.
@@ -187,7 +205,41 @@ void ExpectEqual(const Rank& rank, const Truth& truth, double tolerance, int r) 
   }
 }
 
+// Every bf16 weight that this rank holds is its master rounded, wherever that is; the masters are those of a run in f32, bit by bit.
+void ExpectMasters(const Rank& bf16, const Rank& f32, int r) {
+  for (const int g : bf16.store->local_groups()) {
+    const Tensor weights = bf16.store->flat_weights(g), exact = f32.store->flat_weights(g);
+    ASSERT_EQ(weights.dtype, DType::kBF16);
+    for (std::int64_t i = 0; i < weights.elements(); ++i) {
+      ASSERT_EQ(weights.as<BFloat16>()[i].bits, BFloat16(exact.as<float>()[i]).bits) << "group " << g << " element " << i << " rank " << r;
+    }
+    const ShardedAdamW::Shard mine = bf16.adamw->shard(g), other = f32.adamw->shard(g);
+    ASSERT_EQ(mine.begin, other.begin);
+    for (std::int64_t i = 0; i < mine.end - mine.begin; ++i) {
+      ASSERT_EQ(mine.weight.as<float>()[i], other.weight.as<float>()[i]) << "master of group " << g << " element " << i << " rank " << r;
+      ASSERT_EQ(mine.v.as<float>()[i], other.v.as<float>()[i]);
+    }
+  }
+}
+
 class ShardedAdamWTest : public ::testing::TestWithParam<Placement> {};
+
+TEST_P(ShardedAdamWTest, ABF16ModelHasTheMastersOfAnF32One) {
+  const Status ran = RunThreadRanks(kRanks, [&](Communicator& world) -> Status {
+    Rank bf16, f32;
+    LYCIA_RETURN_IF_ERROR(bf16.Open(GetParam(), {.clip = 10}, DType::kBF16, world));
+    LYCIA_RETURN_IF_ERROR(f32.Open(GetParam(), {.clip = 10}, DType::kF32, world));
+    ExpectMasters(bf16, f32, world.rank());
+    for (std::int64_t step = 0; step < 3; ++step) {
+      LYCIA_RETURN_IF_ERROR(bf16.Step(world.rank(), step, 0.01));
+      LYCIA_RETURN_IF_ERROR(f32.Step(world.rank(), step, 0.01));
+      EXPECT_EQ(bf16.adamw->decision().gradient_norm, f32.adamw->decision().gradient_norm);
+      ExpectMasters(bf16, f32, world.rank());
+    }
+    return OkStatus();
+  });
+  EXPECT_TRUE(ran.ok()) << ran;
+}
 
 TEST_P(ShardedAdamWTest, EqualsTheFormulas) {
   for (const double clip : {0.0, 10.0, 1e6}) {  // off, active (the norm is 18 or more), inactive

@@ -1,8 +1,11 @@
 // The order in which a stage's calls use the transfers of its layers, and where those lie in memory.
 //
 //   Forward         layers in order, each one's transfers as declared
-//   Backward        in reverse; recomputed forwards where they run. A weight gradient follows its input gradient and takes the weight's
-//   place BackwardInput   the same without what only the weight gradient needs BackwardWeight  in reverse, what sends something back
+//   Backward        in reverse; recomputed forwards where they run. A weight gradient follows its input gradient in the weight's place
+//
+//   BackwardInput   the same without what only the weight gradient needs
+//
+//   BackwardWeight  in reverse, what sends something back
 //
 // Places are the two ends of one region, used in turn: the region holds any two neighbours of an order, here 5 and 4 of the sizes
 // 2 5 4 1, or only the largest where no transfer overlaps:

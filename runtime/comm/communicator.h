@@ -25,9 +25,9 @@ namespace lycia {
 
 // Travels with every message of a channel.
 struct MessageHeader {
-  std::int64_t virtual_ns = 0;      // the sender's clock (emulated devices)
-  std::uint64_t sequence = 0;       // k-th message of this channel; filled in by the channel, checked by the receiver
-  std::int32_t micro_batch = -1;    // checked by the executor: the message it got is the one the schedule promised
+  std::int64_t virtual_ns = 0;    // the sender's clock (emulated devices)
+  std::uint64_t sequence = 0;     // k-th message of this channel; filled in by the channel, checked by the receiver
+  std::int32_t micro_batch = -1;  // checked by the executor: the message it got is the one the schedule promised
   std::int32_t part = 0;
 };
 
@@ -37,8 +37,8 @@ struct MessageHeader {
 class Channel {
  public:
   struct Received {
-    Event event;      // done: header and data are valid
-    int slot = 0;     // data() until Release(slot)
+    Event event;   // done: header and data are valid
+    int slot = 0;  // data() until Release(slot)
   };
 
   virtual ~Channel() = default;
@@ -53,12 +53,12 @@ class Channel {
 };
 
 struct ChannelOptions {
-  int peer = 0;                 // rank in this communicator
-  bool sender = false;          // this side sends, or receives
-  int lane = 0;                 // 0 to 2046; with (sender, receiver) names the channel; opened again, the k-th opening meets the k-th
-  std::int64_t bytes = 0;       // of the largest message
-  int credits = 2;              // receives posted ahead; the same on both sides
-  int send_window = 4;          // sends open at once
+  int peer = 0;                    // rank in this communicator
+  bool sender = false;             // this side sends, or receives
+  int lane = 0;                    // 0 to 2046; with (sender, receiver) names the channel; opened again, the k-th opening meets the k-th
+  std::int64_t bytes = 0;          // of the largest message
+  int credits = 2;                 // receives posted ahead; the same on both sides
+  int send_window = 4;             // sends open at once
   void* receive_memory = nullptr;  // credits * padded bytes (ChannelMemoryBytes), from the rank's arena; receiving side only
   Tag tag = Tag::kActivation;
 };
@@ -91,7 +91,8 @@ class Communicator {
   };
   virtual Event ReduceScatter(const ReduceScatterArgs& args, const Event& after) = 0;
 
-  // out = sum (or largest) over ranks of in, elementwise (f32, f64, i64); in place when both are the same memory.
+  // out = sum (or largest) over ranks of in, elementwise (bf16, added in f32 and rounded once; f32, f64, i64); in place when both are the
+  // same memory.
   struct AllReduceArgs {
     ConstTensor in;
     Tensor out;

@@ -22,25 +22,20 @@ void WaitWhile(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
-}  // namespace
-
-Status PinThisThread(int core) {
+Status Pin(pthread_t thread, int core) {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &set);
-  if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) == 0) return OkStatus();
+  if (pthread_setaffinity_np(thread, sizeof set, &set) == 0) return OkStatus();
   return InvalidArgument("cannot run on core ", core, ": it is not there or not given to this process; see `taskset -p $$`");
 }
 
+}  // namespace
+
+Status PinThisThread(int core) { return Pin(pthread_self(), core); }
+
 StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::Create(const CpuOptions& options) {
   if (options.threads < 1) return InvalidArgument("a rank needs at least 1 thread, not ", options.threads);
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  sched_getaffinity(0, sizeof allowed, &allowed);
-  for (const int core : options.cores) {
-    if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &allowed)) continue;
-    return InvalidArgument("cannot run on core ", core, ": it is not there or not given to this process; see `taskset -p $$`");
-  }
   std::unique_ptr<ThreadPool> pool(new ThreadPool());
   const auto bytes = static_cast<std::size_t>((options.workspace_bytes + 63) / 64 * 64);
   for (int i = 0; i < options.threads; ++i) {
@@ -50,12 +45,13 @@ StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::Create(const CpuOptions& optio
     pool->workspaces_.emplace_back(static_cast<char*>(data), bytes);
   }
   for (int i = 1; i < options.threads; ++i) {
-    const int core = options.cores.empty() ? -1 : options.cores[static_cast<std::size_t>(i) % options.cores.size()];
     try {
-      pool->workers_.emplace_back([&p = *pool, i, core] { p.Work(i, core); });
+      pool->workers_.emplace_back([&p = *pool, i] { p.Work(i); });
     } catch (const std::system_error& error) {
       return absl::ResourceExhaustedError(absl::StrCat("cannot start thread ", i, " of ", options.threads, ": ", error.what()));
     }
+    if (options.cores.empty()) continue;
+    LYCIA_RETURN_IF_ERROR(Pin(pool->workers_.back().native_handle(), options.cores[static_cast<std::size_t>(i) % options.cores.size()]));
   }
   return pool;
 }
@@ -82,8 +78,7 @@ void ThreadPool::Run(absl::FunctionRef<void(int thread)> body) {
   }
 }
 
-void ThreadPool::Work(int thread, int core) {
-  if (core >= 0) (void)PinThisThread(core);  // allowed when the pool was made
+void ThreadPool::Work(int thread) {
   for (std::uint32_t seen = 0;;) {
     WaitWhile(round_, seen);
     ++seen;

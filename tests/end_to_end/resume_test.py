@@ -83,12 +83,12 @@ class ResumeTest(harness.Case):
         self.assertAlmostEqual(mine[-1]["held_out_loss"], theirs[-1]["held_out_loss"], delta=1e-4)
 
     def test_other_data_are_refused(self):
-        for key, value in (("train.seed", 2), ("data.seed", 2), ("train.batch", 4)):
+        for key, value, told in (("train.seed", 2, 2), ("data.seed", 2, 2), ("train.batch", 4, 4), ("train.precision", "bf16", "precision_bytes")):
             with self.subTest(key=key):
                 out = copy_run(self.unbroken, "other", 3)
                 job = harness.start({**self.keys, key: value}, out, words=["--resume"]).wait()
                 self.assertEqual(job.code, 2, job.describe())
-                self.assert_one_line(job.err, "cannot resume", str(value))
+                self.assert_one_line(job.err, "cannot resume", str(told))
 
 
 class DamageTest(harness.Case):

@@ -28,12 +28,14 @@ HEADER
 
 host_sources=(
   runtime/core/{philox,tensor}.cc
-  runtime/device/{arena,cpu_device,cuda_device,cuda_error,cuda_event,device,event}.cc
+  runtime/device/{arena,cpu_device,cuda_device,cuda_error,cuda_event,device,event,thread_pool}.cc
   runtime/device/testing/count_allocations.cc
   runtime/device/device_test.cc
-  kernels/attention/{attention,attention_forward_cpu,attention_backward_cpu}.cc
+  kernels/attention/{attention,attention_cpu,attention_{forward,backward}_{cpu,pairs}}.cc
   kernels/attention/{attention_cuda_launch,attention_backward_cuda_launch}.cc
   kernels/cuda/tensor_map_cuda.cc
+  kernels/gemm/gemm_kernels.cc
+  kernels/gemm/micro/kernel_{portable,avx2,avx512,avx512_bf16,amx}.cc
   kernels/norm/{layer_norm_cpu,layer_norm_cuda_launch}.cc
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
   tests/gpu/{attention_test,bench_attention_cuda,bench_cuda,kernels_test,main}.cc
@@ -50,7 +52,15 @@ compile() {
   if [[ $source == *.cu ]]; then
     "$cuda/bin/nvcc" -c -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a --expt-relaxed-constexpr -lineinfo -I. -I"$work" "$source" -o "$object"
   else
-    g++ -c -O2 -std=c++20 -DNDEBUG -Wno-psabi -I. -I"$work" -isystem "$cuda/include" "$source" -o "$object"
+    # The flags of kernels/gemm/micro/BUILD.
+    local isa=() avx512=(-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+    case $source in
+      */kernel_avx2.cc) isa=(-mavx2 -mfma) ;;
+      */kernel_avx512.cc) isa=("${avx512[@]}") ;;
+      */kernel_avx512_bf16.cc) isa=("${avx512[@]}" -mavx512bf16) ;;
+      */kernel_amx.cc) isa=("${avx512[@]}" -mamx-tile -mamx-bf16) ;;
+    esac
+    g++ -c -O2 -std=c++20 -DNDEBUG -Wno-psabi "${isa[@]}" -I. -I"$work" -isystem "$cuda/include" "$source" -o "$object"
   fi
 }
 export -f compile

@@ -74,7 +74,8 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
   const bool shared = G < x * y;
   const std::int64_t h = model.hidden / x, f = (model.ffn + y - 1) / y, V = (model.vocab + y - 1) / y, heads = model.hidden / y;
   const std::int64_t kv = 2 * (shared ? x * y : G) * D / y;
-  const std::int64_t x_times = 1 + !policy.cache_inputs, dy_times = 1 + (c.split && !policy.cache_output_gradients), w = policy.cache_weights ? 1 : 2;
+  const std::int64_t x_times = 1 + !policy.cache_inputs, dy_times = 1 + (c.split && !policy.cache_output_gradients),
+                     w = policy.cache_weights ? 1 : 2;
   Forms traffic(grid, e);
 
   // A product gathers X and reduces Y forward; backward it gathers dY and reduces dX; without caches the weight gradient gathers again.

@@ -17,12 +17,12 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// All dimensions differ: B 6, T 12, H 12, C 36, F 60, V 50.
+// All dimensions differ: B 6, T 8, H 12, C 24, F 40, V 30.
 GridCase Case(int x, int y, int z) {
   GridCase c{.x = x, .y = y, .z = z};
-  c.options.model = {.layers = 2, .heads = 12, .hidden = 36, .context = 13, .vocab = 50, .ffn = 60, .dropout = 0.2, .init_std = 0.3};
+  c.options.model = {.layers = 2, .heads = 12, .hidden = 24, .context = 9, .vocab = 30, .ffn = 40, .dropout = 0.2, .init_std = 0.3};
   c.options.samples = 6;
-  c.options.sequence = 12;
+  c.options.sequence = 8;
   return c;
 }
 
@@ -44,7 +44,7 @@ std::vector<GridCase> Cases() {
     }
   }
   GridCase& apart = add(1, 1, 3);
-  apart.options.tied_on_one_rank = false;
+  apart.options.tied_in_one_stage = false;
   apart.split = true;
   add(1, 1, 2).options.model.tied = false;
   add(2, 1, 3).options.weights_each_step = true;

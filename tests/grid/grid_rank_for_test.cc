@@ -14,7 +14,7 @@ namespace lycia {
 std::string GridCase::ToString() const {
   const GptConfig& m = options.model;
   return StrCat("grid ", x, "x", y, "x", z, " B ", options.samples, " T ", options.sequence, " C ", m.hidden, " H ", m.heads, " G ",
-                m.key_heads(), " F ", m.ffn, " V ", m.vocab, m.tied ? " tied" : " untied", options.tied_on_one_rank ? "" : " apart",
+                m.key_heads(), " F ", m.ffn, " V ", m.vocab, m.tied ? " tied" : " untied", options.tied_in_one_stage ? "" : " apart",
                 " dropout ", m.dropout, " cache x ", options.policy.cache_inputs, " w ", options.policy.cache_weights, " dy ",
                 options.policy.cache_output_gradients, options.weights_each_step ? " weights each step" : "", split ? " split" : "",
                 recompute == Recompute::kLayers  ? " recompute layers"

@@ -72,7 +72,7 @@ TEST(GridTruth, SchedulesAndPoliciesEqualTheSerialModel) {
   split.options.policy = {.cache_inputs = false, .cache_output_gradients = true};
   ExpectTruth(split, /*bytes=*/true);
   GridCase apart = SmallCase(2, 2, 2);
-  apart.options.tied_on_one_rank = false;
+  apart.options.tied_in_one_stage = false;
   ExpectTruth(apart, /*bytes=*/false);
   GridCase each_step = SmallCase(2, 1, 3);
   each_step.options.weights_each_step = true;

@@ -8,6 +8,7 @@
 
 #include "runtime/comm/communicator.h"
 #include "runtime/device/device.h"
+#include "runtime/device/thread_pool.h"
 
 namespace lycia {
 
@@ -34,9 +35,10 @@ class PassingCommunicator : public Communicator {
   std::unique_ptr<Communicator> inner_;
 };
 
+// Of the CPU; computes with a pool of its own.
 class PassingStream : public Stream {
  public:
-  explicit PassingStream(std::unique_ptr<Stream> inner) : inner_(std::move(inner)) {}
+  explicit PassingStream(std::unique_ptr<Stream> inner) : Stream(ThreadPool::Create({}).value()), inner_(std::move(inner)) {}
   DeviceKind kind() const override { return inner_->kind(); }
   void Copy(void* to, const void* from, std::int64_t bytes) override {
     if (ok()) inner_->Copy(to, from, bytes);

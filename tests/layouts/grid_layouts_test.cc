@@ -5,11 +5,13 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "parallel/schedule/generators.h"
+#include "runtime/comm/transports.h"
 #include "tests/layouts/memory_watch.h"
 #include "tests/layouts/truth_run.h"
 
@@ -109,7 +111,6 @@ TEST(GridLayouts, SynchronisationAndUpdateModesHaveTheSameBits) {
   }
 }
 
-// Key heads fewer than the parts of the heads (shared), as many, and more; a head of its own; one block a stage.
 // Collectives under way while products are computed, or each waited for where it is started.
 TEST(GridLayouts, OverlapChangesNoBit) {
   for (const char* schedule : {"gpipe", "chimera", "chimera-zb"}) {
@@ -122,6 +123,7 @@ TEST(GridLayouts, OverlapChangesNoBit) {
   }
 }
 
+// Key heads fewer than the parts of the heads (shared), as many, and more; a tied head and one of its own.
 TEST(GridLayouts, GroupedQueriesAndUntiedHeadsEqualTheTruth) {
   for (const int kv_heads : {1, 2, 4, 6}) {
     for (const char* schedule : {"gpipe", "chimera"}) {
@@ -132,6 +134,8 @@ TEST(GridLayouts, GroupedQueriesAndUntiedHeadsEqualTheTruth) {
       if (4 % kv_heads != 0 && kv_heads % 4 != 0) {
         layout.x = 3, layout.z = 1;  // parts of 6
       }
+      ExpectTruth(layout);
+      layout.x = 1;  // two parts: more key heads than parts, but fewer than heads
       ExpectTruth(layout);
     }
   }
@@ -146,7 +150,7 @@ TEST(GridLayouts, F32GradientsAreAsGoodAsTheSerialRuns) {
   }
 }
 
-// bf16: against f64, no worse than one rank alone in bf16; loss and norm to its rounding. Every schedule without parts, grids and replicas.
+// bf16: against f64, no worse than one rank alone in bf16; loss and norm to its rounding. (random_layouts_test varies what is kept.)
 TEST(GridLayouts, BF16GradientsAreAsGoodAsThoseOfOneRank) {
   std::vector<Layout> layouts = GridLayouts();
   for (Layout& layout : layouts) {
@@ -170,7 +174,7 @@ TEST(GridLayouts, BF16GradientsAreAsGoodAsThoseOfOneRank) {
   }
 }
 
-TEST(GridLayouts, ARepeatedRunAndAnyMeshOrderHaveTheSameBits) {
+TEST(GridLayouts, ARepeatedRunHasTheSameBitsAndAnyMeshOrderEqualsTheTruth) {
   Layout layout = Cube("chimera");
   layout.data = 2;
   const Record bits = RunOrFail(layout);
@@ -180,6 +184,21 @@ TEST(GridLayouts, ARepeatedRunAndAnyMeshOrderHaveTheSameBits) {
     const Status equal = *order == 0 ? CompareBitwise(other, bits) : CompareWithTruth(other, TruthOf(layout));
     EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
   }
+}
+
+// What a model costs does not depend on how it is cut: padding and what several ranks compute alike are no work.
+TEST(GridLayouts, FlopsAreTheModels) {
+  std::vector<double> flops;
+  for (const auto& [x, y] : {std::pair{1, 1}, {2, 2}, {1, 6}}) {
+    const Layout layout{.schedule = "gpipe", .samples = 2, .x = x, .y = y, .heads = 12, .kv_heads = 1, .width = 24};
+    const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+      LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+      if (world.rank() == 0) flops.push_back(trainer->flops_per_step());
+      return OkStatus();
+    });
+    EXPECT_TRUE(ran.ok()) << ran;
+  }
+  EXPECT_EQ(flops, std::vector<double>(3, flops.at(0)));
 }
 
 }  // namespace

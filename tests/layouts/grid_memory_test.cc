@@ -1,5 +1,6 @@
-// Memory of a rank of a tensor grid, from the arena that a training step has used up (memory_watch.h): parameters, gradients, optimizer states
-// and activations are the model's over the number of ranks; what is kept beside them is what docs/tensor_grid.md declares, to the byte.
+// Memory of a rank of a tensor grid, from the arena that a training step has used up (memory_watch.h): parameters, gradients, optimizer
+// states and activations are the model's over the number of ranks; what is kept beside them is what docs/tensor_grid.md declares, to the
+// byte.
 //
 // The sizes divide by every grid and leave no padding, so that every equation is exact.
 #include <cstdint>
@@ -60,9 +61,9 @@ std::int64_t Activations(const Case& c) {
   // Mean and rstd of a row are with all ranks along x; tokens and labels with all ranks of one z.
   elements += (2 * L + 1) * 2 * m / (c.z * c.y) + 2 * m / c.z;
   if (c.policy.cache_inputs) {
-    elements += (2 * L + 1) * (m * h / (c.z * c.x) - m * h / P);         // gathered along y: QKV's, FC1's, the head's
-    elements += L * (m * h / (c.z * c.y) - m * h / P);                   // along x: the heads' outputs,
-    elements += L * (m * f / (c.z * c.y) - m * f / P);                   // and the hidden units
+    elements += (2 * L + 1) * (m * h / (c.z * c.x) - m * h / P);  // gathered along y: QKV's, FC1's, the head's
+    elements += L * (m * h / (c.z * c.y) - m * h / P);            // along x: the heads' outputs,
+    elements += L * (m * f / (c.z * c.y) - m * f / P);            // and the hidden units
   }
   if (c.policy.cache_weights && c.z > 1) elements += (L * (4 * h * h + 2 * h * f) + V * h) / (c.x * c.y);
   return elements * kBytes;
@@ -105,7 +106,8 @@ void Check(const Case& c) {
 
 TEST(GridMemory, IsTheModelsOverTheRanksAndWhatIsDeclared) {
   for (const GridPolicy& policy : {GridPolicy{.cache_inputs = false}, GridPolicy{}, GridPolicy{.cache_weights = true}}) {
-    for (const Case& c : {Case{1, 2, 1, policy}, {2, 1, 1, policy}, {1, 1, 2, policy}, {2, 2, 1, policy}, {2, 2, 2, policy}, {3, 2, 1, policy}}) {
+    for (const Case& c :
+         {Case{1, 2, 1, policy}, {2, 1, 1, policy}, {1, 1, 2, policy}, {2, 2, 1, policy}, {2, 2, 2, policy}, {3, 2, 1, policy}}) {
       Check(c);
     }
   }

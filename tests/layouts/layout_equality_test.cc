@@ -64,7 +64,8 @@ TEST_P(LayoutEquality, GroupedQueriesEqualTheTruth) {
   for (const int kv_heads : {1, 2}) {
     for (const int stages : {1, 2}) {
       if (stages == 1 && GetParam() == "chimera") continue;
-      ExpectTruth({.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 3, .samples = 2, .heads = 4, .kv_heads = kv_heads});
+      ExpectTruth(
+          {.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 3, .samples = 2, .heads = 4, .kv_heads = kv_heads});
     }
   }
 }

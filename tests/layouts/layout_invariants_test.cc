@@ -202,5 +202,43 @@ TEST(LayoutInvariants, NothingIsAllocatedAfterTheFirstStep) {
   }
 }
 
+// Gives up on a wait once it is told to.
+class GivesUp final : public WaitGuard {
+ public:
+  Status StillWaiting(std::int64_t) override { return armed_ ? absl::DeadlineExceededError("gave up") : OkStatus(); }
+  void Arm() { armed_ = true; }
+
+ private:
+  std::atomic<bool> armed_{false};
+};
+
+// A rank whose watchdog ends its wait in a grid's collective goes while the others still come to it: nothing may be written to its memory
+// then.
+TEST(LayoutInvariants, ATrainerMayGoWhileItsGridWaits) {
+  const Layout layout{.schedule = "gpipe", .samples = 2, .y = 2, .heads = 12, .width = 24};
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    std::atomic<bool> gone{false};
+    const Status ran = RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+      GivesUp guard;
+      TrainerOptions options = OptionsOf(layout);
+      if (world.rank() == 0) options.guard = &guard;
+      LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(options, world));
+      LYCIA_RETURN_IF_ERROR(world.Barrier());
+      const RandomBatches source(false);
+      if (world.rank() == 0) {
+        guard.Arm();
+        const Status status = trainer->TrainStep(0, source, LearningRateOf(0), false);
+        gone = true;
+        trainer.reset();
+        return status;
+      }
+      while (!gone) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::microseconds(5 * attempt));
+      return trainer->TrainStep(0, source, LearningRateOf(0), false);
+    });
+    EXPECT_FALSE(ran.ok());
+  }
+}
+
 }  // namespace
 }  // namespace lycia::layouts

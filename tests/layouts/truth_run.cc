@@ -129,7 +129,8 @@ const Record& TruthOf(const Layout& layout, DType precision) {
   using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool>;
   static std::map<Key, Record>* const runs = new std::map<Key, Record>;
   const bool f64 = precision == DType::kF64;
-  auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width, layout.clip, layout.tied, layout.masked, f64));
+  auto [entry, fresh] = runs->try_emplace(
+      Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width, layout.clip, layout.tied, layout.masked, f64));
   if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
   return entry->second;
 }
@@ -179,6 +180,10 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
 Status CompareInLowPrecision(const Record& record, const Record& serial, const Record& truth, const Tolerance& tolerance) {
   Worst worst;
   const Tensors& expected = truth.steps[0].gradients;
+  for (const auto& [name, values] : expected) {
+    if (!record.steps[0].gradients.contains(name)) return absl::InternalError(StrCat("the record has no gradient of ", name));
+    if (!serial.steps[0].gradients.contains(name)) return absl::InternalError(StrCat("the serial run has no gradient of ", name));
+  }
   auto error_of = [&](const std::string& name, const Tensors& gradients) {
     std::vector<double> error = gradients.at(name);
     for (std::size_t i = 0; i < error.size(); ++i) error[i] -= expected.at(name)[i];

@@ -22,7 +22,7 @@ struct Avx512 {
   using Float = Vector<float, Isa::kAvx512>;
   using Words = __m512i;
   static constexpr int kLanes = 16;
-  static constexpr int kPrefetchRows = 8;  // of b, ahead of the multiply: a few hundred cycles, second-level cache to first
+  static constexpr int kPrefetchRows = 16;  // of b, ahead of the multiply: a few hundred cycles, second-level cache to first
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm512_load_ps(reinterpret_cast<const float*>(p)); }

@@ -1,6 +1,6 @@
-// The epilogue of any vector instruction set, as a template on its operations: see EpilogueArgs for what is done in which order. Rounding to
-// bf16 is to nearest, ties to even, as in runtime/core/bfloat16.h. GELU is the formula of kernels/activation/gelu_ref.h, written with the
-// logistic function as in gelu.cc: no difference of near numbers.
+// The epilogue of any vector instruction set, as a template on its operations: see EpilogueArgs for what is done in which order. Rounding
+// to bf16 is to nearest, ties to even, as in runtime/core/bfloat16.h. GELU is the formula of kernels/activation/gelu_ref.h, written with
+// the logistic function as in gelu.cc: no difference of near numbers.
 #ifndef LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
 #define LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
 

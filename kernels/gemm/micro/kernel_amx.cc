@@ -1,7 +1,8 @@
-// bf16 with f32 sums on AMX tiles: registers of 16 rows x 64 bytes. Tile of c: 32 x 32, four tile registers; two hold a, two b. A step of 32
-// elements of depth loads 4 KiB and multiplies four times, 64 cycles at the unit's best: both operands from the second-level cache would
-// need 64 bytes a cycle, twice what it gives, so the b panel (32 columns x at most 512 elements, 32 KiB) is to stay in the first level while
-// the a panels stream by, prefetched. Sums of one element are chained through c over the whole depth, from c with add, else from zero.
+// bf16 with f32 sums on AMX tiles: registers of 16 rows x 64 bytes. Tile of c: 32 x 32, four tile registers; two hold a, two b. A step of
+// 32 elements of depth loads 4 KiB and multiplies four times, 64 cycles at the unit's best: both operands from the second-level cache would
+// need 64 bytes a cycle, twice what it gives, so the b panel (32 columns x at most 512 elements, 32 KiB) is to stay in the first level
+// while the a panels stream by, prefetched. Sums of one element are chained through c over the whole depth, from c with add, else from
+// zero.
 //
 // AMX counts subnormal operands and results as zero and rounds to nearest even, whatever MXCSR says. The tile configuration is hard-wired
 // to palette 1, which every processor with AMX has: some virtual machines hide the CPUID leaf that describes it.
@@ -14,10 +15,10 @@
 namespace lycia::cpu {
 namespace {
 
-constexpr int kSide = 32;         // rows and columns of a tile of c
-constexpr int kTileRows = 16;     // of a register
-constexpr int kTileBytes = 64;    // of a register's row: 16 f32 or 32 bf16
-constexpr std::int64_t kStepWords = 16;  // of depth that one multiply takes
+constexpr int kSide = 32;                                // rows and columns of a tile of c
+constexpr int kTileRows = 16;                            // of a register
+constexpr int kTileBytes = 64;                           // of a register's row: 16 f32 or 32 bf16
+constexpr std::int64_t kStepWords = 16;                  // of depth that one multiply takes
 constexpr std::int64_t kStepBytes = kSide * kTileBytes;  // of a panel
 // The a panel is fetched this far ahead: two steps of the multiply, some 130 cycles.
 constexpr std::int64_t kAhead = 2 * kStepBytes;
@@ -28,15 +29,13 @@ struct alignas(64) TileConfiguration {
   std::uint8_t rows[16];
 };
 
-void Begin() {
-  TileConfiguration configuration = {};
-  configuration.palette = 1;
-  for (int i = 0; i < 8; ++i) {
-    configuration.row_bytes[i] = kTileBytes;
-    configuration.rows[i] = kTileRows;
-  }
-  _tile_loadconfig(&configuration);
-}
+// Constant: GCC 12's intrinsic tells the compiler of its first 8 bytes only, so that stores to the others would be dropped.
+constexpr TileConfiguration kConfiguration = {
+    .palette = 1,
+    .row_bytes = {kTileBytes, kTileBytes, kTileBytes, kTileBytes, kTileBytes, kTileBytes, kTileBytes, kTileBytes},
+    .rows = {kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows}};
+
+void Begin() { _tile_loadconfig(&kConfiguration); }
 void End() { _tile_release(); }
 
 // The two registers of b hold words [16][16] of the packed panel, whose rows are 32 words apart.
@@ -44,6 +43,7 @@ template <bool kTwoRows>
 LYCIA_INLINE inline void Multiply(const TileArgs& t, float* c, std::int64_t ld_bytes, bool add) {
   const char *a = static_cast<const char*>(t.a), *b = static_cast<const char*>(t.b);
   constexpr int kStride = kSide * kWordBytes;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);  // GCC 12's tile loads do not say that they read memory: stores must not sink below them
   char* c0 = reinterpret_cast<char*>(c);
   char* c1 = c0 + kTileRows * ld_bytes;
   if (add) {
@@ -144,6 +144,29 @@ void PackA(const PackArgs& args) {
   }
 }
 
+// Four chains, as in a tile of c.
+double Peak(std::int64_t rounds, float* sink) {
+  Begin();
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);  // as in Multiply
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, sink, 0);
+  _tile_loadd(5, sink, 0);
+  _tile_loadd(6, sink, 0);
+  _tile_loadd(7, sink, 0);
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sink, 0);
+  End();
+  return static_cast<double>(rounds) * 4 * 2 * kTileRows * 16 * 32;
+}
+
 constexpr MicroKernel kKernel = {.name = "amx_bf16",
                                  .rows = kSide,
                                  .cols = kSide,
@@ -155,7 +178,8 @@ constexpr MicroKernel kKernel = {.name = "amx_bf16",
                                  .tile = Tile,
                                  .epilogue = Epilogue<Avx512>,
                                  .begin = Begin,
-                                 .end = End};
+                                 .end = End,
+                                 .peak = Peak};
 
 }  // namespace
 

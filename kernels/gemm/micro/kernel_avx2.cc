@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/vector.h"
 #include "kernels/gemm/micro/epilogue.h"
+#include "kernels/gemm/micro/peak_loop.h"
 #include "kernels/gemm/micro/tile.h"
 
 namespace lycia::cpu {
@@ -121,7 +122,8 @@ constexpr MicroKernel kKernel = {.name = "avx2 f32",
                                  .pack_a = PackPanelOfFloats<Avx2, kRows>,
                                  .pack_b = PackPanelOfFloats<Avx2, kCols>,
                                  .tile = RegisterTileOfRows<Avx2, kRows>,
-                                 .epilogue = Epilogue<Avx2>};
+                                 .epilogue = Epilogue<Avx2>,
+                                 .peak = PeakLoop<Avx2, 2>};
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // multiply-adds a lane, the pair's second product first. Subnormal operands and results count as zero: the instruction ignores MXCSR.
 #include "kernels/gemm/micro/avx512.h"
 #include "kernels/gemm/micro/epilogue.h"
+#include "kernels/gemm/micro/peak_loop.h"
 #include "kernels/gemm/micro/tile.h"
 
 namespace lycia::cpu {
@@ -25,7 +26,8 @@ constexpr MicroKernel kKernel = {.name = "avx512_bf16",
                                  .pack_a = PackPanel<Avx512Bf16, Avx512::PairSource, kRows>,
                                  .pack_b = PackPanel<Avx512Bf16, Avx512::PairSource, kCols>,
                                  .tile = RegisterTileOfRows<Avx512Bf16, kRows>,
-                                 .epilogue = Epilogue<Avx512>};
+                                 .epilogue = Epilogue<Avx512>,
+                                 .peak = PeakLoop<Avx512Bf16, 4>};
 
 }  // namespace
 

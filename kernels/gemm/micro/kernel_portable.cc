@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/vector.h"
 #include "kernels/gemm/micro/epilogue.h"
+#include "kernels/gemm/micro/peak_loop.h"
 #include "kernels/gemm/micro/tile.h"
 
 namespace lycia::cpu {
@@ -97,7 +98,8 @@ constexpr MicroKernel kKernel = {.name = "sse2 f32",
                                  .pack_a = PackPanelOfFloats<Sse2, kRows>,
                                  .pack_b = PackPanelOfFloats<Sse2, kCols>,
                                  .tile = RegisterTileOfRows<Sse2, kRows>,
-                                 .epilogue = Epilogue<Sse2>};
+                                 .epilogue = Epilogue<Sse2>,
+                                 .peak = PeakLoop<Sse2, 2>};
 
 }  // namespace
 

@@ -59,12 +59,12 @@ struct EpilogueArgs {
 };
 
 struct MicroKernel {
-  const char* name = "";      // "avx512"
-  int rows = 0, cols = 0;     // of a full tile: P of a and of b
-  bool pairs = false;         // a word is two bf16; else one f32
-  bool even_rows = false;     // a tile of fewer rows costs less: rows are cut evenly
-  std::int64_t word_unit = 1;   // words are padded to a multiple of this
-  std::int64_t block_words = 0; // at most so many words are summed before c is read and written again
+  const char* name = "";         // "avx512"
+  int rows = 0, cols = 0;        // of a full tile: P of a and of b
+  bool pairs = false;            // a word is two bf16; else one f32
+  bool even_rows = false;        // a tile of fewer rows costs less: rows are cut evenly
+  std::int64_t word_unit = 1;    // words are padded to a multiple of this
+  std::int64_t block_words = 0;  // at most so many words are summed before c is read and written again
   void (*pack_a)(const PackArgs&) = nullptr;
   void (*pack_b)(const PackArgs&) = nullptr;
   void (*tile)(const TileArgs&) = nullptr;
@@ -72,6 +72,8 @@ struct MicroKernel {
   // Around all tiles that a thread computes in one call; null: nothing to do.
   void (*begin)() = nullptr;
   void (*end)() = nullptr;
+  // Floating-point operations done by this many rounds of a loop on registers. sink: 64 bytes of zeros, written.
+  double (*peak)(std::int64_t rounds, float* sink) = nullptr;
 };
 
 // f32 words; bf16 operands are widened while they are packed.

@@ -20,7 +20,12 @@ void RegisterTile(const TileArgs& t) {
   constexpr int L = Ops::kLanes;
   V sum[R][2];
 #pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = Ops::Zero();
+  for (int r = 0; r < R; ++r) {
+    sum[r][0] = sum[r][1] = Ops::Zero();
+    // c is wanted when the loop is done, and is often far away.
+    Ops::Prefetch(reinterpret_cast<const char*>(t.c + r * t.ld));
+    if constexpr (2 * L * kWordBytes > 64) Ops::Prefetch(reinterpret_cast<const char*>(t.c + r * t.ld + L));
+  }
   const char* a = static_cast<const char*>(t.a);
   const char* b = static_cast<const char*>(t.b);
   const char* soon = t.soon;

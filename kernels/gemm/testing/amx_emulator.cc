@@ -26,8 +26,8 @@ struct Instruction {
   int opcode, prefix;  // prefix: 0 none, 1 66, 2 F3, 3 F2
   int reg, rm, vvvv;
   bool memory;
-  char* address = nullptr;   // of the first row
-  std::int64_t stride = 0;   // the index register, scaled
+  char* address = nullptr;  // of the first row
+  std::int64_t stride = 0;  // the index register, scaled
   int length;
 };
 

@@ -1,0 +1,105 @@
+// What must not change a bit of a product, and what a product must not do: allocate.
+#include <array>
+
+#include "gtest/gtest.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/gemm_kernels.h"
+#include "kernels/gemm/testing/gemm_case.h"
+#include "kernels/testing/test_tensor.h"
+#include "runtime/device/testing/count_allocations.h"
+
+namespace lycia {
+namespace {
+
+using testing::CpuStream;
+using testing::ForEveryKernel;
+using testing::GemmCase;
+using testing::GemmResult;
+using testing::RandomValues;
+using testing::TestTensor;
+
+constexpr DType kTypes[] = {DType::kF32, DType::kBF16};
+
+// Threads, blocks, packing: none of it may change a bit.
+TEST(GemmBits, SameBitsForAnyThreadsWorkspaceAndPacking) {
+  for (const DType dtype : kTypes) {
+    ForEveryKernel(dtype, [&](const cpu::MicroKernel& kernel) {
+      const bool emulated = kernel.begin != nullptr && !cpu::DetectGemmFeatures().amx;
+      for (const DType c_dtype : {DType::kF32, dtype}) {
+        GemmCase g = {.dtype = dtype, .c_dtype = c_dtype, .m = 97, .n = 151, .k = 811, .accumulate = true, .bias = true, .gelu = true};
+        if (emulated) g.m = 37, g.n = 34, g.k = 520;
+        const GemmResult one = testing::Run(*CpuStream(), g);
+        for (const int threads : {2, 3}) {
+          const CpuStream stream({.threads = threads});
+          EXPECT_EQ(testing::Run(*stream, g), one) << threads << " threads";
+        }
+        EXPECT_EQ(testing::Run(*CpuStream({.workspace_bytes = 512 << 10}), g), one) << "small blocks";
+        g.packed = true;
+        EXPECT_EQ(testing::Run(*CpuStream({.threads = 2}), g), one) << "packed";
+      }
+    });
+  }
+}
+
+// A row of c is the same whether its matrix has one row or many, a column likewise: pipelines cut micro-batches, grids cut matrices.
+TEST(GemmBits, ARowsBitsDependOnThatRowAlone) {
+  CpuStream stream;
+  constexpr std::int64_t kRows = 45, kCols = 70, kDepth = 500;
+  for (const DType dtype : kTypes) {
+    ForEveryKernel(dtype, [&](const cpu::MicroKernel&) {
+      const TestTensor a(dtype, {kRows, kDepth}, RandomValues(kRows * kDepth, "a")),
+          b(dtype, {kDepth, kCols}, RandomValues(kDepth * kCols, "b"));
+      TestTensor whole(DType::kF32, {kRows, kCols});
+      const ConstMatrix all_a = AsMatrix(a.tensor()), all_b = AsMatrix(b.tensor());
+      Gemm(*stream, {.a = all_a, .b = all_b, .c = AsMatrix(whole.tensor())});
+      const auto element_bytes = SizeOf(dtype);
+      for (const auto& [row, rows, col, cols] :
+           {std::array<std::int64_t, 4>{0, 1, 0, 70}, {44, 1, 0, 70}, {3, 14, 0, 70}, {9, 33, 33, 31}, {0, 45, 69, 1}}) {
+        TestTensor part(DType::kF32, {rows, cols});
+        ConstMatrix part_a = all_a, part_b = all_b;
+        part_a.data = static_cast<const char*>(a.tensor().data) + row * kDepth * element_bytes;
+        part_a.rows = rows;
+        part_b.data = static_cast<const char*>(b.tensor().data) + col * element_bytes;
+        part_b.cols = cols;
+        Gemm(*stream, {.a = part_a, .b = part_b, .c = AsMatrix(part.tensor())});
+        for (std::int64_t i = 0; i < rows; ++i) {
+          for (std::int64_t j = 0; j < cols; ++j) {
+            ASSERT_EQ(part.as<float>()[i * cols + j], whole.as<float>()[(row + i) * kCols + col + j]) << row + i << ", " << col + j;
+          }
+        }
+      }
+    });
+  }
+}
+
+TEST(GemmBits, AllocateNothing) {
+  constexpr std::int64_t kSide = 200;
+  for (const DType dtype : kTypes) {
+    const CpuStream stream({.threads = 2});
+    const TestTensor a(dtype, {kSide, kSide}, RandomValues(kSide * kSide, "a"));
+    TestTensor c(dtype, {kSide, kSide});
+    const TestTensor memory(DType::kU8, {PackedMatrixBytes(dtype, kSide, kSide)});
+    const PackedMatrix packed = {memory.tensor().data, dtype, kSide, kSide};
+    std::int64_t worker[2] = {};
+    const auto count = [&](int i) {
+      stream->pool()->Run([&](int thread) {
+        if (thread == 1) worker[i] = testing::AllocationsOfThisThread();
+      });
+    };
+    const auto step = [&] {
+      PackMatrix(*stream, {.b = AsMatrix(a.tensor()), .to = packed});
+      Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(a.tensor()), .transpose_b = true, .c = AsMatrix(c.tensor())});
+      Gemm(*stream, {.a = AsMatrix(a.tensor()), .transpose_a = true, .c = AsMatrix(c.tensor()), .accumulate = true, .packed_b = packed});
+    };
+    step();
+    count(0);
+    const std::int64_t before = testing::AllocationsOfThisThread();
+    step();
+    EXPECT_EQ(testing::AllocationsOfThisThread(), before);
+    count(1);
+    EXPECT_EQ(worker[0], worker[1]);
+  }
+}
+
+}  // namespace
+}  // namespace lycia
