@@ -187,6 +187,20 @@ TEST(GridOverlap, TheNextWeightsAreUnderWayDuringAProduct) {
   }
 }
 
+// Shared key heads: the query weights along z and the key weights along (z, y) start together; neither waits for the other.
+TEST(GridOverlap, BothWeightsOfSharedKeyHeadsAreUnderWay) {
+  GridCase c = Case(2, 2, 2);
+  c.options.model.kv_heads = 1;
+  const Moments log = Record(c);
+  int pairs = 0;
+  for (std::size_t i = 1; i < log.size(); ++i) {
+    if (log[i].kind != Moment::kStart || log[i].group != GridGroup::kZY || log[i].tag != Tag::kWeight) continue;
+    ++pairs;
+    EXPECT_EQ(log[i - 1].ToString().substr(0, 14), "start z weight") << log[i - 1].ToString() << " before " << log[i].ToString();
+  }
+  EXPECT_EQ(pairs, 2 * 2 * c.micro_batches);  // blocks, forward and backward
+}
+
 TEST(GridOverlap, GradientsAreUnderWayDuringTheNextProducts) {
   GridCase c = Case(2, 2, 2);
   c.micro_batches = 1;
