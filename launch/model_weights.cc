@@ -1,7 +1,6 @@
 #include "launch/model_weights.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -13,8 +12,6 @@ constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/";
 void* ElementAt(const Tensor& tensor, std::int64_t element) {
   return tensor.data == nullptr ? nullptr : static_cast<char*>(tensor.data) + element * SizeOf(tensor.dtype);
 }
-
-float FromBf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
 float FromF16(std::uint16_t bits) {
   const int exponent = bits >> 10 & 0x1F, mantissa = bits & 0x3FF;
@@ -105,7 +102,7 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
       ConvertTo<double>(bytes, to, [](double v) { return v; });
       return OkStatus();
     case DType::kBF16:
-      ConvertTo<std::uint16_t>(bytes, to, FromBf16);
+      ConvertTo<BFloat16>(bytes, to, [](BFloat16 v) { return static_cast<float>(v); });
       return OkStatus();
     case DType::kF16:
       ConvertTo<std::uint16_t>(bytes, to, FromF16);

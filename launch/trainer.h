@@ -95,7 +95,7 @@ class Trainer final : private StepActions {
   StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
   // After the weights of the own shards (optimizer().shard) were set from outside: all holders get them. Collective.
   Status PublishWeights();
-  // Compares the weights of all holders of every local group; DataLoss naming the stages, the holders and their hashes. Collective.
+  // Compares the weights of all holders of every local group; DataLoss naming the stages, the ranks that hold them and their hashes. Collective.
   Status CompareReplicas();
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }

@@ -19,11 +19,15 @@ std::int64_t HashOf(const Tensor& weights) {
   return static_cast<std::int64_t>(hash);
 }
 
-Status DifferenceOf(const std::vector<int>& stages, std::span<const std::int64_t> hashes, std::int64_t step) {
+// ranks: of the world, in the order of the hashes.
+Status DifferenceOf(const std::vector<int>& stages, const std::vector<int>& ranks, std::span<const std::int64_t> hashes,
+                    std::int64_t step) {
   std::vector<std::string> texts;
-  for (const std::int64_t hash : hashes) texts.push_back(absl::StrCat(absl::Hex(hash, absl::kZeroPad16)));
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    texts.push_back(absl::StrCat("rank ", ranks[i], " ", absl::Hex(hashes[i], absl::kZeroPad16)));
+  }
   return absl::DataLossError(StrCat("after step ", step, " the replicas of stages {", absl::StrJoin(stages, ", "),
-                                    "} differ: weight hashes by holder ", absl::StrJoin(texts, " "),
+                                    "} differ: weight hashes of ", absl::StrJoin(texts, ", "),
                                     "; a rank computed or received wrong data (memory, network); resume from the last checkpoint"));
 }
 
@@ -41,7 +45,14 @@ Status Trainer::CompareReplicas() {
         {.in = ConstTensor(&mine, DType::kI64, {1}), .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics}, {});
     LYCIA_RETURN_IF_ERROR(gathered.Wait(options_.guard));
     if (first_difference.ok() && std::any_of(all.begin(), all.end(), [&](std::int64_t h) { return h != mine; })) {
-      first_difference = DifferenceOf(groups_->groups[static_cast<std::size_t>(g)].stages, all, step_ + 1);
+      const std::vector<int>& stages = groups_->groups[static_cast<std::size_t>(g)].stages;
+      const std::vector<int> colors = mesh_->ColorsOfHolders(schedule::WorkersOfSyncSet(schedule_, {stages}));
+      std::vector<int> ranks;
+      for (int rank = 0; rank < world_->size(); ++rank) {
+        const auto r = static_cast<std::size_t>(rank), mine_at = static_cast<std::size_t>(world_->rank());
+        if (colors[r] == colors[mine_at]) ranks.push_back(rank);
+      }
+      first_difference = DifferenceOf(stages, ranks, all, step_ + 1);
     }
   }
   return first_difference;

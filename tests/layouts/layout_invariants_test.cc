@@ -120,6 +120,8 @@ TEST(LayoutInvariants, AFlippedBitIsFoundByAllHolders) {
         << "rank " << rank << ": " << found[rank];
     const bool names_the_stage = found[rank].message().find("replicas of stages {1} differ") != absl::string_view::npos;
     EXPECT_EQ(names_the_stage, holds[rank] == 1) << found[rank];
+    const bool names_the_ranks = found[rank].message().find(", rank 5 ") != absl::string_view::npos;
+    EXPECT_EQ(names_the_ranks, holds[rank] == 1) << found[rank];
   }
 }
 
