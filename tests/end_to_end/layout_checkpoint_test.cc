@@ -142,6 +142,8 @@ TEST_P(LayoutCheckpoint, KeepsEveryBitFromAnyLayoutToAnyOther) {
       EXPECT_NE(bytes, std::vector<char>(bytes.size(), 0)) << name << " of " << all[from].Name() << " is zero and proves nothing";
     }
     for (std::size_t to = 0; to < all.size(); ++to) {
+      // Every pair with a tied head; with one of its own, each layout to two others.
+      if (!tied && to != (from + 1) % all.size() && to != (from + 4) % all.size()) continue;
       const std::string again = folder / StrCat("from", from, "to", to);
       const Status loaded = LoadAndSave(saved, all[to], again);
       ASSERT_TRUE(loaded.ok()) << all[from].Name() << " to " << all[to].Name() << ": " << loaded;
