@@ -1,6 +1,5 @@
 #include "launch/model_weights.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -8,10 +7,6 @@ namespace lycia {
 namespace {
 
 constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/";
-
-void* ElementAt(const Tensor& tensor, std::int64_t element) {
-  return tensor.data == nullptr ? nullptr : static_cast<char*>(tensor.data) + element * SizeOf(tensor.dtype);
-}
 
 float FromF16(std::uint16_t bits) {
   const int exponent = bits >> 10 & 0x1F, mantissa = bits & 0x3FF;
@@ -37,42 +32,23 @@ void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert
   });
 }
 
-// Stored elements [begin, end) of a parameter, which lie at `element` of a flat tensor.
-struct PieceArgs {
-  std::string_view kind;
-  std::int64_t begin = 0, end = 0;
-  Tensor tensor;
-  std::int64_t element = 0;
-};
-Piece PieceOf(const Trainer::Stored& stored, const PieceArgs& args) {
-  return {.name = StrCat(args.kind, stored.tensor),
-          .dtype = args.tensor.dtype,
-          .logical_shape = stored.shape,
-          .begin = stored.begin + args.begin,
-          .end = stored.begin + args.end,
-          .data = ElementAt(args.tensor, args.element),
-          .block = stored.block};
-}
-
 }  // namespace
 
 std::vector<Piece> CheckpointPieces(Trainer& trainer) {
   std::vector<Piece> pieces;
-  for (const int g : trainer.store().local_groups()) {
-    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
-    for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
-      const PlacedParameter& p = *segment.parameter;
-      const std::int64_t in_shard = p.offset + segment.begin - shard.begin;
-      const Trainer::Stored stored = trainer.stored(p.spec.name);
-      const std::int64_t end = std::min(segment.end, stored.count);
-      if (segment.begin >= end) continue;
-      auto add = [&](std::string_view kind, const Tensor& tensor, std::int64_t element) {
-        pieces.push_back(PieceOf(stored, {.kind = kind, .begin = segment.begin, .end = end, .tensor = tensor, .element = element}));
-      };
-      add(kWeight, shard.weight, in_shard);
-      add(kM, shard.m, in_shard);
-      add(kV, shard.v, in_shard);
-    }
+  for (const Trainer::OwnPart& part : trainer.OwnParts()) {
+    const auto add = [&](std::string_view kind, const Tensor& tensor) {
+      pieces.push_back({.name = StrCat(kind, part.stored.tensor),
+                        .dtype = tensor.dtype,
+                        .logical_shape = part.stored.shape,
+                        .begin = part.stored.begin + part.begin,
+                        .end = part.stored.begin + part.end,
+                        .data = tensor.data,
+                        .block = part.stored.block});
+    };
+    add(kWeight, part.weight);
+    add(kM, part.m);
+    add(kV, part.v);
   }
   return pieces;
 }
@@ -113,47 +89,21 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
   return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
 }
 
-namespace {
-
-// Stored elements [begin, end) of one tensor, in the type of `to`.
-struct PartArgs {
-  std::int64_t begin = 0, end = 0;
-  Tensor to;
-};
-Status LoadPart(const SafetensorsModel& model, const Trainer::Stored& stored, const PartArgs& args) {
-  const std::int64_t element_bytes = SizeOf(args.to.dtype);
-  std::vector<char> bytes(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
-  LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, stored.tensor, stored.shape, Tensor{bytes.data(), args.to.dtype, stored.shape}));
-  PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = bytes.data(),
-                                                                                   .to = args.to.data,
-                                                                                   .begin = stored.begin + args.begin,
-                                                                                   .end = stored.begin + args.end,
-                                                                                   .element_bytes = element_bytes});
-  return OkStatus();
-}
-
-Status LoadShards(const SafetensorsModel& model, Trainer& trainer) {
-  for (const int g : trainer.store().local_groups()) {
-    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
-    for (const Segment& segment : SegmentsOf(trainer.groups().groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
-      const PlacedParameter& p = *segment.parameter;
-      const Trainer::Stored stored = trainer.stored(p.spec.name);
-      const std::int64_t end = std::min(segment.end, stored.count);
-      if (segment.begin >= end) continue;
-      void* data = ElementAt(shard.weight, p.offset + segment.begin - shard.begin);
-      LYCIA_RETURN_IF_ERROR(
-          LoadPart(model, stored, {.begin = segment.begin, .end = end, .to = {data, shard.weight.dtype, {end - segment.begin}}}));
-    }
-  }
-  return OkStatus();
-}
-
-}  // namespace
-
 Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
   if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
-  return LoadShards(*model, trainer);
+  for (const Trainer::OwnPart& part : trainer.OwnParts()) {
+    const Trainer::Stored& stored = part.stored;
+    const std::int64_t element_bytes = SizeOf(part.weight.dtype);
+    std::vector<char> whole(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
+    LYCIA_RETURN_IF_ERROR(ReadModelTensor(*model, stored.tensor, stored.shape, Tensor{whole.data(), part.weight.dtype, stored.shape}));
+    PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
+                                                                                     .to = part.weight.data,
+                                                                                     .begin = stored.begin + part.begin,
+                                                                                     .end = stored.begin + part.end,
+                                                                                     .element_bytes = element_bytes});
+  }
+  return OkStatus();
 }
 
 Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise/elementwise.h"
 #include "runtime/core/check.h"
-#include "runtime/core/philox.h"
 
 namespace lycia {
 
@@ -39,28 +37,43 @@ Status Trainer::PublishWeights() {
 
 // Each owner its shard, by the tensor's own indices, so that the values are the same on all layouts.
 void Trainer::InitialiseWeights() {
+  for (const OwnPart& part : OwnParts()) {
+    FillInitial(*stream_, {.block = part.stored.block.rows.empty() ? WholeTensor(part.stored.count) : part.stored.block,
+                           .begin = part.stored.begin + part.begin,
+                           .end = part.stored.begin + part.end,
+                           .tensor = part.stored.tensor,
+                           .initial = part.spec->initial,
+                           .std = part.spec->std,
+                           .seed = options_.seed,
+                           .out = part.weight});
+  }
+}
+
+std::vector<Trainer::OwnPart> Trainer::OwnParts() const {
+  const auto elements = [](const Tensor& of, std::int64_t first, std::int64_t count) {
+    char* data = static_cast<char*>(of.data);
+    return Tensor{data == nullptr ? nullptr : data + first * SizeOf(of.dtype), of.dtype, {count}};
+  };
+  std::vector<OwnPart> parts;
   for (const int g : store_->local_groups()) {
     const ShardedAdamW::Shard shard = optimizer_->shard(g);
     for (const Segment& segment : SegmentsOf(groups_->groups[static_cast<std::size_t>(g)], shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
-      const Stored of = stored(p.spec.name);
-      const std::int64_t end = std::min(segment.end, of.count);
-      if (segment.begin >= end) continue;  // the rest of a part that is smaller than others: zero
-      const std::int64_t element_bytes = SizeOf(shard.weight.dtype);
-      char* data = static_cast<char*>(shard.weight.data);
-      if (data != nullptr) data += (p.offset + segment.begin - shard.begin) * element_bytes;
-      const Block block = of.block.rows.empty() ? WholeTensor(of.count) : of.block;
-      for (const ElementRun& run : Runs(block, of.begin + segment.begin, of.begin + end)) {
-        const Tensor part{data == nullptr ? nullptr : data + run.local * element_bytes, shard.weight.dtype, {run.count}};
-        if (run.tensor >= 0 && p.spec.initial == Initial::kNormal) {
-          const RandomStream random(options_.seed, "init/" + of.tensor, 0);
-          FillNormal(*stream_, {.out = part, .random = random, .std = p.spec.std, .first_index = run.tensor});
-        } else {
-          Fill(*stream_, {.out = part, .value = run.tensor >= 0 && p.spec.initial == Initial::kOne ? 1.0 : 0.0});
-        }
-      }
+      Stored of = stored(p.spec.name);
+      // What lies beyond is the rest of a part that is smaller than others, and zero.
+      const std::int64_t end = std::min(segment.end, of.count), count = end - segment.begin;
+      if (count <= 0) continue;
+      const std::int64_t first = p.offset + segment.begin - shard.begin;
+      parts.push_back({.spec = &p.spec,
+                       .stored = std::move(of),
+                       .begin = segment.begin,
+                       .end = end,
+                       .weight = elements(shard.weight, first, count),
+                       .m = elements(shard.m, first, count),
+                       .v = elements(shard.v, first, count)});
     }
   }
+  return parts;
 }
 
 Trainer::Stored Trainer::stored(const std::string& name) const {

@@ -95,7 +95,8 @@ class Trainer final : private StepActions {
   StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
   // After the weights of the own shards (optimizer().shard) were set from outside: all holders get them. Collective.
   Status PublishWeights();
-  // Compares the weights of all holders of every local group; DataLoss naming the stages, the ranks that hold them and their hashes. Collective.
+  // Compares the weights of all holders of every local group; DataLoss naming the stages, the ranks that hold them and their hashes.
+  // Collective.
   Status CompareReplicas();
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
@@ -121,6 +122,15 @@ class Trainer final : private StepActions {
     std::int64_t count = 0;  // what is stored beyond is zero
   };
   Stored stored(const std::string& name) const;
+  // What this rank owns: elements [begin, end) of the stored parameter `spec`, with their master weights and averages, [end - begin] each.
+  // Over all ranks every element of the model is in one part.
+  struct OwnPart {
+    const ParameterSpec* spec = nullptr;
+    Stored stored;
+    std::int64_t begin = 0, end = 0;
+    Tensor weight, m, v;
+  };
+  std::vector<OwnPart> OwnParts() const;
   ParameterStore& store() { return *store_; }
   ShardedAdamW& optimizer() { return *optimizer_; }
   const Communicator& pipeline() const { return *pipeline_; }

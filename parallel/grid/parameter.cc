@@ -25,19 +25,31 @@ ParameterSpec GridParameter::LayerSpec(const Grid& grid) const {
           .use = use};
 }
 
-void Initialise(Stream& stream, const GridParameter& parameter, const Grid& grid, std::uint64_t seed, const Tensor& owned) {
-  LYCIA_CHECK_EQ(owned.elements(), parameter.Owned(grid).count);
-  for (const ElementRun& run : parameter.OwnedRuns(grid)) {
-    const std::int64_t offset = run.local * SizeOf(owned.dtype);
-    const Tensor part{owned.data == nullptr ? nullptr : static_cast<char*>(owned.data) + offset, owned.dtype, {run.count}};
-    if (run.tensor < 0 || parameter.initial != Initial::kNormal) {
-      Fill(stream, {.out = part, .value = run.tensor >= 0 && parameter.initial == Initial::kOne ? 1.0 : 0.0});
+void FillInitial(Stream& stream, const FillInitialArgs& args) {
+  const std::int64_t element_bytes = SizeOf(args.out.dtype);
+  for (const ElementRun& run : Runs(args.block, args.begin, args.end)) {
+    char* data = static_cast<char*>(args.out.data);
+    const Tensor part{data == nullptr ? nullptr : data + run.local * element_bytes, args.out.dtype, {run.count}};
+    if (run.tensor < 0 || args.initial != Initial::kNormal) {
+      Fill(stream, {.out = part, .value = run.tensor >= 0 && args.initial == Initial::kOne ? 1.0 : 0.0});
     } else {
-      FillNormal(
-          stream,
-          {.out = part, .random = RandomStream(seed, "init/" + parameter.tensor, 0), .std = parameter.std, .first_index = run.tensor});
+      FillNormal(stream,
+                 {.out = part, .random = RandomStream(args.seed, "init/" + args.tensor, 0), .std = args.std, .first_index = run.tensor});
     }
   }
+}
+
+void Initialise(Stream& stream, const GridParameter& parameter, const Grid& grid, std::uint64_t seed, const Tensor& owned) {
+  const IndexRange range = parameter.Owned(grid);
+  LYCIA_CHECK_EQ(owned.elements(), range.count);
+  FillInitial(stream, {.block = parameter.block,
+                       .begin = range.first,
+                       .end = range.first + range.count,
+                       .tensor = parameter.tensor,
+                       .initial = parameter.initial,
+                       .std = parameter.std,
+                       .seed = seed,
+                       .out = owned});
 }
 
 }  // namespace lycia

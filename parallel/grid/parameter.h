@@ -11,8 +11,8 @@
 
 #include "parallel/grid/block.h"
 #include "parallel/grid/grid.h"
-#include "parallel/mesh/sharding.h"
 #include "parallel/layer/parameter.h"
+#include "parallel/mesh/sharding.h"
 #include "runtime/device/device.h"
 
 namespace lycia {
@@ -47,6 +47,18 @@ struct GridParameter {
   // What a layer declares: the owned part [n], or the block.
   ParameterSpec LayerSpec(const Grid& grid) const;
 };
+
+// Initial values of elements [begin, end) of a block, by the tensor's own indices (docs/numerics.md); padding is zero.
+struct FillInitialArgs {
+  const Block& block;
+  std::int64_t begin = 0, end = 0;
+  std::string tensor;  // whose random stream it is
+  Initial initial = Initial::kZero;
+  double std = 0;
+  std::uint64_t seed = 0;
+  Tensor out;  // [end - begin]
+};
+void FillInitial(Stream& stream, const FillInitialArgs& args);
 
 // The owned part's initial values (docs/numerics.md), by the tensor's own indices; padding is zero. `owned` has Owned().count elements.
 void Initialise(Stream& stream, const GridParameter& parameter, const Grid& grid, std::uint64_t seed, const Tensor& owned);
