@@ -13,6 +13,12 @@ struct GemmShape {
   bool packed_b = false;
   bool sums_in_c = false;  // c is f32: partial sums may stand there
   int threads = 1;
+  // Where depth or columns come in runs (driver.h): the padded depth, a run's words, panels of columns, panels in a run. 0: of k and n.
+  std::int64_t words = 0, run_words = 0, panels = 0, run_panels = 0;
+  // Tiles read an operand where it lies; addresses stand in the workspace in its place.
+  bool a_in_place = false, b_in_place = false;
+  // b is packed panel by panel, each just before it is read, rather than block by block.
+  bool b_by_panel = false;
 };
 
 struct GemmBlocking {
@@ -28,6 +34,9 @@ struct GemmBlocking {
   std::int64_t a_panel_bytes = 0;  // from one panel of packed a to the next: what is overwritten beyond a panel (PackArgs) lies between
 
   std::int64_t depth_blocks() const { return words == 0 ? 1 : (words + block_words - 1) / block_words; }
+  // Of an operand in place: addresses of one panel of rows of a, and of one run of columns of b, one block of the depth.
+  std::int64_t a_addresses = 0, b_addresses = 0;
+  bool b_by_panel = false;  // as asked for
   bool operator==(const GemmBlocking&) const = default;
 };
 
@@ -35,6 +44,12 @@ struct GemmBlocking {
 inline constexpr std::int64_t kLeastGemmWorkspace = std::int64_t{512} << 10;
 
 GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, std::int64_t workspace_bytes);
+
+// b that stays in the second-level cache beside a and c.
+inline constexpr std::int64_t kSmallB = std::int64_t{128} << 10;
+
+// Beyond the end of packed panels: see PackArgs.
+inline constexpr std::int64_t kSlackBytes = 64;
 
 inline std::int64_t RoundUp(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 // Padded depth.

@@ -16,18 +16,23 @@ TEST(Blocking, FitsTheWorkspaceAndCoversTheThreads) {
   const auto size = [&] { return static_cast<std::int64_t>(1) << (random() % 17); };
   for (int i = 0; i < 4000; ++i) {
     for (const MicroKernel* kernel : AllKernels()) {
-      const GemmShape shape = {.m = size() + static_cast<std::int64_t>(random() % 5),
-                               .n = size() + static_cast<std::int64_t>(random() % 5),
-                               .k = size() + static_cast<std::int64_t>(random() % 5) - 1,
-                               .packed_b = random() % 2 == 0,
-                               .sums_in_c = random() % 2 == 0,
-                               .threads = static_cast<int>(random() % 8 + 1)};
+      GemmShape shape = {.m = size() + static_cast<std::int64_t>(random() % 5),
+                         .n = size() + static_cast<std::int64_t>(random() % 5),
+                         .k = size() + static_cast<std::int64_t>(random() % 5) - 1,
+                         .packed_b = random() % 2 == 0,
+                         .sums_in_c = random() % 2 == 0,
+                         .threads = static_cast<int>(random() % 8 + 1)};
+      shape.b_by_panel = !shape.packed_b && random() % 2 == 0;
       const std::int64_t workspace = kLeastGemmWorkspace << (random() % 5);
       const GemmBlocking b = ChooseBlocking(*kernel, shape, workspace);
       SCOPED_TRACE(::testing::Message() << kernel->name << " m " << shape.m << " n " << shape.n << " k " << shape.k << " workspace "
-                                        << workspace << " packed " << shape.packed_b << " in c " << shape.sums_in_c);
+                                        << workspace << " packed " << shape.packed_b << " in c " << shape.sums_in_c << " by panel "
+                                        << shape.b_by_panel);
       ASSERT_EQ(b.row_parts * b.col_parts, shape.threads);
       ASSERT_LE(b.a_bytes + b.b_bytes + b.sum_bytes, workspace);
+      if (!shape.packed_b) {
+        ASSERT_GE(b.b_bytes, kernel->cols * b.block_words * kWordBytes);
+      }
       ASSERT_EQ(b.words % kernel->word_unit, 0);
       ASSERT_EQ(b.block_words % kernel->word_unit, 0);
       ASSERT_LE(b.block_words, kernel->block_words);
@@ -47,8 +52,8 @@ TEST(Blocking, DepthIsCutByTheDepthAlone) {
       const GemmBlocking b = ChooseBlocking(*kernel, {.m = 1, .n = 1, .k = k}, kLeastGemmWorkspace);
       for (const std::int64_t m : {1, 100, 5000}) {
         for (const bool flag : {false, true}) {
-          const GemmBlocking other =
-              ChooseBlocking(*kernel, {.m = m, .n = m + 7, .k = k, .packed_b = flag, .sums_in_c = flag, .threads = 3}, 6 << 20);
+          const GemmBlocking other = ChooseBlocking(
+              *kernel, {.m = m, .n = m + 7, .k = k, .packed_b = flag, .sums_in_c = flag, .threads = 3, .b_by_panel = !flag}, 6 << 20);
           EXPECT_EQ(other.words, b.words);
           EXPECT_EQ(other.block_words, b.block_words);
         }

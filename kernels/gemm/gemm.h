@@ -18,7 +18,7 @@ namespace lycia {
 struct GemmArgs {
   ConstMatrix a;  // op(a) is [m, k]: stored [k, m] when transposed
   bool transpose_a = false;
-  ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed; empty when packed_b is given
+  ConstMatrix b;  // op(b) is [k, n]: stored [n, k] when transposed; not read when packed_b is given
   bool transpose_b = false;
   Matrix c;                 // [m, n]; overlaps no other operand
   bool accumulate = false;  // c is added

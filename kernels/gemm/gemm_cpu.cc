@@ -3,6 +3,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/gemm_f64.h"
 #include "kernels/gemm/gemm_kernels.h"
+#include "kernels/gemm/matrix_source.h"
 
 namespace lycia::cpu {
 namespace {
@@ -53,7 +54,22 @@ void Gemm(Stream& stream, const GemmArgs& args) {
   Check(args);
   if (args.c.rows == 0 || args.c.cols == 0) return;
   if (args.a.dtype == DType::kF64) return MultiplyF64(args);
-  MultiplyBlocked(SelectedKernel(args.a.dtype), args, *stream.pool());
+  const MatrixSource a = MatrixAsA(args.a, args.transpose_a), b = MatrixAsB(args.b, args.transpose_b);
+  MultiplyBlocked(SelectedKernel(args.a.dtype),
+                  {.rows = args.c.rows,
+                   .cols = {.length = args.c.cols},
+                   .depth = {.length = args.transpose_a ? args.a.rows : args.a.cols},
+                   .a = PackerOf(a, !a.k_contiguous),
+                   .b = PackerOf(b, !b.k_contiguous),
+                   .packed_b = args.packed_b.data,
+                   .to = {.c = AsOperand(args.c),
+                          .add_c = args.accumulate,
+                          .bias = AsOperand(args.bias),
+                          .gelu = args.gelu,
+                          .pre = AsOperand(args.pre_activation),
+                          .gelu_input = AsOperand(args.gelu_input),
+                          .residual = AsOperand(args.residual)}},
+                  *stream.pool());
 }
 
 void PackMatrix(Stream& stream, const PackMatrixArgs& args) {
@@ -62,7 +78,10 @@ void PackMatrix(Stream& stream, const PackMatrixArgs& args) {
   LYCIA_CHECK(args.b.dtype == args.to.dtype) << "b is " << Name(args.b.dtype) << ", packed b " << Name(args.to.dtype) << " ";
   LYCIA_CHECK(args.b.ld >= args.b.cols) << "a leading dimension is shorter than its row ";
   if (args.to.dtype == DType::kF64) return PackF64(args);
-  PackBlocked(SelectedKernel(args.to.dtype), args, *stream.pool());
+  const MatrixSource b = MatrixAsB(args.b, args.transpose_b);
+  PackBlocked(SelectedKernel(args.to.dtype),
+              {.cols = {.length = args.to.n}, .depth = {.length = args.to.k}, .b = PackerOf(b, !b.k_contiguous), .to = args.to.data},
+              *stream.pool());
 }
 
 }  // namespace lycia::cpu
@@ -72,7 +91,7 @@ namespace lycia {
 std::int64_t PackedMatrixBytes(DType dtype, std::int64_t k, std::int64_t n) {
   if (dtype == DType::kF64) return k * n * 8;
   LYCIA_CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << "packed b is " << Name(dtype) << " ";
-  return cpu::PackedBytes(cpu::SelectedKernel(dtype), k, n);
+  return cpu::PackedBytes(cpu::SelectedKernel(dtype), {.length = n}, {.length = k});
 }
 
 }  // namespace lycia

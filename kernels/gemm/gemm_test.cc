@@ -52,6 +52,29 @@ TEST(Gemm, EqualsTheReferenceInEveryVariant) {
   }
 }
 
+// In the least workspace, b of 64 KiB (n 128), which fits its part but for the bytes beyond a panel that packing overwrites, and one of 65
+// to 128 KiB (n 200): small enough to stay near, too large for its part, so each panel is packed when it is read. Sums of bf16 stand behind
+// that part.
+TEST(Gemm, EqualsTheReferenceWhereBIsPackedByPanels) {
+  CpuStream stream({.workspace_bytes = 512 << 10});
+  constexpr std::int64_t m = 601;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const std::int64_t k = dtype == DType::kF32 ? 128 : 256;
+    const auto a = RoundTo(dtype, RandomValues(m * k, "a"));
+    const TestTensor ta(dtype, {m, k}, a);
+    for (const std::int64_t n : {128, 200}) {
+      SCOPED_TRACE(::testing::Message() << Name(dtype) << " n " << n);
+      const auto b = RoundTo(dtype, RandomValues(k * n, "b"));
+      const TestTensor tb(dtype, {k, n}, b);
+      TestTensor c(dtype, {m, n});
+      Gemm(*stream, {.a = AsMatrix(ta.tensor()), .b = AsMatrix(tb.tensor()), .c = AsMatrix(c.tensor())});
+      std::vector<double> expected(static_cast<std::size_t>(m * n));
+      reference::Gemm(m, n, k, a.data(), false, b.data(), false, expected.data(), false);
+      EXPECT_TRUE(AllNear(c.values(), expected, testing::StoredTolerance(dtype, {.of_largest = 2e-6}, {}), {m, n}));
+    }
+  }
+}
+
 TEST(Gemm, LeadingDimensionsLeaveTheRestAlone) {
   CpuStream stream;
   const TestTensor a(DType::kF64, {3, 7}, RandomValues(21, "a")), b(DType::kF64, {4, 9}, RandomValues(36, "b"));

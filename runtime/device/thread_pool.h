@@ -22,8 +22,8 @@ namespace lycia {
 // What a rank's compute runs on.
 struct CpuOptions {
   int threads = 1;         // the caller among them; 1: no thread is started
-  std::vector<int> cores;  // thread i > 0 is pinned to cores[i % size]; the caller may pin itself (PinThisThread). Empty: not pinned
-  std::int64_t workspace_bytes = std::int64_t{6} << 20;  // of each thread; pages are taken on first use
+  std::vector<int> cores;  // thread i > 0 is pinned to cores[i % size]; the caller pins itself (PinThisThread). Empty: not pinned
+  std::int64_t workspace_bytes = std::int64_t{8} << 20;  // of each thread; pages are taken on first use
 };
 
 // Restricts the calling thread to one core. InvalidArgument when the process may not run there.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/vector.h"
+#include "kernels/gemm/micro/micro_kernel.h"
 
 namespace lycia::cpu {
 namespace {
@@ -23,9 +24,18 @@ struct Avx512 {
   using Words = __m512i;
   static constexpr int kLanes = 16;
   static constexpr int kPrefetchRows = 16;  // of b, ahead of the multiply: a few hundred cycles, second-level cache to first
+  static constexpr int kElementsOfWord = 1;
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm512_load_ps(reinterpret_cast<const float*>(p)); }
+  // Two vectors of one row of b that is not packed.
+  LYCIA_INLINE static void LoadColumns(const char* const* elements, std::int64_t offset, Float& b0, Float& b1) {
+    const char* row = elements[0] + offset;
+    b0 = _mm512_loadu_ps(row);
+    b1 = _mm512_loadu_ps(row + 64);
+    _mm_prefetch(elements[kAheadWords] + offset, _MM_HINT_T0);
+    _mm_prefetch(elements[kAheadWords] + offset + 64, _MM_HINT_T0);
+  }
   LYCIA_INLINE static Float Spread(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
   LYCIA_INLINE static Float MultiplyAdd(const Float& x, const Float& y, const Float& sum) { return _mm512_fmadd_ps(x, y, sum); }
   LYCIA_INLINE static Float Add(const Float& x, const Float& y) { return x + y; }
@@ -94,6 +104,7 @@ struct Avx512 {
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t) {
       return _mm512_maskz_loadu_epi32(First16(lanes), p);
     }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return Along(p, p == nullptr ? 0 : lanes); }
   };
   struct WidenedSource {
     static constexpr std::int64_t kElementBytes = 2, kElementsOfWord = 1;
@@ -103,16 +114,19 @@ struct Avx512 {
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t elements) {
       return Along(p, elements > 0 ? lanes : 0);
     }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return Along(p, p == nullptr ? 0 : lanes); }
   };
   struct PairSource {
     static constexpr std::int64_t kElementBytes = 2, kElementsOfWord = 2;
     LYCIA_INLINE static Words Along(const char* p, std::int64_t elements) { return _mm512_maskz_loadu_epi16(First32(elements), p); }
-    // The first of a pair in the lower half.
     LYCIA_INLINE static Words Across(const char* p, std::int64_t ld, int lanes, std::int64_t elements) {
+      return AcrossRows(p, elements < 2 ? nullptr : p + ld, lanes);
+    }
+    // The first of a pair in the lower half. A load whose mask is empty touches nothing.
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char* q, int lanes) {
       const __mmask16 there = First16(lanes);
-      const Words first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, p));
-      if (elements < 2) return first;
-      return _mm512_or_si512(first, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, p + ld)), 16));
+      const Words first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(p == nullptr ? 0 : there, p));
+      return _mm512_or_si512(first, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(q == nullptr ? 0 : there, q)), 16));
     }
   };
 };

@@ -123,8 +123,9 @@ void PackA(const PackArgs& args) {
     const std::int64_t left = args.depth - 2 * w;  // elements
     if (args.k_contiguous) {
       for (std::int64_t r = 0; r < kSide; ++r) {
-        const bool there = r < args.lanes && left > 0;
-        Avx512::StoreWords(to + r * kTileBytes, there ? Source::Along(from + r * ld + w * 4, left) : Avx512::NoWords());
+        const char* row = nullptr;
+        if (r < args.lanes && left > 0) row = args.rows != nullptr ? args.rows[r] : from + r * ld;
+        Avx512::StoreWords(to + r * kTileBytes, row != nullptr ? Source::Along(row + w * 4, left) : Avx512::NoWords());
       }
       continue;
     }
@@ -133,9 +134,13 @@ void PackA(const PackArgs& args) {
       __m512i x[16];
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
-        const bool there = lanes > 0 && left > 2 * i;
-        x[i] = there ? Source::Across(from + (2 * (w + i)) * ld + half * 2, ld, lanes < 16 ? static_cast<int>(lanes) : 16, left - 2 * i)
-                     : Avx512::NoWords();
+        const std::int64_t element = 2 * (w + i);
+        const auto row = [&](std::int64_t k) -> const char* {
+          if (lanes <= 0 || k >= args.depth) return nullptr;
+          const char* at = args.rows != nullptr ? args.rows[k] : from + k * ld;
+          return at == nullptr ? nullptr : at + half * 2;
+        };
+        x[i] = Source::AcrossRows(row(element), row(element + 1), lanes < 16 ? static_cast<int>(lanes) : 16);
       }
       Avx512::Transpose(x);
 #pragma GCC unroll 16
@@ -172,6 +177,7 @@ constexpr MicroKernel kKernel = {.name = "amx_bf16",
                                  .cols = kSide,
                                  .pairs = true,
                                  .word_unit = kStepWords,
+                                 .run_unit = kStepWords,
                                  .block_words = 256,
                                  .pack_a = PackA,
                                  .pack_b = PackPanel<Avx512, Avx512::PairSource, kSide>,

@@ -14,6 +14,7 @@ struct Avx2 {
   using Words = __m256i;
   static constexpr int kLanes = 8;
   static constexpr int kPrefetchRows = 16;
+  static constexpr int kElementsOfWord = 1;
 
   // All bits set in the first `count` lanes.
   LYCIA_INLINE static __m256i First(std::int64_t count) {
@@ -23,6 +24,12 @@ struct Avx2 {
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm256_load_ps(reinterpret_cast<const float*>(p)); }
+  LYCIA_INLINE static void LoadColumns(const char* const* elements, std::int64_t offset, Float& b0, Float& b1) {
+    const auto* row = reinterpret_cast<const float*>(elements[0] + offset);
+    b0 = Load(row);
+    b1 = Load(row + kLanes);
+    Prefetch(elements[kAheadWords] + offset);
+  }
   LYCIA_INLINE static Float Spread(const char* p) { return _mm256_broadcast_ss(reinterpret_cast<const float*>(p)); }
   LYCIA_INLINE static Float MultiplyAdd(const Float& x, const Float& y, const Float& sum) { return _mm256_fmadd_ps(x, y, sum); }
   LYCIA_INLINE static Float Add(const Float& x, const Float& y) { return x + y; }
@@ -102,6 +109,7 @@ struct Avx2 {
       return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), First(elements));
     }
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t) { return Along(p, lanes); }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return p == nullptr ? NoWords() : Along(p, lanes); }
   };
   struct WidenedSource {
     static constexpr std::int64_t kElementBytes = 2, kElementsOfWord = 1;
@@ -109,6 +117,7 @@ struct Avx2 {
       return Bf16Words(reinterpret_cast<const std::uint16_t*>(p), elements);
     }
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t) { return Along(p, lanes); }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return p == nullptr ? NoWords() : Along(p, lanes); }
   };
 };
 
@@ -122,6 +131,8 @@ constexpr MicroKernel kKernel = {.name = "avx2 f32",
                                  .pack_a = PackPanelOfFloats<Avx2, kRows>,
                                  .pack_b = PackPanelOfFloats<Avx2, kCols>,
                                  .tile = RegisterTileOfRows<Avx2, kRows>,
+                                 .tile_rows = RegisterTileOfRows<Avx2, kRows, From::kRowsOfA>,
+                                 .tile_columns = RegisterTileOfRows<Avx2, kRows, From::kColumnsOfB>,
                                  .epilogue = Epilogue<Avx2>,
                                  .peak = PeakLoop<Avx2, 2>};
 

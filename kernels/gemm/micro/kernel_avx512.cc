@@ -19,6 +19,8 @@ constexpr MicroKernel kKernel = {.name = "avx512 f32",
                                  .pack_a = PackPanelOfFloats<Avx512, kRows>,
                                  .pack_b = PackPanelOfFloats<Avx512, kCols>,
                                  .tile = RegisterTileOfRows<Avx512, kRows>,
+                                 .tile_rows = RegisterTileOfRows<Avx512, kRows, From::kRowsOfA>,
+                                 .tile_columns = RegisterTileOfRows<Avx512, kRows, From::kColumnsOfB>,
                                  .epilogue = Epilogue<Avx512>,
                                  .peak = PeakLoop<Avx512, 2>};
 

@@ -15,9 +15,16 @@ struct Sse2 {
   using Words = __m128i;
   static constexpr int kLanes = 4;
   static constexpr int kPrefetchRows = 16;
+  static constexpr int kElementsOfWord = 1;
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm_load_ps(reinterpret_cast<const float*>(p)); }
+  LYCIA_INLINE static void LoadColumns(const char* const* elements, std::int64_t offset, Float& b0, Float& b1) {
+    const auto* row = reinterpret_cast<const float*>(elements[0] + offset);
+    b0 = Load(row);
+    b1 = Load(row + kLanes);
+    Prefetch(elements[kAheadWords] + offset);
+  }
   LYCIA_INLINE static Float Spread(const char* p) { return _mm_set1_ps(*reinterpret_cast<const float*>(p)); }
   LYCIA_INLINE static Float MultiplyAdd(const Float& x, const Float& y, const Float& sum) { return sum + x * y; }
   LYCIA_INLINE static Float Add(const Float& x, const Float& y) { return x + y; }
@@ -78,6 +85,7 @@ struct Sse2 {
       return _mm_castps_si128(LoadPart4(reinterpret_cast<const float*>(p), elements));
     }
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t) { return Along(p, lanes); }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return p == nullptr ? NoWords() : Along(p, lanes); }
   };
   struct WidenedSource {
     static constexpr std::int64_t kElementBytes = 2, kElementsOfWord = 1;
@@ -85,6 +93,7 @@ struct Sse2 {
       return Bf16Words(reinterpret_cast<const std::uint16_t*>(p), elements);
     }
     LYCIA_INLINE static Words Across(const char* p, std::int64_t, int lanes, std::int64_t) { return Along(p, lanes); }
+    LYCIA_INLINE static Words AcrossRows(const char* p, const char*, int lanes) { return p == nullptr ? NoWords() : Along(p, lanes); }
   };
 };
 
@@ -98,6 +107,8 @@ constexpr MicroKernel kKernel = {.name = "sse2 f32",
                                  .pack_a = PackPanelOfFloats<Sse2, kRows>,
                                  .pack_b = PackPanelOfFloats<Sse2, kCols>,
                                  .tile = RegisterTileOfRows<Sse2, kRows>,
+                                 .tile_rows = RegisterTileOfRows<Sse2, kRows, From::kRowsOfA>,
+                                 .tile_columns = RegisterTileOfRows<Sse2, kRows, From::kColumnsOfB>,
                                  .epilogue = Epilogue<Sse2>,
                                  .peak = PeakLoop<Sse2, 2>};
 

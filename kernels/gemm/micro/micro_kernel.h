@@ -11,11 +11,15 @@ namespace lycia::cpu {
 // A word is what one lane of a multiply-add takes of the depth k: one f32, or two consecutive bf16. A panel of P lanes (rows of op(a) or
 // columns of op(b)) is packed as [words][P]: word w of all lanes, then word w + 1. (AMX alone packs a as [words / 16][P][16].)
 inline constexpr int kWordBytes = 4;
+// tile_columns fetches rows of b so many words ahead.
+inline constexpr int kAheadWords = 8;
 
-// One panel of an operand. Lane l, element k stands at from[l * ld + k] when k_contiguous, else at from[k * ld + l].
+// One panel of an operand. Lane l, element k stands at from[l * ld + k] when k_contiguous, else at from[k * ld + l]. With `rows`, at
+// rows[l][k] or rows[k][l]; a null row is zeros.
 struct PackArgs {
   const void* from = nullptr;
   std::int64_t ld = 0;  // elements
+  const char* const* rows = nullptr;
   bool k_contiguous = false;
   bool bf16 = false;       // type of the source; else f32
   std::int64_t lanes = 0;  // <= P; the others are zero or, in a, anything
@@ -33,6 +37,13 @@ struct TileArgs {
   std::int64_t ld = 0;  // floats
   int rows = 0, cols = 0;
   bool add = false;
+  // What tile_rows reads instead of a: rows where they lie, [pieces][P] addresses. A piece is run_words deep, the first one first_words.
+  const char* const* a_rows = nullptr;
+  std::int64_t first_words = 0, run_words = 0;
+  // What tile_columns reads instead of b: for each element of depth, the address of a row, of which the P columns from b_offset bytes on
+  // are taken. Addresses of kAheadWords words follow, to be fetched only.
+  const char* const* b_elements = nullptr;
+  std::int64_t b_offset = 0;
   // Memory that the next tiles will read: fetched into the second-level cache meanwhile. May be null.
   const char* soon = nullptr;
   std::int64_t soon_bytes = 0;
@@ -46,15 +57,16 @@ struct EpilogueOperand {
 };
 
 // sum[rows][cols] to c, with everything that is added on the way, in this order:
-//   s = sum (+ c) + bias;  pre = s;  s = GELU(s rounded to c's type);  s *= GELU'(gelu_input);  s += residual;  c = s
+//   s = sum (+ c);  s *= scale;  s += bias;  pre = s;  s = GELU(s rounded to c's type);  s *= GELU'(gelu_input);  s += residual;
+//   s = max(s, 0) if relu, a NaN staying one;  c = s
 struct EpilogueArgs {
   const float* sum = nullptr;  // may be c
   std::int64_t sum_ld = 0;
   int rows = 0, cols = 0;
   EpilogueOperand c;
   bool add_c = false;
-  EpilogueOperand bias;  // one row
-  bool gelu = false;
+  EpilogueOperand scale, bias;  // one row
+  bool gelu = false, relu = false;
   EpilogueOperand pre, gelu_input, residual;
 };
 
@@ -64,10 +76,15 @@ struct MicroKernel {
   bool pairs = false;            // a word is two bf16; else one f32
   bool even_rows = false;        // a tile of fewer rows costs less: rows are cut evenly
   std::int64_t word_unit = 1;    // words are padded to a multiple of this
+  std::int64_t run_unit = 1;     // words of a part of the depth that is packed apart begin at a multiple of this
   std::int64_t block_words = 0;  // at most so many words are summed before c is read and written again
   void (*pack_a)(const PackArgs&) = nullptr;
   void (*pack_b)(const PackArgs&) = nullptr;
   void (*tile)(const TileArgs&) = nullptr;
+  // The same from operands that are not packed; null: there is none. rows: elements of a stand as words do, depth contiguous. columns:
+  // full panels of b of the type that a word is made of, lanes contiguous.
+  void (*tile_rows)(const TileArgs&) = nullptr;
+  void (*tile_columns)(const TileArgs&) = nullptr;
   void (*epilogue)(const EpilogueArgs&) = nullptr;
   // Around all tiles that a thread computes in one call; null: nothing to do.
   void (*begin)() = nullptr;

@@ -12,9 +12,12 @@
 
 namespace lycia::cpu {
 
+// Where a tile finds its operands.
+enum class From { kPanels, kRowsOfA, kColumnsOfB };
+
 // R rows of two vectors each stay in registers while the panels stream by. Every element is one chain of multiply-adds over the words, from
-// zero, whatever R and the position in the matrix: bits do not depend on how a matrix is cut.
-template <typename Ops, int kRows, int R>
+// zero, whatever R and the position in the matrix: bits do not depend on how a matrix is cut, nor on where operands are read from.
+template <typename Ops, int kRows, int R, From kFrom>
 void RegisterTile(const TileArgs& t) {
   using V = typename Ops::Float;
   constexpr int L = Ops::kLanes;
@@ -30,22 +33,39 @@ void RegisterTile(const TileArgs& t) {
   const char* b = static_cast<const char*>(t.b);
   const char* soon = t.soon;
   const std::int64_t soon_step = t.soon == nullptr || t.words == 0 ? 0 : t.soon_bytes / t.words;
-  for (std::int64_t w = 0; w < t.words; ++w) {
-    const V b0 = Ops::LoadWords(b), b1 = Ops::LoadWords(b + L * kWordBytes);
-    Ops::Prefetch(b + Ops::kPrefetchRows * 2 * L * kWordBytes);
-    if constexpr (2 * L * kWordBytes > 64) Ops::Prefetch(b + Ops::kPrefetchRows * 2 * L * kWordBytes + 64);
+  const char* const* rows = t.a_rows;
+  const char* const* elements = t.b_elements;
+  const std::int64_t offset = t.b_offset;
+  const std::int64_t run_words = kFrom == From::kRowsOfA ? t.run_words : t.words;
+  std::int64_t piece = kFrom == From::kRowsOfA && t.first_words < t.words ? t.first_words : t.words;
+  for (std::int64_t left = t.words; left > 0;) {
+    for (std::int64_t w = 0; w < piece; ++w) {
+      V b0, b1;
+      if constexpr (kFrom == From::kColumnsOfB) {
+        Ops::LoadColumns(elements, offset, b0, b1);
+        elements += Ops::kElementsOfWord;
+      } else {
+        b0 = Ops::LoadWords(b);
+        b1 = Ops::LoadWords(b + L * kWordBytes);
+        Ops::Prefetch(b + Ops::kPrefetchRows * 2 * L * kWordBytes);
+        if constexpr (2 * L * kWordBytes > 64) Ops::Prefetch(b + Ops::kPrefetchRows * 2 * L * kWordBytes + 64);
+        b += 2 * L * kWordBytes;
+      }
 #pragma GCC unroll 32
-    for (int r = 0; r < R; ++r) {
-      const V x = Ops::Spread(a + r * kWordBytes);
-      sum[r][0] = Ops::MultiplyAdd(x, b0, sum[r][0]);
-      sum[r][1] = Ops::MultiplyAdd(x, b1, sum[r][1]);
+      for (int r = 0; r < R; ++r) {
+        const V x = Ops::Spread(kFrom == From::kRowsOfA ? rows[r] + w * kWordBytes : a + r * kWordBytes);
+        sum[r][0] = Ops::MultiplyAdd(x, b0, sum[r][0]);
+        sum[r][1] = Ops::MultiplyAdd(x, b1, sum[r][1]);
+      }
+      if constexpr (kFrom != From::kRowsOfA) a += kRows * kWordBytes;
+      if (soon_step != 0) {
+        Ops::PrefetchFar(soon);
+        soon += soon_step;
+      }
     }
-    a += kRows * kWordBytes;
-    b += 2 * L * kWordBytes;
-    if (soon_step != 0) {
-      Ops::PrefetchFar(soon);
-      soon += soon_step;
-    }
+    left -= piece;
+    piece = left < run_words ? left : run_words;
+    if constexpr (kFrom == From::kRowsOfA) rows += kRows;
   }
   if (t.cols == 2 * L) {
 #pragma GCC unroll 32
@@ -74,16 +94,17 @@ void RegisterTile(const TileArgs& t) {
 }
 
 // The instance for t.rows.
-template <typename Ops, int kRows, int R = kRows>
+template <typename Ops, int kRows, From kFrom = From::kPanels, int R = kRows>
 void RegisterTileOfRows(const TileArgs& t) {
-  if (t.rows == R) return RegisterTile<Ops, kRows, R>(t);
-  if constexpr (R > 1) return RegisterTileOfRows<Ops, kRows, R - 1>(t);
+  if (t.rows == R) return RegisterTile<Ops, kRows, R, kFrom>(t);
+  if constexpr (R > 1) return RegisterTileOfRows<Ops, kRows, kFrom, R - 1>(t);
 }
 
 // One panel of P lanes. Source reads words: Along(p, count) up to kLanes words of one lane from count consecutive elements, and
-// Across(p, ld, lanes, elements) one word of each of up to kLanes lanes, of which `elements` (1 or 2) exist.
-template <typename Ops, typename Source, int P>
-LYCIA_INLINE inline void PackPanel(const PackArgs& args) {
+// Across(p, ld, lanes, elements) one word of each of up to kLanes lanes, of which `elements` (1 or 2) exist. AcrossRows takes the elements
+// of a word from two addresses; null: zeros.
+template <typename Ops, typename Source, int P, bool kRows>
+LYCIA_INLINE inline void PackPanelFrom(const PackArgs& args) {
   constexpr int L = Ops::kLanes, kGroups = (P + L - 1) / L;
   constexpr std::int64_t kElements = Source::kElementsOfWord;
   const char* from = static_cast<const char*>(args.from);
@@ -92,11 +113,22 @@ LYCIA_INLINE inline void PackPanel(const PackArgs& args) {
   if (!args.k_contiguous) {
     for (std::int64_t w = 0; w < args.words; ++w) {
       const std::int64_t left = args.depth - w * kElements;
+      const char *first = from + w * kElements * ld, *second = first + ld;
+      if constexpr (kRows) {
+        first = left > 0 ? args.rows[w * kElements] : nullptr;
+        second = left > 1 && kElements > 1 ? args.rows[w * kElements + 1] : nullptr;
+      }
       for (int g = 0; g < kGroups; ++g) {
-        const std::int64_t lanes = args.lanes - g * L;
-        const char* at = from + w * kElements * ld + std::int64_t{g} * L * Source::kElementBytes;
+        const std::int64_t lanes = args.lanes - g * L, at = std::int64_t{g} * L * Source::kElementBytes;
         typename Ops::Words x = Ops::NoWords();
-        if (left > 0 && lanes > 0) x = Source::Across(at, ld, lanes < L ? static_cast<int>(lanes) : L, left);
+        if (left > 0 && lanes > 0) {
+          const int count = lanes < L ? static_cast<int>(lanes) : L;
+          if constexpr (kRows) {
+            x = Source::AcrossRows(first == nullptr ? nullptr : first + at, second == nullptr ? nullptr : second + at, count);
+          } else {
+            x = Source::Across(first + at, ld, count, left);
+          }
+        }
         Ops::StoreWords(to + (w * P + g * L) * kWordBytes, x);
       }
     }
@@ -110,8 +142,10 @@ LYCIA_INLINE inline void PackPanel(const PackArgs& args) {
       typename Ops::Words x[L];
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) {
-        const bool there = g * L + l < args.lanes && left > 0;
-        x[l] = there ? Source::Along(from + (g * L + l) * ld + w * kElements * Source::kElementBytes, left) : Ops::NoWords();
+        const int lane = g * L + l;
+        const char* row = nullptr;
+        if (lane < args.lanes && left > 0) row = kRows ? args.rows[lane] : from + lane * ld;
+        x[l] = row != nullptr ? Source::Along(row + w * kElements * Source::kElementBytes, left) : Ops::NoWords();
       }
       Ops::Transpose(x);
       char* row = to + (w * P + g * L) * kWordBytes;
@@ -123,6 +157,11 @@ LYCIA_INLINE inline void PackPanel(const PackArgs& args) {
       }
     }
   }
+}
+template <typename Ops, typename Source, int P>
+LYCIA_INLINE inline void PackPanel(const PackArgs& args) {
+  if (args.rows != nullptr) return PackPanelFrom<Ops, Source, P, true>(args);
+  PackPanelFrom<Ops, Source, P, false>(args);
 }
 
 template <typename Ops, int P>
