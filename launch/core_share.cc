@@ -69,4 +69,6 @@ StatusOr<CpuOptions> ShareCores(Communicator& world, int threads) {
                   .threads = threads});
 }
 
+Status PinRankThread(const CpuOptions& share) { return share.cores.empty() ? OkStatus() : PinThisThread(share.cores[0]); }
+
 }  // namespace lycia

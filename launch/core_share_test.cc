@@ -66,5 +66,28 @@ TEST(CoreShare, RanksAsThreadsShareTheProcess) {
   for (const int core : cores) EXPECT_EQ(cores.count(core), 1u) << core;  // each once
 }
 
+TEST(CoreShare, EachRanksOwnThreadStaysOnItsFirstCore) {
+  const int ranks = std::min(3, ShareOfThisProcess());
+  const Status ran = RunThreadRanks(ranks, [&](Communicator& world) -> Status {
+    LYCIA_ASSIGN_OR_RETURN(const CpuOptions share, ShareCores(world, 0));
+    LYCIA_RETURN_IF_ERROR(world.Barrier());  // nobody is pinned before all have seen what the process has
+    LYCIA_RETURN_IF_ERROR(PinRankThread(share));
+    cpu_set_t mine;
+    EXPECT_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
+    EXPECT_EQ(CPU_COUNT(&mine), 1);
+    EXPECT_TRUE(CPU_ISSET(share.cores[0], &mine)) << "rank " << world.rank();
+    EXPECT_EQ(sched_getcpu(), share.cores[0]);
+    return OkStatus();
+  });
+  ASSERT_TRUE(ran.ok()) << ran;
+}
+
+TEST(CoreShare, AShareThatIsNotPinnedLeavesTheThreadToTheSystem) {
+  const int allowed = ShareOfThisProcess();
+  ASSERT_TRUE(PinRankThread({.threads = 2}).ok());
+  EXPECT_EQ(ShareOfThisProcess(), allowed);
+  EXPECT_EQ(PinRankThread({.threads = 1, .cores = {99999}}).code(), absl::StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace lycia

@@ -74,9 +74,10 @@ elif [[ -n $hostfile ]]; then
   command+=(--hostfile "$hostfile")
 else
   oversubscribe=yes
-  # Ranks that wait must leave their core to the others when there are fewer cores than ranks.
-  if [[ $ranks -gt $(nproc) ]]; then command+=(--mca mpi_yield_when_idle 1); fi
 fi
+# What waits inside MPI leaves its core to others. Open MPI does so by itself only if it counts more ranks than slots, and a host list may
+# claim any number of slots.
+command+=(--mca mpi_yield_when_idle 1)
 if [[ -n $oversubscribe ]]; then command+=(--oversubscribe); fi
 
 # The ranks are the parallelism: one BLAS thread each, unless the caller says otherwise.

@@ -74,7 +74,7 @@ class Run {
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
     TrainerOptions options = TrainerOptionsOf(config_, session_, observer_);
     LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(*session_.world, static_cast<int>(config_.parallel.threads)));
-    threads_ = options.cpu.threads;
+    share_ = options.cpu;
     StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *session_.world);
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
@@ -156,7 +156,7 @@ class Run {
     // The peak is of one rank's threads; ranks beyond the cores share them.
     const int cores = static_cast<int>(std::thread::hardware_concurrency());
     peak_flops_ =
-        MeasureGemmPeak(trainer_->stream(), TrainerPrecision(config_)) * std::max(1, std::min(session_.ranks(), cores / threads_));
+        MeasureGemmPeak(trainer_->stream(), TrainerPrecision(config_)) * std::max(1, std::min(session_.ranks(), cores / share_.threads));
     return OkStatus();
   }
 
@@ -193,6 +193,8 @@ class Run {
     const LrSchedule lr{
         .lr = config_.train.lr, .min_lr = config_.train.min_lr, .warmup_steps = config_.train.warmup_steps, .steps = config_.train.steps};
     progress_.emplace(ProgressLine::Options{.steps = config_.train.steps, .every = config_.log.every});
+    // Not earlier: the checkpoint writer's thread, which would inherit the core, has been started by now.
+    LYCIA_RETURN_IF_ERROR(PinRankThread(share_));
     while (step_ < config_.train.steps && !stopped_) {
       const double started = Seconds();
       const double rate = lr.At(step_ + 1);
@@ -315,7 +317,7 @@ class Run {
   std::optional<ProgressLine> progress_;
   std::int64_t step_ = 0;  // done
   bool stopped_ = false;
-  int threads_ = 1;
+  CpuOptions share_;
   double peak_flops_ = NAN, last_loss_ = NAN, held_out_loss_ = NAN;
 };
 

@@ -96,6 +96,7 @@ void Blas(Findings& findings) {
 void Transports(Findings& findings) {
   findings.push_back({"transports", "threads", "always"});
   findings.push_back({"transports", "mpi", MpiDescription()});
+  findings.push_back({"transports", "shared memory", SharedMemoryDescription()});
   findings.push_back({"transports", "started by mpi", StartedByMpi() ? "yes" : "no"});
   std::string launcher;
   for (const char* name : {"SLURM_JOB_ID", "SLURM_PROCID", "SLURM_MPI_TYPE", "PMIX_RANK", "PMIX_VERSION", "PMI_RANK",

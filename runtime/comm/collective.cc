@@ -41,6 +41,11 @@ Event CollectiveTask::Enqueue(const CollectiveCall& call, const Event& after) {
   return {&source_, ticket};
 }
 
+void CollectiveTask::Share(std::unique_ptr<SharedSegment> segment) {
+  segment_ = std::move(segment);
+  shared_ = std::make_unique<SharedCollective>(segment_->data(), rank_, size());
+}
+
 void CollectiveTask::Open(Wire& wire) {
   for (int r = 0; r < size(); ++r) {
     if (r == rank_) continue;
@@ -77,13 +82,19 @@ bool CollectiveTask::Advance(Wire& wire) {
     need_ = Need::kEvent;
     if (!next.after.Done()) return false;
     call_ = next.call;
-    Begin();
+    in_memory_ = shared_ != nullptr && SharedCollective::Knows(call_.operation);
+    if (in_memory_) {
+      shared_->Begin(call_);
+    } else {
+      Begin();
+    }
     active_ = moved = true;
-    need_ = Need::kMessage;
+    need_ = in_memory_ ? Need::kPeer : Need::kMessage;
   }
-  moved |= Exchange(wire);
-  if (!Finished()) return moved;
-  if (gather_follows_) {
+  moved |= in_memory_ ? shared_->Advance() : Exchange(wire);
+  if (in_memory_ && !shared_->status().ok()) status = shared_->status();
+  if (!(in_memory_ ? shared_->done() : Finished())) return moved;
+  if (!in_memory_ && gather_follows_) {
     BeginGather(static_cast<char*>(call_.out) + BalancedPart(call_.elements, size(), rank_).offset * SizeOf(call_.dtype),
                 static_cast<char*>(call_.out), /*balanced=*/true);
     return true;

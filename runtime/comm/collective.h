@@ -2,7 +2,8 @@
 //
 // All-gather, all-to-all: each rank sends its part straight to every other. Reduce-scatter: each rank sends part j straight to rank j,
 // which folds what arrives in rank order, segment by segment. All-reduce: reduce-scatter of balanced chunks, then all-gather; a small one
-// is sent whole to everybody and folded by everybody, one round instead of two. Broadcast: a binomial tree, piece by piece.
+// is sent whole to everybody and folded by everybody, one round instead of two. Broadcast: a binomial tree, piece by piece. Sums and gathers
+// of processes that share memory need no messages (shared_collective.h).
 #ifndef LYCIA_RUNTIME_COMM_COLLECTIVE_H_
 #define LYCIA_RUNTIME_COMM_COLLECTIVE_H_
 
@@ -14,6 +15,8 @@
 
 #include "runtime/comm/collective_call.h"
 #include "runtime/comm/engine.h"
+#include "runtime/comm/shared_collective.h"
+#include "runtime/comm/shared_segment.h"
 
 namespace lycia {
 
@@ -27,6 +30,9 @@ class CollectiveTask final : public Task {
 
   // Calling thread. Blocks while kOpenCalls calls are open.
   Event Enqueue(const CollectiveCall& call, const Event& after);
+  // From the next call on, sums and gathers go through this memory, which all ranks of the communicator see (all zeros at first). On the
+  // communication thread, on all ranks between the same two calls.
+  void Share(std::unique_ptr<SharedSegment> segment);
 
   void Open(Wire& wire) override;
   bool Advance(Wire& wire) override;
@@ -94,6 +100,9 @@ class CollectiveTask final : public Task {
   CollectiveCall call_;
   std::int64_t piece_bytes_ = 1;
   bool gather_follows_ = false;
+  std::unique_ptr<SharedSegment> segment_;
+  std::unique_ptr<SharedCollective> shared_;  // null: by messages
+  bool in_memory_ = false;                    // the call under way is shared_'s
   int source_peer_ = -1;  // broadcast: pieces are passed on once they came from here
   // Sums: pieces of this rank's part.
   const char* own_ = nullptr;

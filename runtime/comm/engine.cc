@@ -19,6 +19,8 @@ namespace {
 
 // After something moved, the next message is often microseconds away: give the core away, but look again at once.
 constexpr std::int64_t kYieldNs = 20'000;
+// The ranks of an operation in shared memory meet many times in it, each time for what takes a peer tens of microseconds.
+constexpr std::int64_t kPeerYieldNs = 200'000;
 // Then naps of a quarter of the time waited so far, so that a nap never costs much more than the wait it ends; the longest depends on who
 // waits: an operation that was asked for, receives posted ahead, or nobody (MPI may still have buffered messages to push out).
 constexpr std::int64_t kShortestNapNs = 20'000;
@@ -29,7 +31,7 @@ constexpr std::int64_t kSleep = -1;  // until woken
 
 std::int64_t NapNs(Need need, bool external, std::int64_t idle_ns) {
   const auto nap = [&](std::int64_t longest) { return std::clamp(idle_ns / 4, kShortestNapNs, longest); };
-  if (need == Need::kEvent) return nap(kLongestNapNs);
+  if (need >= Need::kEvent) return nap(kLongestNapNs);
   if (!external) return kSleep;
   switch (need) {
     case Need::kNothing: return nap(kLongestIdleNapNs);
@@ -197,7 +199,7 @@ bool Engine::AdvanceTasks(Need* need) {
 
 void Engine::Rest(Need need, std::uint64_t seen_wakeups, std::int64_t idle_ns) {
   const std::int64_t nap_ns = failed_ ? kSleep : NapNs(need, wire_->external(), idle_ns);
-  if (nap_ns != kSleep && need >= Need::kMessage && idle_ns < kYieldNs) {
+  if (nap_ns != kSleep && need >= Need::kMessage && idle_ns < (need == Need::kPeer ? kPeerYieldNs : kYieldNs)) {
     ::sched_yield();
     return;
   }

@@ -26,6 +26,7 @@ enum class Need : std::uint8_t {
   kArrival,   // receives are posted ahead; nobody has asked for the message yet
   kMessage,   // an operation that was asked for waits for its messages
   kEvent,     // an operation waits for the event it starts after, which tells nobody when it is done
+  kPeer,      // an operation waits for what another process writes into shared memory
 };
 
 // All calls on the communication thread.

@@ -17,8 +17,13 @@ void FoldOf(std::span<const void* const> sources, std::int64_t elements, bool ac
   for (std::int64_t begin = 0; begin < elements; begin += kBlock) {
     const std::int64_t count = std::min(kBlock, elements - begin);
     const T* first = static_cast<const T*>(sources[0]) + begin;
-    std::copy(first, first + count, sum);
-    for (std::size_t s = 1; s < sources.size(); ++s) {
+    if (sources.size() == 1) {
+      std::copy(first, first + count, sum);
+    } else {
+      const T* second = static_cast<const T*>(sources[1]) + begin;
+      for (std::int64_t i = 0; i < count; ++i) sum[i] = static_cast<Sum>(first[i]) + static_cast<Sum>(second[i]);
+    }
+    for (std::size_t s = 2; s < sources.size(); ++s) {
       const T* source = static_cast<const T*>(sources[s]) + begin;
       for (std::int64_t i = 0; i < count; ++i) sum[i] += source[i];
     }
@@ -45,6 +50,7 @@ void LargestOf(std::span<const void* const> sources, std::int64_t elements, void
 bool CanFold(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
 
 void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, Fold fold, bool accumulate, void* out) {
+  if (sources.size() == 1 && sources[0] == out && !accumulate) return;  // a group of one, in place
   if (fold == Fold::kLargest) {
     LYCIA_CHECK(!accumulate && CanFold(dtype)) << "the largest of " << Name(dtype) << " ";
     if (dtype == DType::kBF16) return LargestOf<BFloat16>(sources, elements, out);

@@ -27,6 +27,9 @@ int LauncherRank();
 StatusOr<std::unique_ptr<Communicator>> OpenMpiWorld();
 // Library version and thread level, for `lycia doctor`; "not in this build" without MPI.
 std::string MpiDescription();
+// Whether sums between processes of this host can go through shared memory, or why not, for `lycia doctor`. LYCIA_SHARED_MEMORY=off in the
+// environment of any rank of a group sends the group's sums by messages.
+std::string SharedMemoryDescription();
 // After a failure: tells the launcher to end every process of the job with this exit code. Does not return in an MPI job.
 void MpiAbort(int exit_code);
 

@@ -1,6 +1,7 @@
 #include "runtime/comm/wire_communicator.h"
 
 #include <array>
+#include <cstdio>
 #include <map>
 #include <numeric>
 #include <tuple>
@@ -24,6 +25,8 @@ constexpr int kLanes = (kTagsPerContext - 1) / (2 * kGenerations);
 struct RankState {
   std::shared_ptr<Engine> engine;
   std::string_view transport;
+  bool processes = false;  // ranks are processes, not threads
+  Sums sums = Sums::kMessages;
   std::int64_t max_tag = 0;
   std::int64_t max_message_bytes = 0;
   std::int64_t next_context = 1;  // above every context this rank was ever a member of; 0 is the world
@@ -46,6 +49,41 @@ class WireCommunicator final : public CountedCommunicator {
     state_->engine->Add(&task_);
   }
   ~WireCommunicator() override { state_->engine->Remove(&task_); }
+
+  // Collective: lets sums go through memory where all ranks are processes of one host. Where they are not, or the host has none to give, they
+  // go by messages as before: returned is this rank's reason, if it has one. Other failures are left to the next operation.
+  Status ShareMemory() {
+    if (!state_->processes || size() == 1) return OkStatus();
+    const std::int64_t bytes = SharedCollective::SegmentBytes(size());
+    std::array<char, 64> name{};
+    std::unique_ptr<SharedSegment> segment;
+    const bool wanted = state_->sums == Sums::kSharedMemory;
+    Status why;
+    const auto keep = [&](StatusOr<std::unique_ptr<SharedSegment>> mapped) {
+      if (mapped.ok()) segment = *std::move(mapped);
+      why = mapped.status();
+    };
+    if (rank() == 0 && wanted) {
+      const std::string fresh = SharedSegment::NewName();
+      keep(SharedSegment::Create(fresh, bytes));
+      if (segment != nullptr) fresh.copy(name.data(), name.size() - 1);
+    }
+    const Status told = Enqueue({.operation = Operation::kBroadcast, .dtype = DType::kU8, .in = name.data(), .out = name.data(),
+                                 .elements = static_cast<std::int64_t>(name.size())}, {}).Wait();
+    if (!told.ok()) {
+      if (rank() == 0 && segment != nullptr) SharedSegment::Forget(name.data());
+      return told;
+    }
+    if (rank() != 0 && wanted && name[0] != 0) keep(SharedSegment::Open(name.data(), bytes));
+    std::int64_t missing = segment == nullptr ? 1 : 0;
+    const Status agreed = Enqueue({.operation = Operation::kAllReduce, .dtype = DType::kI64, .in = &missing, .out = &missing, .elements = 1},
+                                  {}).Wait();
+    if (rank() == 0 && segment != nullptr) SharedSegment::Forget(name.data());
+    LYCIA_RETURN_IF_ERROR(agreed);
+    if (missing > 0) return why;
+    state_->engine->Do([&](Wire&) { task_.Share(std::move(segment)); });
+    return OkStatus();
+  }
 
   std::string_view transport() const override { return state_->transport; }
 
@@ -98,7 +136,13 @@ class WireCommunicator final : public CountedCommunicator {
       if (member == rank()) new_rank = static_cast<int>(world_ranks.size());
       world_ranks.push_back(world_ranks_[static_cast<std::size_t>(member)]);
     }
-    return std::make_unique<WireCommunicator>(state_, std::move(world_ranks), new_rank, context);
+    auto made = std::make_unique<WireCommunicator>(state_, std::move(world_ranks), new_rank, context);
+    const Status shared = made->ShareMemory();
+    if (absl::IsResourceExhausted(shared)) {  // the world had its memory; anything else the world has said
+      std::fprintf(stderr, "lycia: rank %d: a group of %d ranks sums by messages: %s\n", world_ranks_[static_cast<std::size_t>(rank())],
+                   made->size(), std::string(shared.message()).c_str());
+    }
+    return made;
   }
 
   Status Barrier() override {
@@ -106,7 +150,11 @@ class WireCommunicator final : public CountedCommunicator {
     return Enqueue({.operation = Operation::kAllReduce, .dtype = DType::kI64, .in = &arrived, .out = &arrived, .elements = 1}, {}).Wait();
   }
 
-  void Abort(const Status& why) override { state_->engine->Abort(why); }
+  void Abort(const Status& why) override {
+    state_->engine->Abort(why);
+    // Until the communication thread has seen it: a later call whose peers have all come already would be done at once otherwise.
+    state_->engine->Do([](Wire&) {});
+  }
 
  protected:
   Event Enqueue(const CollectiveCall& call, const Event& after) override {
@@ -125,17 +173,25 @@ class WireCommunicator final : public CountedCommunicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> OpenWireWorld(std::shared_ptr<Engine> engine, std::string_view transport, int rank, int size) {
+std::unique_ptr<Communicator> OpenWireWorld(std::shared_ptr<Engine> engine, std::string_view transport, int rank, int size, Sums sums) {
   auto state = std::make_shared<RankState>();
+  state->sums = sums;
   engine->Do([&](Wire& wire) {
     state->max_tag = wire.max_tag();
+    state->processes = wire.external();
     state->max_message_bytes = wire.max_message_bytes();
   });
   state->engine = std::move(engine);
   state->transport = transport;
   std::vector<int> world_ranks(static_cast<std::size_t>(size));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
-  return std::make_unique<WireCommunicator>(std::move(state), std::move(world_ranks), rank, /*context=*/0);
+  auto world = std::make_unique<WireCommunicator>(std::move(state), std::move(world_ranks), rank, /*context=*/0);
+  const Status shared = world->ShareMemory();
+  if (absl::IsResourceExhausted(shared) || absl::IsUnavailable(shared)) {
+    std::fprintf(stderr, "lycia: rank %d: %s; sums between ranks of this host go by messages, which is slower\n", rank,
+                 std::string(shared.message()).c_str());
+  }
+  return world;
 }
 
 }  // namespace lycia
