@@ -48,12 +48,13 @@ struct TrainConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double clip = 1.0;               // of the global gradient norm; 0: off
-  std::int64_t eval_every = 0;     // steps; 0: only at the end
-  std::int64_t eval_batches = 0;   // global batches of held-out text; 0: all of it
-  std::string recompute = "none";  // none | layers | stage
-  std::string update = "decided";  // decided | eager: each stage as soon as its gradient is there; needs clip = 0
-  std::int64_t hash_every = 0;     // compare the replicas' weights every k steps; 0: never
+  double clip = 1.0;                    // of the global gradient norm; 0: off
+  std::int64_t eval_every = 0;          // steps; 0: only at the end
+  std::int64_t eval_batches = 0;        // global batches of held-out text; 0: all of it
+  std::string recompute = "none";       // none | layers | stage
+  std::string packed_weights = "auto";  // auto | on | off
+  std::string update = "decided";       // decided | eager: each stage as soon as its gradient is there; needs clip = 0
+  std::int64_t hash_every = 0;          // compare the replicas' weights every k steps; 0: never
 };
 
 struct ParallelConfig {
@@ -66,14 +67,14 @@ struct ParallelConfig {
   std::int64_t x = 1, y = 1, z = 1;         // the tensor grid
   // What a rank of the grid keeps gathered until the backward; the rest is gathered again.
   bool cache_inputs = true, cache_weights = false, cache_output_gradients = true;
-  bool overlap = true;                      // collectives of the grid under way while others compute; same numbers without
-  bool weights_each_step = false;           // weights are gathered and their gradients reduced once a step, not for every micro-batch
-  std::int64_t pipes = 0;                   // 0: what the schedule uses (chimera 2, one-directional ones 1)
-  std::int64_t chunks = 0;                  // stages of a worker and pipe; 0: what the schedule uses
-  std::string order = "";                   // axes of the mesh from slowest to fastest; "": the mesh's own
-  std::vector<std::int64_t> partition;      // layers of each stage; empty ("auto"): by cost
-  std::string device = "cpu";               // cpu | emulated
-  std::int64_t threads = 0;                 // of a rank; 0: its even share of the cores that the launcher gives
+  bool overlap = true;                  // collectives of the grid under way while others compute; same numbers without
+  bool weights_each_step = false;       // weights are gathered and their gradients reduced once a step, not for every micro-batch
+  std::int64_t pipes = 0;               // 0: what the schedule uses (chimera 2, one-directional ones 1)
+  std::int64_t chunks = 0;              // stages of a worker and pipe; 0: what the schedule uses
+  std::string order = "";               // axes of the mesh from slowest to fastest; "": the mesh's own
+  std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
+  std::string device = "cpu";           // cpu | emulated
+  std::int64_t threads = 0;             // of a rank; 0: its even share of the cores that the launcher gives
   // What schedules are planned for; times in milliseconds.
   std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs
   double latency = 0;                // of a message

@@ -68,6 +68,9 @@ std::vector<Key> MakeKeys() {
       {"train.eval_every", AT(train.eval_every), AtLeast(0), "steps between evaluations; 0: only at the end"},
       {"train.eval_batches", AT(train.eval_batches), AtLeast(0), "global batches of an evaluation; 0: all held-out text"},
       {"train.recompute", AT(train.recompute), OneOf({"none", "layers", "stage"}), "what backward computes again instead of keeping it"},
+      {"train.packed_weights", AT(train.packed_weights), OneOf({"auto", "on", "off"}),
+       "hold weights packed for both passes, made once a step (twice their memory more, same numbers); auto: where micro-batches share "
+       "them"},
       {"train.update", AT(train.update), OneOf({"decided", "eager"}),
        "when the optimizer steps: at the end, or each stage as soon as its gradient is there (needs clip = 0)"},
       {"train.hash_every", AT(train.hash_every), AtLeast(0), "steps between comparisons of the replicas' weights; 0: never"},

@@ -44,6 +44,7 @@ TEST(ConfigKeys, AnyValueSurvivesToTomlAndBack) {
                                               "train.eval_every=4",
                                               "train.eval_batches=2",
                                               "train.recompute=stage",
+                                              "train.packed_weights=on",
                                               "train.update=eager",
                                               "train.hash_every=9",
                                               "parallel.schedule=chimera",

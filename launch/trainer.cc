@@ -96,6 +96,7 @@ Trainer::GridBytes Trainer::TotalGridBytes() const {
 }
 
 void Trainer::BeginWeights() {
+  for (const auto& [key, stage] : stages_) stage->WeightsChanged();
   if (working_weights_ == nullptr) return;
   working_weights_->GatherCopies(*stream_);
 }

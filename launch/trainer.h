@@ -43,12 +43,16 @@ struct EmulationOptions {
   double bytes_per_second = 0;  // of a worker's link; 0: infinite
 };
 
+// Whether stages hold their weights packed (LayerPlan::Packed). kAuto: where more than one micro-batch of a step reads them.
+enum class PackedWeights : std::uint8_t { kAuto, kOn, kOff };
+
 struct TrainerOptions {
   GptConfig model;
   CpuOptions cpu;                        // threads of this rank
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
   DType precision = DType::kF32;         // of weights and activations: bf16, f32 or f64; with bf16 all else is f32 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
+  PackedWeights packed_weights = PackedWeights::kAuto;
   std::string schedule = "1f1b";
   std::string schedule_csv;                       // not empty: the text of a schedule written by a user, to train with instead
   std::string schedule_file;                      // its path, for messages
@@ -104,6 +108,8 @@ class Trainer final : private StepActions {
     return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data);
   }  // forward and backward of the global batch, matrix products and attention; not what a grid pads or computes twice
   std::int64_t num_parameters() const { return num_parameters_; }
+  DType precision() const { return options_.precision; }
+  int threads() const { return options_.cpu.threads; }  // of this rank
   const Mesh& mesh() const { return *mesh_; }
   // What this rank moved along each group of its tensor grid in the last training step (logical bytes, runtime/comm/counters.h).
   using GridBytes = std::array<std::int64_t, kNumGridGroups>;

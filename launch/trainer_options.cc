@@ -39,6 +39,9 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.recompute = config.train.recompute == "layers"  ? Recompute::kLayers
                       : config.train.recompute == "stage" ? Recompute::kStage
                                                           : Recompute::kNone;
+  options.packed_weights = config.train.packed_weights == "on"    ? PackedWeights::kOn
+                           : config.train.packed_weights == "off" ? PackedWeights::kOff
+                                                                  : PackedWeights::kAuto;
   options.schedule = config.parallel.schedule;
   options.schedule_csv = config.parallel.schedule_csv;
   options.schedule_file = config.parallel.schedule_file;

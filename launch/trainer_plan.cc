@@ -1,5 +1,6 @@
 // What a trainer decides before its first step: the stages of the model, the proven programs, every byte, every communicator.
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "launch/trainer.h"
@@ -108,12 +109,16 @@ Status Trainer::PlanSchedule() {
 LayerStage::Options Trainer::OptionsOfStage(int pipe, int stage) const {
   LayerStage::Options options{.compute = options_.precision, .recompute = options_.recompute, .full_backward = false};
   std::set<int> parts = {1};  // an evaluation's
+  int forwards = 0;
   for (const schedule::Instruction& instruction : training_.instructions) {
     if (!schedule::IsCompute(instruction.op) || instruction.pipe != pipe || instruction.stage != stage) continue;
     options.full_backward |= instruction.op == schedule::Op::kBackward;
     options.split_backward |= instruction.op == schedule::Op::kBackwardInput;
     parts.insert(instruction.parts);
+    forwards += instruction.op == schedule::Op::kForward ? 1 : 0;
   }
+  options.packed_weights = options_.packed_weights == PackedWeights::kOn ||
+                           (options_.packed_weights == PackedWeights::kAuto && forwards > 1 && options_.precision != DType::kF64);
   options.parts.assign(parts.begin(), parts.end());
   return options;
 }
@@ -122,6 +127,7 @@ LayerStage::Options Trainer::OptionsOfStage(int pipe, int stage) const {
 struct Trainer::StageMemory {
   struct Slots {
     std::vector<Region> stash, input, handoff;
+    std::optional<Region> packed;
   };
   std::map<std::pair<int, int>, Slots> slots;
   Region transient;
@@ -145,6 +151,7 @@ Status Trainer::PlanStages(ArenaPlan& plan, StageMemory& memory) {
       add("activations", schedule_.stash_slots, forward_.stash_slots, Area::kStash, of_stage.stash);
       add("activations", schedule_.input_slots, forward_.input_slots, Area::kInput, of_stage.input);
       add("handoffs", schedule_.handoff_slots, forward_.handoff_slots, Area::kHandoff, of_stage.handoff);
+      if (const std::int64_t bytes = made.stage->packed_bytes(); bytes > 0) of_stage.packed = plan.Add("packed weights", bytes);
       transient_bytes = std::max(transient_bytes, made.stage->bytes(Area::kTransient));
       memory.uses.insert(memory.uses.end(), made.stored.begin(), made.stored.end());
       memory.grid_parameters.insert(memory.grid_parameters.end(), made.grid_parameters.begin(), made.grid_parameters.end());
@@ -197,6 +204,8 @@ void Trainer::BindStages(const StageMemory& memory) {
     of_stage.gradient = [this](const std::string& name, int use) {
       return working_weights_ ? working_weights_->gradient(name, use) : store_->gradient(name, use);
     };
+    if (!working_weights_) of_stage.fresh = [this](const std::string& name, int use) { return store_->fresh(name, use); };
+    if (slots.packed) of_stage.packed = arena_.At(*slots.packed);
     stage->Bind(of_stage);
   }
 }

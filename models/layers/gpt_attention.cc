@@ -8,6 +8,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/norm/layer_norm.h"
 #include "models/layers/dropout_mask.h"
+#include "models/layers/weight_gradient.h"
 
 namespace lycia {
 
@@ -30,6 +31,11 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
   wproj_ = plan.Parameter(
       {.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
+
+  packed_qkv_ = plan.Packed(wqkv_, false);
+  packed_qkv_back_ = plan.Packed(wqkv_, true);
+  packed_proj_ = plan.Packed(wproj_, false);
+  packed_proj_back_ = plan.Packed(wproj_, true);
 
   const TensorSpec rows{plan.statistics(), {B, T}}, qkv{plan.compute(), {B, T, width}};
   plan.KeepInput(KeepUntil::kWeight);
@@ -83,7 +89,11 @@ void GptAttention::Forward(const LayerContext& context) const {
                             .out = normed,
                             .mean = context.keep(mean_),
                             .rstd = context.keep(rstd_)});
-  Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wqkv_)), .c = AsMatrix(qkv), .bias = context.parameter(bqkv_)});
+  Gemm(stream, {.a = AsMatrix(normed),
+                .b = AsMatrix(context.parameter(wqkv_)),
+                .c = AsMatrix(qkv),
+                .bias = context.parameter(bqkv_),
+                .packed_b = context.packed(packed_qkv_)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, kv_heads);
   AttentionForward(stream, {.problem = Problem(context),
                             .q = part.q,
@@ -93,8 +103,11 @@ void GptAttention::Forward(const LayerContext& context) const {
                             .log_sum_exp = context.keep(log_sum_exp_),
                             .scratch = context.temporary(attention_scratch_)});
   const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
-  GemmArgs project{
-      .a = AsMatrix(mixed), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
+  GemmArgs project{.a = AsMatrix(mixed),
+                   .b = AsMatrix(context.parameter(wproj_)),
+                   .c = AsMatrix(context.out[0]),
+                   .bias = context.parameter(bproj_),
+                   .packed_b = context.packed(packed_proj_)};
   if (mask.rate == 0) {
     project.residual = AsMatrix(x);
     Gemm(stream, project);
@@ -111,7 +124,11 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
   const Tensor &dmixed = context.temporary(dmixed_), &dnormed = context.handoff(dnormed_);
   const std::int64_t heads = config_.heads, kv_heads = config_.key_heads();
   DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
-  Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dmixed)});
+  Gemm(stream, {.a = AsMatrix(dproj),
+                .b = AsMatrix(context.parameter(wproj_)),
+                .transpose_b = true,
+                .c = AsMatrix(dmixed),
+                .packed_b = context.packed(packed_proj_back_)});
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(context.keep(qkv_)), heads, kv_heads);
   const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, heads, kv_heads);
   AttentionBackward(stream, {.problem = Problem(context),
@@ -125,7 +142,11 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
                              .dk = dpart.k,
                              .dv = dpart.v,
                              .scratch = context.temporary(attention_scratch_)});
-  Gemm(stream, {.a = AsMatrix(dqkv), .b = AsMatrix(context.parameter(wqkv_)), .transpose_b = true, .c = AsMatrix(dnormed)});
+  Gemm(stream, {.a = AsMatrix(dqkv),
+                .b = AsMatrix(context.parameter(wqkv_)),
+                .transpose_b = true,
+                .c = AsMatrix(dnormed),
+                .packed_b = context.packed(packed_qkv_back_)});
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
   LayerNormBackwardInput(stream, {.dout = dnormed,
                                   .in = x,
@@ -139,17 +160,9 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
 void GptAttention::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &dproj = context.handoff(dproj_), &dqkv = context.handoff(dqkv_);
-  Gemm(stream, {.a = AsMatrix(context.keep(mixed_)),
-                .transpose_a = true,
-                .b = AsMatrix(dproj),
-                .c = AsMatrix(context.gradient(wproj_)),
-                .accumulate = true});
+  WeightGradient(context, context.keep(mixed_), dproj, wproj_);
   BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  Gemm(stream, {.a = AsMatrix(context.keep(normed_)),
-                .transpose_a = true,
-                .b = AsMatrix(dqkv),
-                .c = AsMatrix(context.gradient(wqkv_)),
-                .accumulate = true});
+  WeightGradient(context, context.keep(normed_), dqkv, wqkv_);
   BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
   LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
                                    .in = context.in[0],

@@ -29,6 +29,7 @@ class GptAttention final : public Layer {
   KeptHandle normed_, mean_, rstd_, qkv_, mixed_, log_sum_exp_;  // [B,T,C] [B,T] [B,T] [B,T,(H+2G)D] [B,T,C] [B,H,T]
   HandoffHandle dproj_, dqkv_, dnormed_;                         // [B,T,C] [B,T,(H+2G)D] [B,T,C]
   ScratchHandle projected_, dmixed_, attention_scratch_;         // [B,T,C] [B,T,C] and the kernel's own
+  PackedHandle packed_qkv_, packed_qkv_back_, packed_proj_, packed_proj_back_;
   AttentionProblem problem_;
 };
 

@@ -3,6 +3,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/loss/cross_entropy.h"
 #include "kernels/norm/layer_norm.h"
+#include "models/layers/weight_gradient.h"
 
 namespace lycia {
 
@@ -17,6 +18,8 @@ StatusOr<std::vector<TensorSpec>> GptHead::Plan(std::span<const TensorSpec> in, 
                             .std = config_.init_std,
                             .decay = true,
                             .use = config_.tied ? 1 : 0});
+  packed_ = plan.Packed(weight_, true);
+  packed_back_ = plan.Packed(weight_, false);
   const TensorSpec rows{plan.statistics(), {B, T}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
@@ -39,7 +42,11 @@ void GptHead::Forward(const LayerContext& context) const {
                             .out = normed,
                             .mean = context.keep(mean_),
                             .rstd = context.keep(rstd_)});
-  Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(weight_)), .transpose_b = true, .c = AsMatrix(logits)});
+  Gemm(stream, {.a = AsMatrix(normed),
+                .b = AsMatrix(context.parameter(weight_)),
+                .transpose_b = true,
+                .c = AsMatrix(logits),
+                .packed_b = context.packed(packed_)});
   if (stage.logits.data != nullptr) stream.Copy(stage.logits.data, logits.data, logits.bytes());
   CrossEntropy(stream, {.logits = logits,
                         .labels = context.labels,
@@ -51,7 +58,10 @@ void GptHead::Forward(const LayerContext& context) const {
 void GptHead::BackwardInput(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor& dnormed = context.handoff(dnormed_);
-  Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)), .b = AsMatrix(context.parameter(weight_)), .c = AsMatrix(dnormed)});
+  Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)),
+                .b = AsMatrix(context.parameter(weight_)),
+                .c = AsMatrix(dnormed),
+                .packed_b = context.packed(packed_back_)});
   LayerNormBackwardInput(stream, {.dout = dnormed,
                                   .in = context.in[0],
                                   .gamma = context.parameter(gamma_),
@@ -62,11 +72,7 @@ void GptHead::BackwardInput(const LayerContext& context) const {
 
 void GptHead::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
-  Gemm(stream, {.a = AsMatrix(context.keep(dlogits_)),
-                .transpose_a = true,
-                .b = AsMatrix(context.keep(normed_)),
-                .c = AsMatrix(context.gradient(weight_)),
-                .accumulate = true});
+  WeightGradient(context, context.keep(dlogits_), context.keep(normed_), weight_);
   LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
                                    .in = context.in[0],
                                    .mean = context.keep(mean_),

@@ -25,6 +25,7 @@ class GptHead final : public Layer {
   ParameterHandle gamma_, beta_, weight_;
   KeptHandle normed_, mean_, rstd_, dlogits_;  // [B,T,C] [B,T] [B,T] [B,T,V]
   HandoffHandle dnormed_;                      // [B,T,C]
+  PackedHandle packed_, packed_back_;
 };
 
 }  // namespace lycia

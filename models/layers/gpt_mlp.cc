@@ -2,10 +2,10 @@
 
 #include <cmath>
 
-#include "kernels/activation/gelu.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/norm/layer_norm.h"
 #include "models/layers/dropout_mask.h"
+#include "models/layers/weight_gradient.h"
 
 namespace lycia {
 
@@ -23,6 +23,11 @@ StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, L
   wproj_ = plan.Parameter(
       {.name = prefix_ + "mlp.c_proj.weight", .shape = {F, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
   bproj_ = plan.Parameter({.name = prefix_ + "mlp.c_proj.bias", .shape = {C}});
+
+  packed_fc_ = plan.Packed(wfc_, false);
+  packed_fc_back_ = plan.Packed(wfc_, true);
+  packed_proj_ = plan.Packed(wproj_, false);
+  packed_proj_back_ = plan.Packed(wproj_, true);
 
   const TensorSpec rows{plan.statistics(), {B, T}}, hidden{plan.compute(), {B, T, F}};
   plan.KeepInput(KeepUntil::kWeight);
@@ -48,11 +53,19 @@ void GptMlp::Forward(const LayerContext& context) const {
                             .out = normed,
                             .mean = context.keep(mean_),
                             .rstd = context.keep(rstd_)});
-  Gemm(stream, {.a = AsMatrix(normed), .b = AsMatrix(context.parameter(wfc_)), .c = AsMatrix(hidden), .bias = context.parameter(bfc_)});
-  GeluForward(stream, {.in = hidden, .out = activated});
+  Gemm(stream, {.a = AsMatrix(normed),
+                .b = AsMatrix(context.parameter(wfc_)),
+                .c = AsMatrix(activated),
+                .bias = context.parameter(bfc_),
+                .packed_b = context.packed(packed_fc_),
+                .gelu = true,
+                .pre_activation = AsMatrix(hidden)});
   const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
-  GemmArgs project{
-      .a = AsMatrix(activated), .b = AsMatrix(context.parameter(wproj_)), .c = AsMatrix(context.out[0]), .bias = context.parameter(bproj_)};
+  GemmArgs project{.a = AsMatrix(activated),
+                   .b = AsMatrix(context.parameter(wproj_)),
+                   .c = AsMatrix(context.out[0]),
+                   .bias = context.parameter(bproj_),
+                   .packed_b = context.packed(packed_proj_)};
   if (mask.rate == 0) {
     project.residual = AsMatrix(x);
     Gemm(stream, project);
@@ -68,9 +81,17 @@ void GptMlp::BackwardInput(const LayerContext& context) const {
   const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
   const Tensor& dnormed = context.handoff(dnormed_);
   DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
-  Gemm(stream, {.a = AsMatrix(dproj), .b = AsMatrix(context.parameter(wproj_)), .transpose_b = true, .c = AsMatrix(dhidden)});
-  GeluBackward(stream, {.in = context.keep(hidden_), .dout = dhidden, .din = dhidden});
-  Gemm(stream, {.a = AsMatrix(dhidden), .b = AsMatrix(context.parameter(wfc_)), .transpose_b = true, .c = AsMatrix(dnormed)});
+  Gemm(stream, {.a = AsMatrix(dproj),
+                .b = AsMatrix(context.parameter(wproj_)),
+                .transpose_b = true,
+                .c = AsMatrix(dhidden),
+                .packed_b = context.packed(packed_proj_back_),
+                .gelu_input = AsMatrix(context.keep(hidden_))});
+  Gemm(stream, {.a = AsMatrix(dhidden),
+                .b = AsMatrix(context.parameter(wfc_)),
+                .transpose_b = true,
+                .c = AsMatrix(dnormed),
+                .packed_b = context.packed(packed_fc_back_)});
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
   LayerNormBackwardInput(stream, {.dout = dnormed,
                                   .in = x,
@@ -84,17 +105,9 @@ void GptMlp::BackwardInput(const LayerContext& context) const {
 void GptMlp::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
-  Gemm(stream, {.a = AsMatrix(context.keep(activated_)),
-                .transpose_a = true,
-                .b = AsMatrix(dproj),
-                .c = AsMatrix(context.gradient(wproj_)),
-                .accumulate = true});
+  WeightGradient(context, context.keep(activated_), dproj, wproj_);
   BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  Gemm(stream, {.a = AsMatrix(context.keep(normed_)),
-                .transpose_a = true,
-                .b = AsMatrix(dhidden),
-                .c = AsMatrix(context.gradient(wfc_)),
-                .accumulate = true});
+  WeightGradient(context, context.keep(normed_), dhidden, wfc_);
   BiasGradient(stream, {.dout = AsMatrix(dhidden), .dbias = context.gradient(bfc_)});
   LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
                                    .in = context.in[0],

@@ -26,6 +26,7 @@ class GptMlp final : public Layer {
   KeptHandle normed_, mean_, rstd_, hidden_, activated_;  // [B,T,C] [B,T] [B,T] [B,T,F] [B,T,F]
   HandoffHandle dproj_, dhidden_, dnormed_;               // [B,T,C] [B,T,F] [B,T,C]
   ScratchHandle projected_;
+  PackedHandle packed_fc_, packed_fc_back_, packed_proj_, packed_proj_back_;
 };
 
 }  // namespace lycia

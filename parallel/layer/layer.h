@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/gemm/packed_matrix.h"
 #include "parallel/layer/parameter.h"
 #include "parallel/layer/transfer.h"
 #include "runtime/core/status.h"
@@ -36,6 +37,9 @@ struct HandoffHandle {
 struct ScratchHandle {
   int index = -1;
 };
+struct PackedHandle {
+  int index = -1;
+};
 
 // What one layer asks for. Filled by Layer::Plan, read by Stage.
 //
@@ -44,7 +48,7 @@ struct ScratchHandle {
 class LayerPlan {
  public:
   explicit LayerPlan(DType compute) : compute_(compute) {}
-  DType compute() const { return compute_; }                          // of activations and parameters: bf16, f32 or f64
+  DType compute() const { return compute_; }                      // of activations and parameters: bf16, f32 or f64
   DType statistics() const { return ArithmeticDType(compute_); }  // of numbers a row, and of gradients of parameters: f32 for bf16
 
   ParameterHandle Parameter(ParameterSpec spec);
@@ -58,6 +62,9 @@ class LayerPlan {
   ScratchHandle Scratch(const TensorSpec& spec);
   // The same, `bytes` of any content: u8, whole in every call.
   ScratchHandle Workspace(std::int64_t bytes);
+  // A copy of a weight [k, n], or of its transpose, in the order in which Gemm reads it (GemmArgs::packed_b), made anew when weights have
+  // changed. Stages may do without: the weight itself must be given to Gemm too.
+  PackedHandle Packed(ParameterHandle weight, bool transposed);
   // Brought from other ranks, or sent to them, while others compute. Layers begin theirs in the order of declaration, and in the
   // backward in reverse.
   TransferHandle Transfer(const TransferSpec& spec);
@@ -82,6 +89,12 @@ class LayerPlan {
     bool workspace;
   };
   const std::vector<ScratchSpec>& scratch() const { return scratch_; }
+  struct PackedSpec {
+    ParameterHandle weight;
+    bool transposed;
+    std::int64_t k, n;  // of what is packed
+  };
+  const std::vector<PackedSpec>& packed() const { return packed_; }
   const std::vector<TransferSpec>& transfers() const { return transfers_; }
   bool keeps_input() const { return keeps_input_; }
   KeepUntil keeps_input_until() const { return keeps_input_until_; }
@@ -97,6 +110,7 @@ class LayerPlan {
   std::vector<Kept> kept_;
   std::vector<TensorSpec> handoffs_;
   std::vector<ScratchSpec> scratch_;
+  std::vector<PackedSpec> packed_;
   std::vector<TransferSpec> transfers_;
   bool keeps_input_ = false;
   KeepUntil keeps_input_until_ = KeepUntil::kInput;
@@ -124,6 +138,9 @@ struct StageContext {
 };
 
 // One layer's view of memory in one call. All tensors are bound; gradients of parameters are accumulated (+=).
+//
+// Gradients are not zeroed at the start of a step but when they are first asked for, so that the first micro-batch can write what later
+// ones add to: a gradient that is marked fresh holds the last step's numbers and means zero.
 struct LayerContext {
   StageContext* stage = nullptr;
   std::span<const Tensor> in, out;    // activations
@@ -131,14 +148,37 @@ struct LayerContext {
   std::span<const Tensor> parameters, gradients, kept, handoffs, scratch;
   Tensor labels;
   Transfers* transfers = nullptr;
-  int layer = 0;  // of the stage
+  int layer = 0;                        // of the stage
+  std::span<const PackedMatrix> packs;  // empty: this stage holds no packed weights
+  std::span<bool* const> fresh;         // [parameter], null or absent: never fresh
 
   Stream& stream() const { return *stage->stream; }
   const Tensor& parameter(ParameterHandle h) const { return parameters[static_cast<std::size_t>(h.index)]; }
-  const Tensor& gradient(ParameterHandle h) const { return gradients[static_cast<std::size_t>(h.index)]; }
+  // To be added to.
+  const Tensor& gradient(ParameterHandle h) const {
+    const Tensor& gradient = gradients[static_cast<std::size_t>(h.index)];
+    if (!AddsTo(h)) stream().Zero(gradient.data, gradient.bytes());
+    return gradient;
+  }
+  // The same, to be added to, or to be overwritten whole where it is fresh.
+  struct SumInto {
+    Matrix c;
+    bool accumulate;
+  };
+  SumInto gradient_sum(ParameterHandle h) const { return {AsMatrix(gradients[static_cast<std::size_t>(h.index)]), AddsTo(h)}; }
+  PackedMatrix packed(PackedHandle h) const { return packs.empty() ? PackedMatrix{} : packs[static_cast<std::size_t>(h.index)]; }
   const Tensor& keep(KeptHandle h) const { return kept[static_cast<std::size_t>(h.index)]; }
   const Tensor& handoff(HandoffHandle h) const { return handoffs[static_cast<std::size_t>(h.index)]; }
   const Tensor& temporary(ScratchHandle h) const { return scratch[static_cast<std::size_t>(h.index)]; }
+
+ private:
+  // Whether the gradient holds sums of this step; from now on it does.
+  bool AddsTo(ParameterHandle h) const {
+    const auto index = static_cast<std::size_t>(h.index);
+    if (index >= fresh.size() || fresh[index] == nullptr || !*fresh[index]) return true;
+    *fresh[index] = false;
+    return false;
+  }
 };
 
 class Layer {

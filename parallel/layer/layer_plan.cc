@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "parallel/layer/layer.h"
+#include "runtime/core/check.h"
 
 namespace lycia {
 
@@ -32,6 +33,13 @@ ScratchHandle LayerPlan::Scratch(const TensorSpec& spec) {
 ScratchHandle LayerPlan::Workspace(std::int64_t bytes) {
   scratch_.push_back({{DType::kU8, {bytes}}, true});
   return {static_cast<int>(scratch_.size()) - 1};
+}
+
+PackedHandle LayerPlan::Packed(ParameterHandle weight, bool transposed) {
+  const Shape& shape = parameters_[static_cast<std::size_t>(weight.index)].shape;
+  LYCIA_CHECK_EQ(shape.rank(), 2);
+  packed_.push_back({.weight = weight, .transposed = transposed, .k = shape.dim(transposed ? 1 : 0), .n = shape.dim(transposed ? 0 : 1)});
+  return {static_cast<int>(packed_.size()) - 1};
 }
 
 TransferHandle LayerPlan::Transfer(const TransferSpec& spec) {

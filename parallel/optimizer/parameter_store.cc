@@ -36,7 +36,21 @@ void ParameterStore::Bind(const Arena& arena) {
     flat.weights = arena.At(flat.weight_region, TensorSpec{dtype_, shape});
     if (gradients_) flat.gradients = arena.At(flat.gradient_region, TensorSpec{gradient_dtype(), shape});
   }
-  for (auto& [key, use] : further_) use.gradient = arena.At(use.region, {gradient_dtype(), use.parameter->spec.shape});
+  for (auto& [key, use] : further_) {
+    use.gradient = arena.At(use.region, {gradient_dtype(), use.parameter->spec.shape});
+    sums_[key] = {.group = use.group, .gradient = use.gradient};
+  }
+  for (const auto& [name, location] : locations_) {
+    if (!gradients_) break;
+    sums_[{name, location.first_use}] = {.group = location.group,
+                                         .gradient = Slice(flat_.at(location.group).gradients, *location.parameter)};
+  }
+}
+
+bool* ParameterStore::fresh(const std::string& name, int use) {
+  Sum& sum = sums_.at({name, use});
+  sum.marked = true;
+  return &sum.fresh;
 }
 
 Tensor ParameterStore::Slice(const Tensor& flat, const PlacedParameter& parameter) {
@@ -56,12 +70,19 @@ Tensor ParameterStore::gradient(const std::string& name, int use) const {
   return further_.at({name, use}).gradient;
 }
 
-void ParameterStore::ZeroGradients(Stream& stream) const {
-  for (const auto& [g, flat] : flat_) stream.Zero(flat.gradients.data, flat.gradients.bytes());
-  for (const auto& [key, use] : further_) stream.Zero(use.gradient.data, use.gradient.bytes());
+void ParameterStore::ZeroGradients(Stream& stream) {
+  for (auto& [key, sum] : sums_) {
+    sum.fresh = sum.marked;
+    if (!sum.marked) stream.Zero(sum.gradient.data, sum.gradient.bytes());
+  }
 }
 
-void ParameterStore::AddUses(Stream& stream, int group) const {
+void ParameterStore::AddUses(Stream& stream, int group) {
+  for (auto& [key, sum] : sums_) {
+    if (!sum.fresh || sum.group != group) continue;
+    stream.Zero(sum.gradient.data, sum.gradient.bytes());
+    sum.fresh = false;
+  }
   for (const auto& [key, use] : further_) {
     if (use.group == group) AddInPlace(stream, {.x = Slice(flat_.at(group).gradients, *use.parameter), .y = use.gradient});
   }

@@ -33,10 +33,13 @@ class ParameterStore {
   Tensor flat_weights(int group) const { return flat_.at(group).weights; }
   Tensor flat_gradients(int group) const { return flat_.at(group).gradients; }
 
-  // All gradient buffers to zero, before the first backward of a step.
-  void ZeroGradients(Stream& stream) const;
-  // Adds the buffers of further uses into the group's flat gradients, before its sum over ranks.
-  void AddUses(Stream& stream, int group) const;
+  // All gradient buffers mean zero, before the first backward of a step: those whose mark somebody holds are marked, the others are zeroed.
+  void ZeroGradients(Stream& stream);
+  // Whether a gradient is still to be zeroed, or overwritten by the first that adds to it, who then takes the mark away (layer.h).
+  // After Bind.
+  bool* fresh(const std::string& name, int use);
+  // Zeroes what nobody has written and adds the buffers of further uses into the group's flat gradients, before its sum over ranks.
+  void AddUses(Stream& stream, int group);
 
  private:
   struct Flat {
@@ -64,6 +67,14 @@ class ParameterStore {
   std::map<int, Flat> flat_;
   std::map<std::string, Location> locations_;
   std::map<std::pair<std::string, int>, FurtherUse> further_;
+  // One gradient buffer, or its place in a flat one.
+  struct Sum {
+    int group = 0;
+    Tensor gradient;
+    bool marked = false;  // somebody holds the mark
+    bool fresh = false;   // the mark
+  };
+  std::map<std::pair<std::string, int>, Sum> sums_;  // of (name, use)
 };
 
 }  // namespace lycia

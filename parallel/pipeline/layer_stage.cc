@@ -121,11 +121,43 @@ void LayerStage::Bind(const Memory& memory) {
   memory_ = memory;
   for (const LayerPlan& plan : plans_) {
     std::vector<Tensor>&parameters = parameters_.emplace_back(), &gradients = gradients_.emplace_back();
+    std::vector<bool*>& fresh = fresh_.emplace_back();
     for (const ParameterSpec& spec : plan.parameters()) {
       parameters.push_back(memory.weight(spec.name));
       gradients.push_back(memory.gradient ? memory.gradient(spec.name, spec.use) : Tensor{});
+      fresh.push_back(memory.fresh ? memory.fresh(spec.name, spec.use) : nullptr);
     }
   }
+  char* packed = static_cast<char*>(memory.packed);
+  for (const LayerPlan& plan : plans_) {
+    std::vector<PackedMatrix>& packs = packs_.emplace_back();
+    if (packed == nullptr) continue;
+    for (const LayerPlan::PackedSpec& spec : plan.packed()) {
+      packs.push_back({packed, plan.compute(), spec.k, spec.n});
+      packed += Padded(PackedMatrixBytes(plan.compute(), spec.k, spec.n));
+    }
+  }
+}
+
+std::int64_t LayerStage::packed_bytes() const {
+  std::int64_t bytes = 0;
+  for (const LayerPlan& plan : plans_) {
+    if (!options_.packed_weights) break;
+    for (const LayerPlan::PackedSpec& spec : plan.packed()) bytes += Padded(PackedMatrixBytes(plan.compute(), spec.k, spec.n));
+  }
+  return bytes;
+}
+
+void LayerStage::PackWeights(Stream& stream) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const std::vector<LayerPlan::PackedSpec>& specs = plans_[i].packed();
+    for (std::size_t p = 0; p < packs_[i].size(); ++p) {
+      PackMatrix(stream, {.b = AsMatrix(parameters_[i][static_cast<std::size_t>(specs[p].weight.index)]),
+                          .transpose_b = specs[p].transposed,
+                          .to = packs_[i][p]});
+    }
+  }
+  packed_stale_ = false;
 }
 
 char* LayerStage::Base(const StageSlots& slots, Area area) const {
@@ -180,9 +212,11 @@ LayerStage::Variant& LayerStage::Point(const StageSlots& slots, const StageLayou
 void LayerStage::Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Binding& b = variant.layers[i];
-    contexts_[i] = {&context, b.in,       b.out,     b.dout,   b.din,       parameters_[i],     gradients_[i],
-                    b.kept,   b.handoffs, b.scratch, b.labels, &transfers_, static_cast<int>(i)};
+    contexts_[i] = {&context, b.in,       b.out,     b.dout,   b.din,       parameters_[i],      gradients_[i],
+                    b.kept,   b.handoffs, b.scratch, b.labels, &transfers_, static_cast<int>(i), packs_[i],
+                    fresh_[i]};
   }
+  if (packed_stale_) PackWeights(*context.stream);
   char* transient = static_cast<char*>(memory_.transient);
   transfers_.Start({.steps = steps,
                     .layers = layers_,

@@ -19,6 +19,7 @@ class LayerStage final : public Stage {
     Recompute recompute = Recompute::kNone;
     bool full_backward = true;  // which calls the stage must be ready for
     bool split_backward = false;
+    bool packed_weights = false;   // the stage holds what LayerPlan::Packed declares
     std::vector<int> parts = {1};  // numbers of parts that calls divide a micro-batch into; they divide its samples
   };
   // Plans every layer. The errors are those of Layer::Plan, with the layer's name.
@@ -37,6 +38,9 @@ class LayerStage final : public Stage {
   // Of one slot of a kind (parallel/schedule/slots.h), or of the transient memory, shared with other stages of the worker.
   std::int64_t bytes(Area area) const { return layout_.bytes_of(area); }
 
+  // Of packed weights; 0 without them.
+  std::int64_t packed_bytes() const;
+
   // Of the transient memory: places of transfers under way.
   std::int64_t transfer_bytes() const { return layout_.transfers.bytes; }
 
@@ -46,9 +50,15 @@ class LayerStage final : public Stage {
     void* transient = nullptr;
     std::function<Tensor(const std::string& name)> weight;
     std::function<Tensor(const std::string& name, int use)> gradient;
+    // Whether the gradient means zero (layer.h); absent, or null: never.
+    std::function<bool*(const std::string& name, int use)> fresh;
+    void* packed = nullptr;
   };
   void Bind(const Memory& memory);
   const Memory& memory() const { return memory_; }
+
+  // The next call packs the weights again. Before the first call, and whenever they may have changed.
+  void WeightsChanged() { packed_stale_ = true; }
 
   void* input(const StageSlots& slots) override;
   void* labels(const StageSlots& slots) override;
@@ -77,6 +87,7 @@ class LayerStage final : public Stage {
   char* Base(const StageSlots& slots, Area area) const;
   // Makes the contexts of all layers and starts the call's transfers.
   void Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps);
+  void PackWeights(Stream& stream);
   void BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight);
 
   Options options_;
@@ -88,6 +99,9 @@ class LayerStage final : public Stage {
   StageLayout layout_;
   Memory memory_;
   std::vector<std::vector<Tensor>> parameters_, gradients_;  // [layer]
+  std::vector<std::vector<bool*>> fresh_;                    // [layer][parameter]
+  std::vector<std::vector<PackedMatrix>> packs_;             // [layer]; empty ones where the stage holds none
+  bool packed_stale_ = true;
   std::vector<Variant> variants_;
   // Of the call under way.
   std::vector<LayerContext> contexts_;  // [layer]

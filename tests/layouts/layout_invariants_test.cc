@@ -80,6 +80,24 @@ TEST(LayoutInvariants, RecomputeCreditsAndMeshOrderChangeNoBit) {
   ExpectSameBits(straight, transposed);
 }
 
+// Weights change at every step: packed ones that were not made anew would show.
+TEST(LayoutInvariants, PackedWeightsChangeNoBit) {
+  for (const DType precision : {DType::kF32, DType::kBF16, DType::kF64}) {
+    for (const char* schedule : {"1f1b", "chimera"}) {
+      for (const schedule::UpdateMode update : {schedule::UpdateMode::kDecided, schedule::UpdateMode::kEager}) {
+        Layout off{.schedule = schedule, .stages = 2, .micro_batches = 4, .samples = 2, .update = update, .precision = precision};
+        off.clip = update == schedule::UpdateMode::kDecided;
+        off.packed_weights = PackedWeights::kOff;
+        for (const PackedWeights packed : {PackedWeights::kOn, PackedWeights::kAuto}) {
+          Layout on = off;
+          on.packed_weights = packed;
+          ExpectSameBits(off, on);
+        }
+      }
+    }
+  }
+}
+
 // The same thread count and message order as the large matrix, on few layouts, for the race checker.
 TEST(LayoutInvariants, AFewOfEachScheduleEqualTheTruth) {
   for (const Layout& layout : {Layout{.schedule = "gpipe", .stages = 4, .micro_batches = 3, .samples = 2},

@@ -207,6 +207,7 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.weights_each_step = layout.weights_each_step;
   options.precision = layout.precision;
   options.recompute = layout.recompute;
+  options.packed_weights = layout.packed_weights;
   options.schedule = layout.schedule;
   options.schedule_csv = layout.csv;
   options.schedule_file = layout.schedule;

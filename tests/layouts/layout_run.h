@@ -35,6 +35,7 @@ struct Layout {
   bool masked = false;  // every fifth label is -1
   DType precision = DType::kF64;
   Recompute recompute = Recompute::kNone;
+  PackedWeights packed_weights = PackedWeights::kAuto;
   std::vector<std::int64_t> partition;
   std::string mesh_order;
   // The tensor grid, and a model whose sizes it divides.
