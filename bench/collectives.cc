@@ -1,6 +1,7 @@
 // Times our collectives and prints nccl-tests' table: `collectives --ranks=4` (threads) or `mpirun -n 4 collectives` (processes).
 //
 // size is the larger of the two buffers; algbw = size / time; busbw = algbw * 2(n-1)/n for all-reduce and (n-1)/n for the other two.
+// An all-reduce's second line is MPI's own MPI_Allreduce on the same operands, where this is a run under MPI.
 // time is the median over the iterations of the slowest rank's time; operands are small whole numbers, so every sum can be checked exactly.
 #include <time.h>
 
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/mpi_sum.h"
 #include "runtime/comm/transports.h"
 
 namespace lycia {
@@ -62,13 +64,23 @@ struct Measured {
   std::int64_t wrong = 0;
 };
 
-Event Call(Communicator& world, Operation operation, std::vector<float>& in, std::vector<float>& out, bool in_place) {
+struct Measurement {
+  Operation operation = Operation::kAllReduce;
+  bool rival = false;  // MPI's own
+  std::int64_t elements = 0;
+  bool in_place = false;
+  int iterations = 0;
+};
+
+Status Call(Communicator& world, const Measurement& m, std::vector<float>& in, std::vector<float>& out) {
+  const auto [operation, rival, elements, in_place, iterations] = m;
   const std::int64_t n = static_cast<std::int64_t>(in.size()), part = n / world.size(), own = part * world.rank();
   std::vector<float>& to = in_place ? in : out;
+  if (rival) return MpiSum(in.data(), to.data(), n);
   switch (operation) {
-    case Operation::kAllReduce: return world.AllReduce({.in = View(in, 0, n), .out = View(to, 0, n)}, {});
-    case Operation::kAllGather: return world.AllGather({.in = View(in, own, part), .out = View(to, 0, n)}, {});
-    default: return world.ReduceScatter({.in = View(in, 0, n), .out = View(to, in_place ? own : 0, part)}, {});
+    case Operation::kAllReduce: return world.AllReduce({.in = View(in, 0, n), .out = View(to, 0, n)}, {}).Wait();
+    case Operation::kAllGather: return world.AllGather({.in = View(in, own, part), .out = View(to, 0, n)}, {}).Wait();
+    default: return world.ReduceScatter({.in = View(in, 0, n), .out = View(to, in_place ? own : 0, part)}, {}).Wait();
   }
 }
 
@@ -87,29 +99,29 @@ std::int64_t CountWrong(Communicator& world, Operation operation, const std::vec
   return wrong;
 }
 
-StatusOr<Measured> Measure(Communicator& world, Operation operation, std::int64_t elements, bool in_place, int iterations) {
-  std::vector<float> in(static_cast<std::size_t>(elements)), out(in.size());
+StatusOr<Measured> Measure(Communicator& world, const Measurement& m) {
+  std::vector<float> in(static_cast<std::size_t>(m.elements)), out(in.size());
   const auto fill = [&] {
     for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>((i + static_cast<std::size_t>(world.rank())) % 8);
   };
   fill();
   Measured measured;
-  LYCIA_RETURN_IF_ERROR(Call(world, operation, in, out, in_place).Wait());
-  measured.wrong = CountWrong(world, operation, in_place ? in : out, in_place);
+  LYCIA_RETURN_IF_ERROR(Call(world, m, in, out));
+  measured.wrong = CountWrong(world, m.operation, m.in_place ? in : out, m.in_place);
   std::vector<double> times;
-  for (int i = 0; i < iterations; ++i) {
+  for (int i = 0; i < m.iterations; ++i) {
     fill();
     LYCIA_RETURN_IF_ERROR(world.Barrier());
     const std::int64_t start = NowNs();
-    LYCIA_RETURN_IF_ERROR(Call(world, operation, in, out, in_place).Wait());
+    LYCIA_RETURN_IF_ERROR(Call(world, m, in, out));
     double ns = static_cast<double>(NowNs() - start);
     std::vector<double> all(static_cast<std::size_t>(world.size()));
     LYCIA_RETURN_IF_ERROR(
         world.AllGather({.in = ConstTensor(&ns, DType::kF64, {1}), .out = {all.data(), DType::kF64, {world.size()}}}, {}).Wait());
     times.push_back(*std::max_element(all.begin(), all.end()) / 1000);
   }
-  std::nth_element(times.begin(), times.begin() + iterations / 2, times.end());
-  measured.us = times[static_cast<std::size_t>(iterations / 2)];
+  std::nth_element(times.begin(), times.begin() + m.iterations / 2, times.end());
+  measured.us = times[static_cast<std::size_t>(m.iterations / 2)];
   std::int64_t wrong = measured.wrong;
   LYCIA_RETURN_IF_ERROR(
       world.AllReduce({.in = ConstTensor(&wrong, DType::kI64, {1}), .out = {&measured.wrong, DType::kI64, {1}}}, {}).Wait());
@@ -132,17 +144,21 @@ Status Table(Communicator& world, Operation operation, const Options& options) {
     const std::int64_t elements = bytes / 4 / world.size() * world.size(),
                        count = operation == Operation::kAllReduce ? elements : elements / world.size();
     if (elements == 0) continue;
-    if (speaks) {
-      std::printf("%12lld %13lld %8s %7s %7d", static_cast<long long>(elements * 4), static_cast<long long>(count), "float",
-                  operation == Operation::kAllGather ? "none" : "sum", -1);
+    for (const bool rival : {false, true}) {
+      if (rival && (operation != Operation::kAllReduce || !HasMpiSum())) continue;
+      if (speaks) {
+        std::printf("%12lld %13lld %8s %7s %7d", static_cast<long long>(elements * 4), static_cast<long long>(count), "float",
+                    operation == Operation::kAllGather ? "none" : "sum", -1);
+      }
+      for (const bool in_place : {false, true}) {
+        LYCIA_ASSIGN_OR_RETURN(const Measured measured, Measure(world, {.operation = operation, .rival = rival, .elements = elements,
+                                                                        .in_place = in_place, .iterations = options.iterations}));
+        const double algbw = static_cast<double>(elements * 4) / measured.us / 1000;
+        if (speaks) std::printf(" %8.1f %7.2f %7.2f %6lld", measured.us, algbw, algbw * bus, static_cast<long long>(measured.wrong));
+        if (measured.wrong != 0) return absl::DataLossError("wrong results");
+      }
+      if (speaks) std::printf(rival ? "  MPI_Allreduce\n" : "\n");
     }
-    for (const bool in_place : {false, true}) {
-      LYCIA_ASSIGN_OR_RETURN(const Measured measured, Measure(world, operation, elements, in_place, options.iterations));
-      const double algbw = static_cast<double>(elements * 4) / measured.us / 1000;
-      if (speaks) std::printf(" %8.1f %7.2f %7.2f %6lld", measured.us, algbw, algbw * bus, static_cast<long long>(measured.wrong));
-      if (measured.wrong != 0) return absl::DataLossError("wrong results");
-    }
-    if (speaks) std::printf("\n");
   }
   return OkStatus();
 }

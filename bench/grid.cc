@@ -149,6 +149,7 @@ Status Compare(const Arguments& arguments, Session& session) {
   LYCIA_ASSIGN_OR_RETURN(const std::int64_t steps, arguments.GetInteger("steps", 3, 1, 1000));
   LYCIA_ASSIGN_OR_RETURN(const std::int64_t rounds, arguments.GetInteger("rounds", 3, 1, 1000));
   LYCIA_ASSIGN_OR_RETURN(const CpuOptions cpu, ShareCores(*session.world, static_cast<int>(contenders[0].config.parallel.threads)));
+  LYCIA_RETURN_IF_ERROR(PinRankThread(cpu));
   for (std::int64_t round = 0; round < rounds; ++round) {
     for (Contender& contender : contenders) LYCIA_RETURN_IF_ERROR(RunOnce(session, cpu, steps, contender));
   }

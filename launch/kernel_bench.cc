@@ -1,189 +1,170 @@
 #include "launch/kernel_bench.h"
 
-#include <algorithm>
-#include <array>
-#include <chrono>
-#include <memory>
-#include <random>
+#include <time.h>
 
-#include "absl/strings/str_format.h"
-#include "kernels/gemm/gemm.h"
-#include "kernels/gemm/gemm_kernels.h"
-#include "runtime/io/json.h"
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/elementwise/elementwise.h"
+#include "launch/kernel_bench_family.h"
 
 namespace lycia {
 namespace {
 
-using Product = KernelBenchOptions::Shape;
-
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// What a measurement needs besides its kernel.
-struct Bench {
-  const KernelBenchOptions& options;
-  Device& device;
-  Stream& stream;
-  std::vector<KernelSpeed>& rows;
-};
-
-// GFLOP/s of all threads at once: the best of five, as a peak is.
-double MeasurePeak(const cpu::MicroKernel& kernel, ThreadPool& pool) {
-  std::int64_t rounds = 1000;
-  double best = 0;
-  for (int repetition = 0; repetition < 5;) {
-    std::vector<double> operations(static_cast<std::size_t>(pool.threads()));
-    const double start = Now();
-    pool.Run([&](int thread) {
-      alignas(64) float sink[16] = {};
-      operations[static_cast<std::size_t>(thread)] = kernel.peak(rounds, sink);
-    });
-    const double seconds = Now() - start;
-    if (seconds < 0.01) {
-      rounds *= 4;
-      continue;
-    }
-    double all = 0;
-    for (const double of_thread : operations) all += of_thread;
-    best = std::max(best, all / seconds / 1e9);
-    ++repetition;
-  }
-  return best;
+double MedianOf(std::vector<double>& times) {
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
 }
 
-// Matrices with values between -1 and 1, none of them subnormal.
-struct Operand {
-  static StatusOr<Operand> Make(Device& device, DType dtype, std::int64_t rows, std::int64_t cols) {
-    Operand operand;
-    LYCIA_ASSIGN_OR_RETURN(operand.buffer, device.Allocate(rows * cols * SizeOf(dtype), MemoryKind::kDevice));
-    operand.matrix = {operand.buffer.data(), dtype, rows, cols, cols};
-    std::minstd_rand random(1);
-    for (std::int64_t i = 0; i < rows * cols; ++i) {
-      const float value = static_cast<float>(static_cast<int>(random() % 2001) - 1000) / 1000.0f;
-      if (dtype == DType::kF32) static_cast<float*>(operand.matrix.data)[i] = value;
-      if (dtype == DType::kBF16) static_cast<BFloat16*>(operand.matrix.data)[i] = BFloat16(value);
-    }
-    return operand;
-  }
-  Buffer buffer;
-  Matrix matrix;
-};
-
-// The products of a linear layer y [m, n] = x [m, k] W [k, n], as in gemm.h, and the tied head, whose W is stored transposed.
-enum class Use { kForward, kForwardPacked, kHead, kInputGradient, kWeightGradient };
+// A kernel family is measured by adding its function here.
 constexpr struct {
-  Use use;
   const char* name;
-} kUses[] = {{Use::kForwardPacked, "gemm_forward_packed"},
-             {Use::kForward, "gemm_forward"},
-             {Use::kHead, "gemm_head"},
-             {Use::kInputGradient, "gemm_input_gradient"},
-             {Use::kWeightGradient, "gemm_weight_gradient"}};
+  void (*measure)(internal::KernelBench&);
+} kFamilies[] = {{"gemm", internal::MeasureGemm},           {"attention", internal::MeasureAttention},
+                 {"norms", internal::MeasureNorms},         {"activations", internal::MeasureActivations},
+                 {"embedding", internal::MeasureEmbedding}, {"loss", internal::MeasureLoss},
+                 {"optimizer", internal::MeasureOptimizer}};
 
-// Seconds of one product c [m, n] of depth k. A gradient of weights is added up in f32.
-StatusOr<double> TimeGemm(Bench& bench, Use use, DType dtype, const Product& s) {
-  const bool transpose_a = use == Use::kWeightGradient, transpose_b = use == Use::kHead || use == Use::kInputGradient;
-  LYCIA_ASSIGN_OR_RETURN(const Operand a, Operand::Make(bench.device, dtype, transpose_a ? s.k : s.m, transpose_a ? s.m : s.k));
-  LYCIA_ASSIGN_OR_RETURN(const Operand b, Operand::Make(bench.device, dtype, transpose_b ? s.n : s.k, transpose_b ? s.k : s.n));
-  LYCIA_ASSIGN_OR_RETURN(const Operand c, Operand::Make(bench.device, DType::kF32, s.m, s.n));
-  GemmArgs args = {.a = a.matrix, .transpose_a = transpose_a, .c = c.matrix, .accumulate = use == Use::kWeightGradient};
-  Buffer packed;
-  if (use == Use::kForwardPacked || use == Use::kInputGradient) {
-    LYCIA_ASSIGN_OR_RETURN(packed, bench.device.Allocate(PackedMatrixBytes(dtype, s.k, s.n), MemoryKind::kDevice));
-    args.packed_b = {packed.data(), dtype, s.k, s.n};
-    PackMatrix(bench.stream, {.b = b.matrix, .transpose_b = transpose_b, .to = args.packed_b});
-  } else {
-    args.b = b.matrix;
-    args.transpose_b = transpose_b;
+Status Check(const KernelBenchOptions& options) {
+  if (options.tokens < 4 || options.tokens % 4 != 0) {
+    return InvalidArgument("tokens = ", options.tokens, " must be a multiple of 4, the samples that they belong to");
   }
-  return MedianSeconds(bench.options.seconds, [&] { Gemm(bench.stream, args); });
-}
-
-Status MeasureGemm(Bench& bench) {
-  for (const DType dtype : bench.options.dtypes) {
-    std::vector<const cpu::MicroKernel*> kernels = {&cpu::SelectedKernel(dtype)};
-    if (bench.options.every_isa) kernels = cpu::UsableKernels(dtype, cpu::DetectGemmFeatures());
-    for (const cpu::MicroKernel* kernel : kernels) {
-      cpu::internal::SelectKernel(dtype, kernel);
-      const double peak = MeasurePeak(*kernel, *bench.stream.pool());
-      for (const auto& [use, name] : kUses) {
-        if (!bench.options.name.empty() && bench.options.name != name) continue;
-        for (const Product& s : bench.options.shapes) {
-          LYCIA_ASSIGN_OR_RETURN(const double seconds, TimeGemm(bench, use, dtype, s));
-          const double flops = 2 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-          bench.rows.push_back({.name = name,
-                                .m = s.m,
-                                .n = s.n,
-                                .k = s.k,
-                                .dtype = dtype,
-                                .isa = kernel->name,
-                                .gflops = flops / seconds / 1e9,
-                                .peak_gflops = peak});
-        }
-      }
-    }
-    cpu::internal::SelectKernel(dtype, nullptr);
+  if (options.cpu_clock && options.cpu.threads > 1) {
+    return InvalidArgument("processor time with ", options.cpu.threads,
+                           " threads: the kernel counts the others' time late; use one thread");
   }
   return OkStatus();
 }
 
-// A kernel family is measured by adding its function here.
-constexpr std::array<Status (*)(Bench&), 1> kFamilies = {MeasureGemm};
-
 }  // namespace
 
-std::vector<KernelBenchOptions::Shape> Gpt2Shapes() {
-  std::vector<KernelBenchOptions::Shape> shapes;
-  for (const std::int64_t tokens : {256, 1024}) {
-    for (const auto& [n, k] : {std::pair{768, 768}, {2304, 768}, {3072, 768}, {768, 3072}, {50257, 768}}) shapes.push_back({tokens, n, k});
-  }
-  return shapes;
+namespace internal {
+
+bool KernelBench::WantsAny(const std::vector<std::string_view>& names) const {
+  return std::any_of(names.begin(), names.end(), [&](std::string_view name) { return Wants(name); });
 }
 
-double MedianSeconds(double seconds, absl::FunctionRef<void()> call) {
+Tensor KernelBench::Make(DType dtype, const Shape& shape, double std) {
+  const TensorSpec spec{dtype, shape};
+  StatusOr<Buffer> buffer = device_.Allocate(spec.bytes(), MemoryKind::kDevice);
+  if (!buffer.ok()) {
+    if (status_.ok()) status_ = Annotate(buffer.status(), StrCat("operands of ", family_));
+    return {nullptr, dtype, shape};
+  }
+  buffers_.push_back(*std::move(buffer));
+  const Tensor tensor{buffers_.back().data(), dtype, shape};
+  if (dtype == DType::kU8 || tensor.elements() == 0) return tensor;
+  if (dtype == DType::kI32) {
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) tensor.as<std::int32_t>()[i] = static_cast<std::int32_t>(i * 7919 % 50000);
+    return tensor;
+  }
+  // A short run of random numbers, repeated: values do not matter to the time.
+  const std::int64_t some = std::min<std::int64_t>(tensor.elements(), 1 << 16), bytes = some * SizeOf(dtype);
+  FillNormal(stream_, {.out = {tensor.data, dtype, {some}}, .random = RandomStream(1, "bench", 0), .std = std});
+  for (std::int64_t done = bytes; done < tensor.bytes(); done += bytes) {
+    std::memcpy(static_cast<char*>(tensor.data) + done, tensor.data, static_cast<std::size_t>(std::min(bytes, tensor.bytes() - done)));
+  }
+  return tensor;
+}
+
+double KernelBench::Now() const {
+  timespec now;
+  ::clock_gettime(options_.cpu_clock ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+double KernelBench::MedianSeconds(absl::FunctionRef<void()> call) const {
   call();  // pages are touched, caches filled
   const double first = Now();
   call();
   const double once = std::max(Now() - first, 1e-9);
   const int group = std::max(1, static_cast<int>(2e-3 / once));
   std::vector<double> times;
-  for (const double start = Now(); times.size() < 3 || Now() - start < seconds;) {
+  for (const double start = Now(); times.size() < 3 || Now() - start < options_.seconds;) {
     const double begin = Now();
     for (int i = 0; i < group; ++i) call();
     times.push_back((Now() - begin) / group);
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  return MedianOf(times);
+}
+
+void KernelBench::MeasureFlops(const Row& row, double flops, std::string_view isa, double peak, absl::FunctionRef<void()> run) {
+  if (!status_.ok() || !Wants(row.name)) return;
+  rows_.push_back({.name = std::string(row.name),
+                   .m = row.m,
+                   .n = row.n,
+                   .k = row.k,
+                   .dtype = row.dtype,
+                   .isa = std::string(isa),
+                   .gflops = flops / MedianSeconds(run) / 1e9,
+                   .peak_gflops = peak});
+}
+
+void KernelBench::MeasureBytes(const Row& row, double bytes, absl::FunctionRef<void()> run) {
+  if (!status_.ok() || !Wants(row.name)) return;
+  const auto half = static_cast<std::int64_t>(bytes / 2);
+  if (copy_.bytes() < 2 * half) {
+    StatusOr<Buffer> buffer = device_.Allocate(2 * half, MemoryKind::kDevice);
+    if (!buffer.ok()) {
+      status_ = Annotate(buffer.status(), StrCat("the copy beside ", row.name));
+      return;
+    }
+    copy_ = *std::move(buffer);
+    std::memset(copy_.data(), 1, static_cast<std::size_t>(copy_.bytes()));  // what nobody wrote would be read from one page of zeros
+  }
+  run();
+  Copy(half);  // pages are touched
+  std::vector<double> times, copies;
+  for (const double start = Now(); times.size() < 3 || Now() - start < 2 * options_.seconds;) {
+    const double begin = Now();
+    run();
+    const double middle = Now();
+    Copy(half);
+    times.push_back(std::max(middle - begin, 1e-9));
+    copies.push_back(std::max(Now() - middle, 1e-9));
+  }
+  const char* const kVectors[] = {"x86-64", "AVX2", "AVX-512"};
+  rows_.push_back({.name = std::string(row.name),
+                   .m = row.m,
+                   .n = row.n,
+                   .k = row.k,
+                   .dtype = row.dtype,
+                   .isa = kVectors[static_cast<int>(cpu::BestIsa())],
+                   .gbps = bytes / MedianOf(times) / 1e9,
+                   .peak_gbps = bytes / MedianOf(copies) / 1e9});
+}
+
+void KernelBench::Copy(std::int64_t bytes) {
+  cpu::ForEachPart(stream_, {.count = bytes, .unit = 4096, .bytes_each = 2}, [&](std::int64_t begin, std::int64_t end, int) {
+    char* from = static_cast<char*>(copy_.data()) + begin;
+    std::memcpy(from + bytes, from, static_cast<std::size_t>(end - begin));
+  });
+}
+
+}  // namespace internal
+
+std::vector<std::string> KernelFamilyNames() {
+  std::vector<std::string> names;
+  for (const auto& family : kFamilies) names.emplace_back(family.name);
+  return names;
 }
 
 StatusOr<std::vector<KernelSpeed>> MeasureKernels(const KernelBenchOptions& options) {
+  LYCIA_RETURN_IF_ERROR(Check(options));
   const std::unique_ptr<Device> device = NewCpuDevice(options.cpu);
   LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream, device->NewStream());
-  std::vector<KernelSpeed> rows;
-  Bench bench{options, *device, *stream, rows};
-  for (const auto& family : kFamilies) LYCIA_RETURN_IF_ERROR(family(bench));
-  return rows;
-}
-
-std::string KernelSpeedTable(const std::vector<KernelSpeed>& rows) {
-  std::string text =
-      absl::StrFormat("%-22s %6s %6s %6s %-5s %-12s %9s %9s %7s\n", "name", "m", "n", "k", "dtype", "isa", "GFLOP/s", "peak", "share");
-  for (const KernelSpeed& row : rows) {
-    text += absl::StrFormat("%-22s %6d %6d %6d %-5s %-12s %9.1f %9.1f %6.1f%%\n", row.name, row.m, row.n, row.k, Name(row.dtype), row.isa,
-                            row.gflops, row.peak_gflops, 100 * row.share_of_peak());
+  internal::KernelBench bench(options, *device, *stream);
+  for (const auto& [name, measure] : kFamilies) {
+    bench.Begin(name);
+    measure(bench);
+    bench.Release();
+    LYCIA_RETURN_IF_ERROR(bench.status());
+    LYCIA_RETURN_IF_ERROR(stream->Synchronize());
   }
-  return text;
-}
-
-std::string KernelSpeedJson(const std::vector<KernelSpeed>& rows) {
-  std::string text = "[";
-  for (const KernelSpeed& row : rows) {
-    text += absl::StrFormat(
-        "%s\n{\"name\": %s, \"m\": %d, \"n\": %d, \"k\": %d, \"dtype\": \"%s\", \"isa\": %s, \"gflops\": %.2f, \"peak_gflops\": %.2f, "
-        "\"share_of_peak\": %.4f}",
-        text.size() == 1 ? "" : ",", JsonQuote(row.name), row.m, row.n, row.k, Name(row.dtype), JsonQuote(row.isa), row.gflops,
-        row.peak_gflops, row.share_of_peak());
-  }
-  return text + "\n]\n";
+  return std::move(bench.rows());
 }
 
 }  // namespace lycia

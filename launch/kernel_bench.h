@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "runtime/core/dtype.h"
 #include "runtime/core/status.h"
 #include "runtime/device/device.h"
@@ -19,36 +18,45 @@ struct KernelBenchOptions {
   };
   std::vector<Shape> shapes;  // of matrix products: c [m, n], depth k
   std::vector<DType> dtypes;  // f32, bf16
-  std::string name;           // only the rows of this name; "": all
-  bool every_isa = false;     // every instruction set that this machine has, not only the best
+  std::string name;           // only the rows of this name or family (KernelFamilyNames); "": all
+  bool every_isa = false;     // every instruction set that this machine has, not only the best; matrix products
+  // Of the other kernels, in GPT-2 124M's widths.
+  std::int64_t tokens = 1024;                             // rows; a multiple of 4, the samples that they belong to
+  std::int64_t parameters = 124'439'808;                  // of the optimizer
+  std::vector<std::int64_t> sequences = {64, 256, 1024};  // of attention
   CpuOptions cpu;
-  double seconds = 0.2;  // of each measurement
+  double seconds = 0.2;    // of each measurement
+  bool cpu_clock = false;  // processor time instead of wall time: on a shared machine the wall clock measures the others too. One thread
 };
 
-// One measured kernel.
+// One measured kernel. Either arithmetic limits it (gflops) or memory does (gbps); the other pair is 0.
 struct KernelSpeed {
   std::string name;  // "gemm_forward"
+  // Matrix products: c [m, n], depth k. Attention, of 4 samples with 12 heads: m queries, n keys, k features of a head. Others: m rows of
+  // n.
   std::int64_t m = 0, n = 0, k = 0;
   DType dtype = DType::kF32;
   std::string isa;         // "avx512 f32"
   double gflops = 0;       // median of the repetitions
   double peak_gflops = 0;  // of a loop on registers, same instruction set and threads, measured just before
-  double share_of_peak() const { return peak_gflops > 0 ? gflops / peak_gflops : 0; }
+  double gbps = 0;         // bytes that must move, in GB, over the median time
+  double peak_gbps = 0;    // of a copy that moves as many bytes, same threads, measured between the repetitions
+  bool limited_by_memory() const { return peak_gbps > 0; }
+  double share_of_peak() const { return limited_by_memory() ? gbps / peak_gbps : peak_gflops > 0 ? gflops / peak_gflops : 0; }
 };
+
+// "gemm", "attention", "norms", ...
+std::vector<std::string> KernelFamilyNames();
 
 // The matrix multiplications of a linear layer of GPT-2 124M at 256 and 1024 tokens.
 std::vector<KernelBenchOptions::Shape> Gpt2Shapes();
 
-// Every kernel of the table in kernel_bench.cc. InvalidArgument where there are no threads or cores as asked for.
+// Every kernel of the families in kernel_bench.cc. InvalidArgument where there are no threads or cores as asked for, or sizes do not fit.
 StatusOr<std::vector<KernelSpeed>> MeasureKernels(const KernelBenchOptions& options);
 
 std::string KernelSpeedTable(const std::vector<KernelSpeed>& rows);
-// A JSON array of objects with name, m, n, k, dtype, isa, gflops, peak_gflops and share_of_peak.
+// A JSON array of objects with name, m, n, k, dtype, isa, share_of_peak, and gflops and peak_gflops, or gbps and peak_gbps.
 std::string KernelSpeedJson(const std::vector<KernelSpeed>& rows);
-
-// Median seconds of one call; calls are timed in groups that last long enough to be read off a clock, for `seconds` in all, at least
-// thrice.
-double MedianSeconds(double seconds, absl::FunctionRef<void()> call);
 
 }  // namespace lycia
 

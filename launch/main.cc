@@ -19,8 +19,9 @@ int main(int argc, char** argv) {
   }
   // Before threads start: they inherit the permission to use AMX tiles.
   lycia::cpu::RequestTilePermission();
-  const std::array<lycia::Command, 8> commands = {lycia::TrainCommand(),   lycia::ScheduleCommand(), lycia::ScheduleCompareCommand(),
-                                                  lycia::EmulateCommand(), lycia::PlanCommand(),     lycia::GenerateCommand(),
-                                                  lycia::BenchKernelsCommand(), lycia::DoctorCommand()};
+  const std::array<lycia::Command, 10> commands = {lycia::TrainCommand(),        lycia::ScheduleCommand(),  lycia::ScheduleCompareCommand(),
+                                                   lycia::EmulateCommand(),      lycia::PlanCommand(),      lycia::GenerateCommand(),
+                                                   lycia::BenchKernelsCommand(), lycia::BenchConvCommand(), lycia::BenchStepCommand(),
+                                                   lycia::DoctorCommand()};
   return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
 }

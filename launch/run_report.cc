@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/generator.h"
+#include "launch/kernel_names.h"
 #include "launch/measured_costs.h"
 #include "launch/model_weights.h"
 #include "launch/step_picture.h"
@@ -82,8 +83,12 @@ void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std
                trainer.schedule().name.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
                static_cast<int>(config.train.micro_batch));
   for (std::size_t s = 0; s + 1 < trainer.cuts().size(); ++s) std::fprintf(stderr, " %d", trainer.cuts()[s + 1] - trainer.cuts()[s]);
-  std::fprintf(stderr, " layers\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks,
-               trainer.memory_plan().ToString().c_str(), "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
+  const KernelNames kernels = KernelsFor(trainer.precision());
+  const int threads = trainer.threads();
+  std::fprintf(stderr, " layers\nkernels: matrix products %s, others %s; %d thread%s a rank", kernels.products.c_str(),
+               kernels.others.c_str(), threads, threads == 1 ? "" : "s");
+  std::fprintf(stderr, "\nmemory of rank 0 of %d, allocated once:\n%s  %-22s %10.2f MiB\n", ranks, trainer.memory_plan().ToString().c_str(),
+               "checkpoint staging", static_cast<double>(staging_bytes) / 1048576.0);
   if (!trainer.why().empty()) std::fprintf(stderr, "%s", trainer.why().c_str());
   if (step > 0) std::fprintf(stderr, "continuing after step %d\n", static_cast<int>(step));
 }

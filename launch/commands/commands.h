@@ -13,7 +13,9 @@ Command ScheduleCompareCommand();  // schedule.cc
 Command DoctorCommand();           // doctor.cc
 Command EmulateCommand();          // emulate.cc
 Command PlanCommand();             // plan.cc
-Command BenchKernelsCommand();     // bench.cc
+Command BenchKernelsCommand();     // bench_kernels.cc
+Command BenchConvCommand();        // bench_conv.cc
+Command BenchStepCommand();        // bench_step.cc
 
 }  // namespace lycia
 
