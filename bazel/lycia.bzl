@@ -1,4 +1,5 @@
-"""The macros that BUILD files use: lycia_library, lycia_binary, lycia_test, mpi_library, mpi_test, cuda_library, cuda_test, kernel_library."""
+"""The macros that BUILD files use: lycia_library, lycia_binary, lycia_test, mpi_library, mpi_test, cuda_library, cuda_test,
+and for tests of CUDA without a GPU fake_cuda_library, emulated_cuda_library, cuda_objects_test."""
 
 load("@cuda//:config.bzl", "CUDA_ENABLED")
 load("@mpi//:config.bzl", "MPIRUN", "MPI_ENABLED")
@@ -88,8 +89,11 @@ def mpi_test(name, ranks, srcs = None, binary = None, deps = [], copts = [], dat
             **kwargs
         )
 
-def cuda_library(name, srcs = [], hdrs = [], deps = [], copts = [], nvcc_copts = [], **kwargs):
-    """A library of .cu sources (nvcc, sm_90a) and .cc sources that include CUDA; without the toolkit only its headers remain."""
+def cuda_library(name, srcs = [], hdrs = [], deps = [], private_deps = [], copts = [], nvcc_copts = [], **kwargs):
+    """A library of .cu sources (nvcc, sm_90a) and .cc sources that include CUDA; without the toolkit only its headers remain.
+
+    private_deps: libraries from outside that only the sources see.
+    """
     device = [source for source in srcs if source.endswith(".cu")]
     host = [source for source in srcs if not source.endswith(".cu")]
     objects = []
@@ -107,7 +111,7 @@ def cuda_library(name, srcs = [], hdrs = [], deps = [], copts = [], nvcc_copts =
         srcs = host + objects if CUDA_ENABLED else [],
         hdrs = hdrs,
         copts = _COPTS + copts,
-        deps = deps + ["@cuda//:cudart"],
+        deps = deps + private_deps + ["@cuda//:cudart"],
     )
 
     # Users link the objects, but neither see nor hash the toolkit's headers.
@@ -128,3 +132,58 @@ def cuda_test(name, srcs = None, tags = [], **kwargs):
         lycia_test(name, srcs = srcs, tags = tags + ["cuda"], **kwargs)
     else:
         _skipped_test(name, "built without CUDA", tags = ["cuda"])
+
+def emulated_cuda_library(name, srcs, deps = [], cc_srcs = [], textual_hdrs = []):
+    """Kernels of .cu files, run on the CPU in tests (kernels/cuda/testing), beside cc_srcs as they are; empty in builds without CUDA."""
+    if not CUDA_ENABLED:
+        native.cc_library(name = name, testonly = True)
+        return
+    wrappers = []
+    for source in srcs:
+        wrapper = "%s_%s.cc" % (name, source[:-len(".cu")])
+        native.genrule(
+            name = wrapper[:-len(".cc")],
+            testonly = True,
+            outs = [wrapper],
+            cmd = "printf '#include \"kernels/cuda/testing/emulated_cuda.h\"\\n#include \"%s/%s\"\\n' > $@" %
+                  (native.package_name(), source),
+        )
+        wrappers.append(wrapper)
+    native.cc_library(
+        name = name,
+        testonly = True,
+        srcs = wrappers + cc_srcs,
+        textual_hdrs = srcs + textual_hdrs,
+        copts = _COPTS + ["-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-psabi"],
+        deps = deps + ["//kernels/cuda:emulator", "//runtime/device:fake_cuda_device", "@cuda//:cudart"],
+        alwayslink = True,
+        visibility = ["//visibility:public"],
+    )
+
+def fake_cuda_library(name, srcs, hdrs, deps):
+    """What stands in for CUDA's libraries in tests, ahead of them in the linker's order; empty in builds without CUDA."""
+    native.cc_library(
+        name = name,
+        testonly = True,
+        srcs = srcs if CUDA_ENABLED else [],
+        hdrs = hdrs if CUDA_ENABLED else [],
+        copts = _COPTS,
+        deps = deps + ["@cuda//:cudart"] if CUDA_ENABLED else [],
+        alwayslink = True,
+        visibility = ["//visibility:public"],
+    )
+
+def cuda_objects_test(name, srcs, libraries, cuda_home):
+    """A script that looks at the object files that nvcc made for cuda_libraries: script CUDA_HOME OBJECT..."""
+    if not CUDA_ENABLED:
+        _skipped_test(name, "built without CUDA", tags = ["cuda"])
+        return
+    objects = [library + "_nvcc" for library in libraries]
+    native.sh_test(
+        name = name,
+        size = "medium",
+        srcs = srcs,
+        args = [cuda_home] + ["$(locations %s)" % target for target in objects],
+        data = objects,
+        tags = ["cuda"],
+    )

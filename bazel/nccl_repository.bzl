@@ -1,4 +1,4 @@
-"""@nccl//:nccl: NCCL of NCCL_HOME, of the CUDA toolkit's folder or of the machine, or an empty stand-in (always one without CUDA)."""
+"""@nccl//:nccl (and @nccl//:include, its header alone): NCCL of NCCL_HOME, of the CUDA toolkit's folder or of the machine, or an empty stand-in (always one without CUDA)."""
 
 load("//bazel:cuda_repository.bzl", "find_cuda_home", "library_directory")
 load("//bazel:system_library.bzl", "cc_library_text")
@@ -16,13 +16,16 @@ def _nccl_repository_impl(repository_ctx):
     if header:
         repository_ctx.symlink(header, "include/nccl.h")
         text = cc_library_text(
-            "nccl",
+            "include",
             deps = ["@cuda//:cudart"],
             includes = ["include"],
+        ) + cc_library_text(
+            "nccl",
+            deps = [":include"],
             linkopts = ["-L" + libraries, "-Wl,-rpath," + libraries, "-lnccl"],
         )
     else:
-        text = cc_library_text("nccl")
+        text = cc_library_text("include") + cc_library_text("nccl")
     repository_ctx.file("BUILD", 'exports_files(["config.bzl"])\n' + text)
     repository_ctx.file("config.bzl", "NCCL_ENABLED = %s\n" % bool(header))
 

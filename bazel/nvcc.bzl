@@ -43,7 +43,7 @@ def _nvcc_objects_impl(ctx):
             use_default_shell_env = True,
         )
         objects.append(output)
-    return [DefaultInfo(files = depset(objects))]
+    return [DefaultInfo(files = depset(objects), runfiles = ctx.runfiles(files = objects))]
 
 nvcc_objects = rule(
     implementation = _nvcc_objects_impl,

@@ -14,6 +14,12 @@ def run_pkg_config(repository_ctx, arguments):
         return None
     return [word for word in result.stdout.replace("\n", " ").split(" ") if word]
 
+def static_flags(repository_ctx, words):
+    """The words with libraries taken as archives (LYCIA_STATIC=1), else as they are."""
+    if repository_ctx.os.environ.get("LYCIA_STATIC", "0") != "1":
+        return words
+    return ["-Wl,-Bstatic"] + words + ["-Wl,-Bdynamic"]
+
 def include_flags(repository_ctx, directories):
     """Links each directory into the repository; returns the folder names for `includes`.
 
@@ -58,19 +64,19 @@ def _pkg_config_library_impl(repository_ctx):
     flags = run_pkg_config(repository_ctx, ["--cflags-only-I"] + attr.packages)
     includes = include_flags(repository_ctx, [flag[2:] for flag in flags if flag.startswith("-I")])
     target = attr.target or attr.name
-    text = cc_library_text(target, linkopts = libraries, includes = includes)
+    text = cc_library_text(target, linkopts = static_flags(repository_ctx, libraries), includes = includes)
     if attr.main_package:
         main = run_pkg_config(repository_ctx, ["--libs", attr.main_package])
         if main == None:
             _die(repository_ctx, attr.name)
-        text += cc_library_text(target + "_main", linkopts = main, deps = [":" + target])
+        text += cc_library_text(target + "_main", linkopts = static_flags(repository_ctx, main), deps = [":" + target])
     repository_ctx.file("BUILD", text)
 
 pkg_config_library = repository_rule(
     implementation = _pkg_config_library_impl,
     doc = "@name//:target from pkg-config packages; with main_package also @name//:target_main.",
     local = True,
-    environ = ["PKG_CONFIG_PATH"],
+    environ = ["PKG_CONFIG_PATH", "LYCIA_STATIC"],
     attrs = {
         "main_package": attr.string(),
         "packages": attr.string_list(mandatory = True),

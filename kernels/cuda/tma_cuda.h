@@ -28,6 +28,21 @@ __device__ __forceinline__ void LoadBox(void* to, const CUtensorMap* map, const 
                : "memory");
 }
 
+// Added to the base pixels of a copy in im2col mode, 0 to 255 each.
+struct PixelOffset {
+  int w, h;
+};
+// The pixels from base pixel `at` on = (channel, w, h, n), moved by the offset (im2col_map.h).
+__device__ __forceinline__ void LoadPatches(void* to, const CUtensorMap* map, const BoxCorner& at, const PixelOffset& offset,
+                                            Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};" ::
+          "r"(SharedAddress(to)),
+      "l"(map), "r"(SharedAddress(&barrier.word)), "r"(at.x0), "r"(at.x1), "r"(at.x2), "r"(at.x3),
+      "h"(static_cast<unsigned short>(offset.w)), "h"(static_cast<unsigned short>(offset.h))
+      : "memory");
+}
+
 // The same for `bytes` in a row; a multiple of 16, as are both addresses.
 __device__ __forceinline__ void LoadBytes(void* to, const void* from, int bytes, Barrier& barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(SharedAddress(to)),

@@ -20,12 +20,12 @@ StatusOr<std::unique_ptr<Channel>> OpenEnd(Communicator& world, int peer, bool s
 }
 
 // Message k of a channel between two ranks: its own length and content.
-std::vector<float> Message(int from, int to, int lane, int k, std::int64_t largest) {
+Values<float> Message(int from, int to, int lane, int k, std::int64_t largest) {
   const std::int64_t elements = k == 0 ? largest : k == 1 ? 0 : (k * 7919 + from) % (largest + 1);
   return Data<float>(from * 64 + to, elements, static_cast<std::uint64_t>(1000 * lane + k));
 }
 
-Status CheckMessage(const Channel& channel, int slot, const std::vector<float>& want, int k, const std::string& what) {
+Status CheckMessage(const Channel& channel, int slot, const Values<float>& want, int k, const std::string& what) {
   const MessageHeader& header = channel.header(slot);
   LYCIA_RETURN_IF_ERROR(Expect(header.sequence == static_cast<std::uint64_t>(k) && header.micro_batch == 100 + k && header.part == k % 3 &&
                                    header.virtual_ns == 1'000'000'007LL * k,
@@ -44,11 +44,11 @@ Status RingBothWays(Communicator& world, std::int64_t largest, int credits, int 
   LYCIA_ASSIGN_OR_RETURN(const auto from_below, OpenEnd(world, before, false, 0, bytes, credits));
   LYCIA_ASSIGN_OR_RETURN(const auto from_above, OpenEnd(world, next, false, 1, bytes, credits));
   constexpr int kWindow = 4;
-  std::vector<std::vector<float>> up(kWindow), down(kWindow);
+  std::vector<Values<float>> up(kWindow), down(kWindow);
   std::vector<Event> up_events(kWindow), down_events(kWindow);
   for (int k = 0; k < messages; ++k) {
     const std::size_t w = static_cast<std::size_t>(k % kWindow);
-    std::vector<double> sum = {1.0 * rank};
+    Values<double> sum = {1.0 * rank};
     const Event summed = collectives_too ? world.AllReduce({.in = Of(sum), .out = Of(sum)}, {}) : Event{};
     LYCIA_RETURN_IF_ERROR(up_events[w].Wait());
     LYCIA_RETURN_IF_ERROR(down_events[w].Wait());
@@ -79,7 +79,7 @@ Status LargeMessages(Communicator& world) { return RingBothWays(world, (16 << 20
 Status ASendWaitsForAPostedReceive(Communicator& world) {
   const int size = world.size(), rank = world.rank(), next = (rank + 1) % size, before = (rank + size - 1) % size;
   LYCIA_ASSIGN_OR_RETURN(const auto out, OpenEnd(world, next, true, 7, 8, 1));
-  std::vector<double> value = {1.0 * rank}, second = {100.0 + rank};
+  Values<double> value = {1.0 * rank}, second = {100.0 + rank};
   const Event first_sent = out->Send(Of(value), {}, {});
   Pause(10);
   LYCIA_RETURN_IF_ERROR(Expect(!first_sent.Done(), "a send was done before its receiver opened the channel"));
@@ -107,7 +107,7 @@ Status AReleaseWaitsForItsReader(Communicator& world) {
   const int size = world.size(), rank = world.rank(), next = (rank + 1) % size, before = (rank + size - 1) % size;
   LYCIA_ASSIGN_OR_RETURN(const auto out, OpenEnd(world, next, true, 12, 8, 1));
   LYCIA_ASSIGN_OR_RETURN(const auto in, OpenEnd(world, before, false, 12, 8, 1));
-  std::vector<double> value = {1.0 * rank}, second = {100.0 + rank};
+  Values<double> value = {1.0 * rank}, second = {100.0 + rank};
   const Event sent[] = {out->Send(Of(value), {}, {}), out->Send(Of(second), {}, {})};
   HostEventSource read;
   const Channel::Received first = in->Receive();
@@ -129,7 +129,7 @@ Status ASendWaitsForItsEvent(Communicator& world) {
   LYCIA_ASSIGN_OR_RETURN(const auto out, OpenEnd(world, next, true, 8, 8, 2));
   LYCIA_ASSIGN_OR_RETURN(const auto in, OpenEnd(world, before, false, 8, 8, 2));
   HostEventSource computed;
-  std::vector<double> first = {-1}, second = {2.0};
+  Values<double> first = {-1}, second = {2.0};
   const Event events[] = {out->Send(Of(first), {&computed, 1}, {}), out->Send(Of(second), {}, {})};
   const Channel::Received a = in->Receive(), b = in->Receive();
   Pause(5);
@@ -145,12 +145,13 @@ Status ASendWaitsForItsEvent(Communicator& world) {
 Status SlotsComeBackInAnyOrder(Communicator& world) {
   const int size = world.size(), rank = world.rank(), next = (rank + 1) % size, before = (rank + size - 1) % size;
   constexpr int kCredits = 3, kMessages = 12;
-  alignas(64) char memory[kCredits * 64];
-  if (ChannelMemoryBytes(8, kCredits) != sizeof(memory)) return absl::InternalError("slots are not padded to 64 bytes");
+  Values<double> slots(kCredits * 64 / sizeof(double));
+  char* const memory = reinterpret_cast<char*>(slots.data());
+  if (ChannelMemoryBytes(8, kCredits) != kCredits * 64) return absl::InternalError("slots are not padded to 64 bytes");
   LYCIA_ASSIGN_OR_RETURN(const auto in,
                          world.OpenChannel({.peer = before, .lane = 9, .bytes = 8, .credits = kCredits, .receive_memory = memory}));
   LYCIA_ASSIGN_OR_RETURN(const auto out, OpenEnd(world, next, true, 9, 8, kCredits));
-  std::vector<double> values(kMessages);
+  Values<double> values(kMessages);
   std::vector<Event> sent;
   std::vector<int> held;
   for (int k = 0; k < kMessages; ++k) {
@@ -160,7 +161,7 @@ Status SlotsComeBackInAnyOrder(Communicator& world) {
     const Channel::Received got = in->Receive();
     LYCIA_RETURN_IF_ERROR(got.event.Wait());
     const char* data = static_cast<const char*>(in->data(got.slot));
-    LYCIA_RETURN_IF_ERROR(Expect(data >= memory && data + 8 <= memory + sizeof(memory), "a slot outside the caller's memory"));
+    LYCIA_RETURN_IF_ERROR(Expect(data >= memory && data + 8 <= memory + kCredits * 64, "a slot outside the caller's memory"));
     LYCIA_RETURN_IF_ERROR(Expect(*reinterpret_cast<const double*>(data) == before * 1000 + k, absl::StrCat("message ", k)));
     held.push_back(got.slot);
     if (k == 0) continue;  // the first slot is held to the end
@@ -176,7 +177,7 @@ Status SlotsComeBackInAnyOrder(Communicator& world) {
 Status EverybodyToEverybody(Communicator& world) {
   const int size = world.size(), rank = world.rank();
   std::vector<std::unique_ptr<Channel>> out, in;
-  std::vector<std::vector<float>> messages;
+  std::vector<Values<float>> messages;
   std::vector<Event> events;
   for (int r = 0; r < size; ++r) {
     LYCIA_ASSIGN_OR_RETURN(auto to, OpenEnd(world, r, true, 3, 4000, 2));
@@ -205,7 +206,7 @@ Status ALaneMayBeOpenedAgain(Communicator& world) {
   LYCIA_ASSIGN_OR_RETURN(const auto second_in, OpenEnd(world, before, false, 11, 8, 2));
   LYCIA_ASSIGN_OR_RETURN(const auto first_out, OpenEnd(world, next, true, 11, 8, 2));
   LYCIA_ASSIGN_OR_RETURN(const auto second_out, OpenEnd(world, next, true, 11, 8, 2));
-  std::vector<double> one = {1.0 + rank}, two = {100.0 + rank};
+  Values<double> one = {1.0 + rank}, two = {100.0 + rank};
   const Event second_sent = second_out->Send(Of(two), {}, {});
   const Channel::Received second = second_in->Receive();
   LYCIA_RETURN_IF_ERROR(second.event.Wait());

@@ -3,7 +3,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/comm/fold.h"
 
@@ -27,10 +26,6 @@ std::int64_t SegmentBytes(int size) {
 
 CollectiveTask::CollectiveTask(std::vector<int> ranks, int rank, std::int64_t wire_tag)
     : ranks_(std::move(ranks)), rank_(rank), wire_tag_(wire_tag), peers_(ranks_.size()), queue_(kOpenCalls), fold_sources_(ranks_.size()) {
-  if (size() == 1) return;
-  const std::int64_t each = kWindow * SegmentBytes(size());
-  staging_.reset(new char[static_cast<std::size_t>(each * size())]);
-  for (int r = 0; r < size(); ++r) peers_[static_cast<std::size_t>(r)].staging = staging_.get() + each * r;
 }
 
 Event CollectiveTask::Enqueue(const CollectiveCall& call, const Event& after) {
@@ -47,6 +42,18 @@ void CollectiveTask::Share(std::unique_ptr<SharedSegment> segment) {
 }
 
 void CollectiveTask::Open(Wire& wire) {
+  mover_ = &wire.mover();
+  lends_ = wire.lends();
+  if (size() > 1) {
+    const std::int64_t each = kWindow * SegmentBytes(size());
+    StatusOr<Buffer> staging = mover_->Allocate(each * size());
+    if (!staging.ok()) {
+      status = staging.status();
+      return;
+    }
+    staging_ = *std::move(staging);
+    for (int r = 0; r < size(); ++r) peers_[static_cast<std::size_t>(r)].staging = static_cast<char*>(staging_.data()) + each * r;
+  }
   for (int r = 0; r < size(); ++r) {
     if (r == rank_) continue;
     const int self = ranks_[static_cast<std::size_t>(rank_)], peer = ranks_[static_cast<std::size_t>(r)];
@@ -65,6 +72,7 @@ void CollectiveTask::Close(Wire& wire, bool failed) {
       if (!failed) wire.Close(stream->port);
     }
   }
+  mover_->Settle();
 }
 
 void CollectiveTask::Fail(const Status& status) {
@@ -73,6 +81,13 @@ void CollectiveTask::Fail(const Status& status) {
 }
 
 bool CollectiveTask::Advance(Wire& wire) {
+  if (!status.ok()) return false;
+  const bool moved = Run(wire);
+  return announcer_.Advance(finished_.load(std::memory_order_relaxed), *mover_) || moved;
+}
+
+// One step of the call under way, or the start of the next one.
+bool CollectiveTask::Run(Wire& wire) {
   const std::uint64_t finished = finished_.load(std::memory_order_relaxed);
   bool moved = false;
   if (!active_) {
@@ -101,7 +116,6 @@ bool CollectiveTask::Advance(Wire& wire) {
   }
   active_ = false;
   finished_.store(finished + 1, std::memory_order_release);
-  source_.Complete(finished + 1);
   return true;
 }
 
@@ -124,7 +138,7 @@ void CollectiveTask::SetReceive(int peer, void* memory, std::int64_t bytes) {
 void CollectiveTask::Begin() {
   gather_follows_ = folding_ = false;
   source_peer_ = -1;
-  piece_bytes_ = kPieceBytes;
+  piece_bytes_ = std::max(kPieceBytes, mover_->piece_bytes());
   for (int r = 0; r < size(); ++r) {
     SetSend(r, nullptr, 0);
     SetReceive(r, nullptr, 0);
@@ -141,7 +155,7 @@ void CollectiveTask::Begin() {
 
 void CollectiveTask::BeginGather(const char* in, char* out, bool balanced) {
   gather_follows_ = folding_ = false;
-  piece_bytes_ = kPieceBytes;
+  piece_bytes_ = std::max(kPieceBytes, mover_->piece_bytes());
   const std::int64_t element = SizeOf(call_.dtype);
   for (int r = 0; r < size(); ++r) {
     const Part own = balanced ? BalancedPart(call_.elements, size(), rank_) : ShardPart(call_.offsets, call_.elements, size(), rank_);
@@ -150,7 +164,7 @@ void CollectiveTask::BeginGather(const char* in, char* out, bool balanced) {
       SetSend(r, in, own.elements * element);
       SetReceive(r, out + part.offset * element, part.elements * element);
     } else if (in != out + own.offset * element && own.elements > 0) {
-      std::memcpy(out + own.offset * element, in, static_cast<std::size_t>(own.elements * element));
+      mover_->Copy(out + own.offset * element, in, own.elements * element);
     }
   }
 }
@@ -159,7 +173,7 @@ void CollectiveTask::BeginGather(const char* in, char* out, bool balanced) {
 void CollectiveTask::BeginFold(const char* own, char* out, std::int64_t bytes) {
   folding_ = true;
   fold_after_sends_ = false;
-  piece_bytes_ = SegmentBytes(size());
+  piece_bytes_ = lends_ ? std::max(SegmentBytes(size()), mover_->piece_bytes()) : SegmentBytes(size());
   own_ = own;
   fold_out_ = out;
   fold_bytes_ = bytes;
@@ -225,7 +239,7 @@ void CollectiveTask::BeginAllToAllV() {
       SetSend(r, from, sent.elements * element);
       SetReceive(r, to, received.elements * element);
     } else if (sent.elements > 0) {
-      std::memcpy(to, from, static_cast<std::size_t>(sent.elements * element));
+      mover_->Copy(to, from, sent.elements * element);
     }
   }
 }

@@ -36,7 +36,7 @@ class CollectiveTask final : public Task {
 
   void Open(Wire& wire) override;
   bool Advance(Wire& wire) override;
-  Need need() const override { return need_; }
+  Need need() const override { return announcer_.waiting() ? std::max(need_, Need::kEvent) : need_; }
   void Fail(const Status& status) override;
   void Close(Wire& wire, bool failed) override;
 
@@ -62,6 +62,7 @@ class CollectiveTask final : public Task {
   };
 
   int size() const { return static_cast<int>(ranks_.size()); }
+  bool Run(Wire& wire);
   std::int64_t Pieces(std::int64_t bytes) const { return (bytes + piece_bytes_ - 1) / piece_bytes_; }
   std::int64_t PieceBytes(const Stream& stream, std::int64_t piece) const;
   void SetSend(int peer, const void* memory, std::int64_t bytes);
@@ -85,7 +86,9 @@ class CollectiveTask final : public Task {
   const int rank_;
   const std::int64_t wire_tag_;
   std::vector<Peer> peers_;  // by rank; this rank's own is unused
-  std::unique_ptr<char[]> staging_;
+  Buffer staging_;
+  Mover* mover_ = nullptr;  // of the wire
+  bool lends_ = false;      // likewise
 
   // From the calling thread to the communication thread.
   std::vector<Queued> queue_;
@@ -93,6 +96,7 @@ class CollectiveTask final : public Task {
   std::atomic<std::uint64_t> finished_{0};
   std::atomic<bool> failed_{false};
   HostEventSource source_;
+  Announcer announcer_{&source_};
 
   // The call under way.
   bool active_ = false;

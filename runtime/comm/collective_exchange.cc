@@ -84,7 +84,7 @@ bool CollectiveTask::Fold(Wire& wire) {
       const std::size_t at = static_cast<std::size_t>(r);
       fold_sources_[at] = r == rank_ ? own_ + begin : peers_[at].receive.requests[slot].data;
     }
-    LeftFold(call_.dtype, fold_sources_, bytes / SizeOf(call_.dtype), call_.fold, call_.accumulate, fold_out_ + begin);
+    mover_->LeftFold(call_.dtype, fold_sources_, bytes / SizeOf(call_.dtype), call_.fold, call_.accumulate, fold_out_ + begin);
     for (Peer& peer : peers_) {
       if (peer.receive.requests[slot].partner != nullptr) wire.GiveBack(&peer.receive.requests[slot]);
     }

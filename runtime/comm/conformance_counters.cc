@@ -12,10 +12,10 @@ Status DoCountedWork(Communicator& communicator) {
     offsets.push_back(offsets.back() + r + 1);
     one_each.push_back(r + 1);
   }
-  std::vector<float> whole(static_cast<std::size_t>(total)), shard(static_cast<std::size_t>(rank) + 1),
+  Values<float> whole(static_cast<std::size_t>(total)), shard(static_cast<std::size_t>(rank) + 1),
       equal(static_cast<std::size_t>(3 * q));
-  std::vector<float> own(3);
-  std::vector<double> ten(10), given(static_cast<std::size_t>(q)), got(static_cast<std::size_t>(q));
+  Values<float> own(3);
+  Values<double> ten(10), given(static_cast<std::size_t>(q)), got(static_cast<std::size_t>(q));
   LYCIA_RETURN_IF_ERROR(communicator.AllGather({.in = Of(own), .out = Of(equal), .tag = Tag::kWeight}, {}).Wait());
   LYCIA_RETURN_IF_ERROR(
       communicator.AllGather({.in = Of(shard), .out = Of(whole), .offsets = offsets, .tag = Tag::kActivation}, {}).Wait());

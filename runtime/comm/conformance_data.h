@@ -2,8 +2,11 @@
 #ifndef LYCIA_RUNTIME_COMM_CONFORMANCE_DATA_H_
 #define LYCIA_RUNTIME_COMM_CONFORMANCE_DATA_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <new>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -14,20 +17,43 @@
 
 namespace lycia::conformance {
 
+// Where the suite's operands lie: plain memory, or what the test of a transport on GPUs puts here before it runs the suite, such as
+// page-locked memory, which both the devices and the suite can read.
+struct OperandMemory {
+  void* (*allocate)(std::size_t bytes) = [](std::size_t bytes) { return ::operator new(bytes); };
+  void (*free)(void* data) = [](void* data) { ::operator delete(data); };
+};
+inline OperandMemory operand_memory;
+// Whether the transport adds in rank order, to the bit, or in an order of its own (NCCL's).
+inline bool sums_in_rank_order = true;
+
+template <typename T>
+struct OperandAllocator {
+  using value_type = T;
+  OperandAllocator() = default;
+  template <typename U>
+  OperandAllocator(const OperandAllocator<U>&) {}  // NOLINT: as the standard asks
+  T* allocate(std::size_t n) { return static_cast<T*>(operand_memory.allocate(n * sizeof(T))); }
+  void deallocate(T* data, std::size_t) { operand_memory.free(data); }
+  bool operator==(const OperandAllocator&) const { return true; }
+};
+template <typename T>
+using Values = std::vector<T, OperandAllocator<T>>;
+
 template <typename T>
 Tensor Of(std::span<T> values) {
   return {values.data(), DTypeOf<T>::value, {static_cast<std::int64_t>(values.size())}};
 }
-template <typename T>
-Tensor Of(std::vector<T>& values) {
+template <typename T, typename Allocator>
+Tensor Of(std::vector<T, Allocator>& values) {
   return Of(std::span<T>(values));
 }
 
 // Operand of `rank`: floating magnitudes span 24 powers of two and all bits are used, so that sums depend on the order of addition.
 template <typename T>
-std::vector<T> Data(int rank, std::int64_t elements, std::uint64_t salt) {
+Values<T> Data(int rank, std::int64_t elements, std::uint64_t salt) {
   const std::uint64_t key = RandomStream::KeyOf(salt, "conformance") + static_cast<std::uint64_t>(rank) * 0xD1B54A32D192ED03u;
-  std::vector<T> values(static_cast<std::size_t>(elements));
+  Values<T> values(static_cast<std::size_t>(elements));
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::uint64_t bits = (key + i) * 0x9E3779B97F4A7C15u;
     bits = (bits ^ bits >> 29) * 0xBF58476D1CE4E5B9u;
@@ -43,10 +69,10 @@ std::vector<T> Data(int rank, std::int64_t elements, std::uint64_t salt) {
 
 // ((rank 0 + rank 1) + rank 2) + ..., or the other way round.
 template <typename T>
-std::vector<T> SerialSum(int size, std::int64_t elements, std::uint64_t salt, bool backwards = false) {
-  std::vector<T> sum = Data<T>(backwards ? size - 1 : 0, elements, salt);
+Values<T> SerialSum(int size, std::int64_t elements, std::uint64_t salt, bool backwards = false) {
+  Values<T> sum = Data<T>(backwards ? size - 1 : 0, elements, salt);
   for (int r = 1; r < size; ++r) {
-    const std::vector<T> next = Data<T>(backwards ? size - 1 - r : r, elements, salt);
+    const Values<T> next = Data<T>(backwards ? size - 1 - r : r, elements, salt);
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += next[i];
   }
   return sum;
@@ -67,9 +93,35 @@ Status Same(std::span<const T> got, std::span<const T> want, const std::string& 
   return absl::InternalError(absl::StrCat(what, ": ", wrong, " of ", got.size(), " elements differ, first at ", first, ": got ",
                                           static_cast<double>(got[first]), ", want ", static_cast<double>(want[first])));
 }
-template <typename T>
-Status Same(const std::vector<T>& got, const std::vector<T>& want, const std::string& what) {
+template <typename T, typename A, typename B>
+Status Same(const std::vector<T, A>& got, const std::vector<T, B>& want, const std::string& what) {
   return Same<T>(std::span<const T>(got), std::span<const T>(want), what);
+}
+
+// ((|rank 0| + |rank 1|) + ...): what an error of summation is measured by.
+template <typename T>
+Values<T> SerialSumOfSizes(int size, std::int64_t elements, std::uint64_t salt) {
+  Values<T> sum(static_cast<std::size_t>(elements));
+  for (int r = 0; r < size; ++r) {
+    const Values<T> next = Data<T>(r, elements, salt);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += next[i] < 0 ? -next[i] : next[i];
+  }
+  return sum;
+}
+
+// Bitwise where sums are made in rank order and always for integers; else each element within `size` roundings of sizes[i].
+template <typename T>
+Status SameSum(std::span<const T> got, std::span<const T> want, std::span<const T> sizes, int size, const std::string& what) {
+  if (sums_in_rank_order || !std::is_floating_point_v<T> || got.size() != want.size()) return Same(got, want, what);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double error = static_cast<double>(got[i]) - static_cast<double>(want[i]);
+    const double allowed = size * static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(sizes[i]);
+    if (!(error <= allowed && -error <= allowed)) {
+      return absl::InternalError(absl::StrCat(what, ": element ", i, " is ", static_cast<double>(got[i]), ", want ",
+                                              static_cast<double>(want[i]), " within ", allowed));
+    }
+  }
+  return OkStatus();
 }
 
 inline Status Expect(bool condition, const std::string& what) { return condition ? OkStatus() : absl::InternalError(what); }
@@ -85,8 +137,8 @@ inline std::vector<std::int64_t> UnevenOffsets(int size, std::int64_t unit, std:
   return offsets;
 }
 
-template <typename T>
-std::span<T> Shard(std::vector<T>& values, const std::vector<std::int64_t>& offsets, int rank) {
+template <typename T, typename Allocator>
+std::span<T> Shard(std::vector<T, Allocator>& values, const std::vector<std::int64_t>& offsets, int rank) {
   const std::size_t r = static_cast<std::size_t>(rank);
   return std::span<T>(values).subspan(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(offsets[r + 1] - offsets[r]));
 }

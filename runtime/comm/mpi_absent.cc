@@ -8,6 +8,8 @@ StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int*, int*) {
   return absl::UnavailableError("this build has no MPI; install an MPI library and build again, or use --ranks=N (ranks as threads)");
 }
 
+bool MpiTakesDeviceMemory() { return false; }
+
 std::string MpiDescription() { return "not in this build"; }
 
 void MpiAbort(int) {}

@@ -4,6 +4,9 @@
 #define OMPI_SKIP_MPICXX
 #endif
 #include <mpi.h>
+#if __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 #include <unistd.h>
 
 #include <limits>
@@ -194,6 +197,14 @@ StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int* rank, int* size) {
   constexpr std::int64_t kLeastTagUpperBound = 32767;  // of the standard
   const std::int64_t max_tag = found ? *static_cast<const int*>(upper_bound) : kLeastTagUpperBound;
   return std::make_unique<MpiWire>(comm, max_tag, *rank);
+}
+
+bool MpiTakesDeviceMemory() {
+#if defined(MPIX_CUDA_AWARE_SUPPORT)
+  return MPIX_Query_cuda_support() == 1;
+#else
+  return false;
+#endif
 }
 
 std::string MpiDescription() {

@@ -13,6 +13,9 @@ namespace lycia {
 // rank, size: of MPI_COMM_WORLD. Unavailable in a build without MPI; FailedPrecondition when MPI was initialised before.
 StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int* rank, int* size);
 
+// Whether the library says that it takes addresses of devices (Open MPI built with CUDA). After OpenMpiWire.
+bool MpiTakesDeviceMemory();
+
 }  // namespace lycia
 
 #endif  // LYCIA_RUNTIME_COMM_MPI_WIRE_H_

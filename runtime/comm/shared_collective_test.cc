@@ -38,7 +38,7 @@ struct Group {
 // One operation: what rank r calls, and what must be in `out` of rank r afterwards.
 struct Step {
   std::vector<CollectiveCall> calls;
-  std::vector<std::vector<float>> in, out, want;
+  std::vector<Values<float>> in, out, want;
   std::vector<std::int64_t> offsets;
 };
 
@@ -60,10 +60,10 @@ std::unique_ptr<Step> RandomStep(int size, std::uint64_t salt) {
                             (random.Bits(10 + static_cast<std::uint64_t>(r)) % 3 == 0 ? 0 : Around(n / size, random.Bits(4))));
   }
   const std::int64_t elements = kind == 0 ? n : step->offsets.back();
-  const std::vector<float> sum = SerialSum<float>(size, elements, salt);
-  std::vector<float> gathered;
+  const Values<float> sum = SerialSum<float>(size, elements, salt);
+  Values<float> gathered;
   for (int r = 0; r < size; ++r) {
-    const std::vector<float> part =
+    const Values<float> part =
         Data<float>(r, step->offsets[static_cast<std::size_t>(r) + 1] - step->offsets[static_cast<std::size_t>(r)], salt);
     gathered.insert(gathered.end(), part.begin(), part.end());
   }
@@ -71,7 +71,7 @@ std::unique_ptr<Step> RandomStep(int size, std::uint64_t salt) {
     const auto at = static_cast<std::size_t>(r);
     const std::int64_t begin = step->offsets[at], end = step->offsets[at + 1];
     CollectiveCall call{.dtype = DType::kF32, .elements = elements};
-    std::vector<float> in = Data<float>(r, elements, salt), want = sum;
+    Values<float> in = Data<float>(r, elements, salt), want = sum;
     std::int64_t place = 0;  // of `out` in `in`
     if (kind != 0) call.offsets = step->offsets;
     if (kind == 1) {
@@ -180,7 +180,7 @@ TEST(SharedCollective, Bf16IsRoundedOnce) {
 
 TEST(SharedCollective, TellsRanksInDifferentOperations) {
   Group group(2);
-  std::vector<float> a(100), b(100);
+  Values<float> a(100), b(100);
   group.ranks[0]->Begin({.operation = Operation::kAllReduce, .in = a.data(), .out = a.data(), .elements = 100});
   group.ranks[1]->Begin({.operation = Operation::kAllReduce, .in = b.data(), .out = b.data(), .elements = 99});
   for (int round = 0; round < 3; ++round) {

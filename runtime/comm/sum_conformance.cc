@@ -23,18 +23,19 @@ template <typename T>
 Status AllReduceIsALeftFold(Communicator& world) {
   const int size = world.size();
   for (const std::int64_t n : Sizes<T>(size)) {
-    const std::vector<T> in = Data<T>(world.rank(), n, 1), want = SerialSum<T>(size, n, 1);
+    const Values<T> in = Data<T>(world.rank(), n, 1), want = SerialSum<T>(size, n, 1);
     const std::string what = absl::StrCat("all-reduce of ", n, " ", std::string(Name(DTypeOf<T>::value)), " on rank ", world.rank());
     // The check would be worthless if the order did not matter.
     if (std::is_floating_point_v<T> && size >= 3 && n == 16384 / static_cast<std::int64_t>(sizeof(T))) {
       LYCIA_RETURN_IF_ERROR(Expect(SerialSum<T>(size, n, 1, /*backwards=*/true) != want, "the data do not tell orders of addition apart"));
     }
-    std::vector<T> operand = in, out(in.size());
+    Values<T> operand = in, out(in.size());
     LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = Of(operand), .out = Of(out)}, {}).Wait());
-    LYCIA_RETURN_IF_ERROR(Same(out, want, what));
+    const Values<T> sizes = SerialSumOfSizes<T>(size, n, 1);
+    LYCIA_RETURN_IF_ERROR(SameSum<T>(out, want, sizes, size, what));
     LYCIA_RETURN_IF_ERROR(Same(operand, in, what + ": the input"));
     LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = Of(operand), .out = Of(operand)}, {}).Wait());
-    LYCIA_RETURN_IF_ERROR(Same(operand, want, what + " in place"));
+    LYCIA_RETURN_IF_ERROR(Same(operand, out, what + " in place, or made again"));
   }
   return OkStatus();
 }
@@ -42,23 +43,27 @@ Status AllReduceIsALeftFold(Communicator& world) {
 template <typename T>
 Status ReduceScatterOf(Communicator& world, const std::vector<std::int64_t>& offsets, bool give_offsets, std::uint64_t salt) {
   const int rank = world.rank();
-  const std::string what = absl::StrCat("reduce-scatter of ", offsets.back(), " ", std::string(Name(DTypeOf<T>::value)), " salt ", salt,
-                                        " on rank ", rank);
-  std::vector<T> in = Data<T>(rank, offsets.back(), salt), sum = SerialSum<T>(world.size(), offsets.back(), salt);
+  const std::string what =
+      absl::StrCat("reduce-scatter of ", offsets.back(), " ", std::string(Name(DTypeOf<T>::value)), " salt ", salt, " on rank ", rank);
+  Values<T> in = Data<T>(rank, offsets.back(), salt), sum = SerialSum<T>(world.size(), offsets.back(), salt);
   const std::span<T> own_sum = Shard(sum, offsets, rank);
+  Values<T> all_sizes = SerialSumOfSizes<T>(world.size(), offsets.back(), salt);
+  const std::span<T> sizes = Shard(all_sizes, offsets, rank);
   const std::span<const std::int64_t> given = give_offsets ? std::span<const std::int64_t>(offsets) : std::span<const std::int64_t>();
-  std::vector<T> out(own_sum.size(), T{7});
+  Values<T> out(own_sum.size(), T{7});
   LYCIA_RETURN_IF_ERROR(world.ReduceScatter({.in = Of(in), .out = Of(out), .offsets = given}, {}).Wait());
-  LYCIA_RETURN_IF_ERROR(Same<T>(out, own_sum, what));
+  LYCIA_RETURN_IF_ERROR(SameSum<T>(out, own_sum, sizes, world.size(), what));
 
-  std::vector<T> grown = Data<T>(rank, static_cast<std::int64_t>(out.size()), salt + 1), want = grown;
+  Values<T> grown = Data<T>(rank, static_cast<std::int64_t>(out.size()), salt + 1), want = grown;
+  Values<T> grown_sizes(sizes.begin(), sizes.end());
+  for (std::size_t i = 0; i < want.size(); ++i) grown_sizes[i] += want[i] < 0 ? -want[i] : want[i];
   for (std::size_t i = 0; i < want.size(); ++i) want[i] += own_sum[i];
   LYCIA_RETURN_IF_ERROR(world.ReduceScatter({.in = Of(in), .out = Of(grown), .offsets = given, .accumulate = true}, {}).Wait());
-  LYCIA_RETURN_IF_ERROR(Same(grown, want, what + " accumulating"));
+  LYCIA_RETURN_IF_ERROR(SameSum<T>(grown, want, grown_sizes, world.size() + 1, what + " accumulating"));
 
   const std::span<T> place = Shard(in, offsets, rank);
   LYCIA_RETURN_IF_ERROR(world.ReduceScatter({.in = Of(in), .out = Of(place), .offsets = given}, {}).Wait());
-  return Same<T>(place, own_sum, what + " in place");
+  return Same<T>(place, out, what + " in place, or made again");
 }
 
 template <typename T>
@@ -77,9 +82,10 @@ Status ReduceScatterIsALeftFold(Communicator& world) {
 
 Status LargeSum(Communicator& world) {
   constexpr std::int64_t kElements = (std::int64_t{16} << 20) / 4 + 3;
-  std::vector<float> values = Data<float>(world.rank(), kElements, 6);
+  Values<float> values = Data<float>(world.rank(), kElements, 6);
   LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = Of(values), .out = Of(values)}, {}).Wait());
-  return Same(values, SerialSum<float>(world.size(), kElements, 6), absl::StrCat("16 MB all-reduce on rank ", world.rank()));
+  return SameSum<float>(values, SerialSum<float>(world.size(), kElements, 6), SerialSumOfSizes<float>(world.size(), kElements, 6),
+                        world.size(), absl::StrCat("16 MB all-reduce on rank ", world.rank()));
 }
 
 // Across the one-round limit; negative numbers too, so that a zero or a sum shows.
@@ -87,7 +93,7 @@ template <typename T>
 Status AllReduceTakesTheLargest(Communicator& world) {
   for (const std::int64_t n : {std::int64_t{1}, std::int64_t{5}, 5000 * static_cast<std::int64_t>(world.size()) + 3}) {
     const auto value = [&](int rank, std::int64_t i) { return static_cast<T>((rank * 7 + i * 3) % 11 - 20); };
-    std::vector<T> values, want;
+    Values<T> values, want;
     for (std::int64_t i = 0; i < n; ++i) {
       values.push_back(value(world.rank(), i));
       want.push_back(value(0, i));

@@ -1,6 +1,5 @@
 #include "runtime/comm/thread_wire.h"
 
-#include <cstring>
 #include <limits>
 #include <map>
 
@@ -46,7 +45,10 @@ struct ThreadPort final : Wire::Port {
 
 class ThreadWire final : public Wire {
  public:
+  using Wire::Wire;
+
   bool external() const override { return false; }
+  bool lends() const override { return true; }
   std::int64_t max_tag() const override { return std::numeric_limits<std::int64_t>::max(); }
   std::int64_t max_message_bytes() const override { return std::numeric_limits<std::int64_t>::max(); }
 
@@ -97,7 +99,10 @@ class ThreadWire final : public Wire {
     request->done = true;
   }
 
-  bool Poll() override { return false; }
+  bool Poll() override {
+    if (const Status moved = mover().Check(); !moved.ok()) Fail(moved);
+    return false;
+  }
 
  private:
   static void Start(Port* port, const void* data, std::int64_t bytes, bool is_send, bool borrow, Request* request) {
@@ -130,7 +135,7 @@ class ThreadWire final : public Wire {
       send->partner = receive;
       return;
     }
-    if (send->bytes > 0) std::memcpy(const_cast<void*>(receive->data), send->data, static_cast<std::size_t>(send->bytes));
+    mover().Copy(const_cast<void*>(receive->data), send->data, send->bytes);
     send->done = true;
   }
 
@@ -139,6 +144,6 @@ class ThreadWire final : public Wire {
 
 }  // namespace
 
-std::unique_ptr<Wire> NewThreadWire() { return std::make_unique<ThreadWire>(); }
+std::unique_ptr<Wire> NewThreadWire(std::unique_ptr<Mover> mover) { return std::make_unique<ThreadWire>(std::move(mover)); }
 
 }  // namespace lycia

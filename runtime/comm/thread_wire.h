@@ -8,7 +8,7 @@
 
 namespace lycia {
 
-std::unique_ptr<Wire> NewThreadWire();
+std::unique_ptr<Wire> NewThreadWire(std::unique_ptr<Mover> mover = NewHostMover());
 
 }  // namespace lycia
 

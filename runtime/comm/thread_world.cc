@@ -18,8 +18,9 @@ std::vector<std::unique_ptr<Communicator>> OpenThreadWorld(int size) {
   return world;
 }
 
-Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body) {
-  const std::vector<std::unique_ptr<Communicator>> world = OpenThreadWorld(size);
+Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body) { return RunRanksOf(OpenThreadWorld(size), body); }
+
+Status RunRanksOf(const std::vector<std::unique_ptr<Communicator>>& world, const std::function<Status(Communicator&)>& body) {
   std::mutex mutex;
   Status first;  // in time: what fails afterwards fails because of the abort
   std::vector<std::thread> threads;

@@ -18,6 +18,14 @@ std::vector<std::unique_ptr<Communicator>> OpenThreadWorld(int size);
 // time, which is the cause, not one of those that followed from the abort.
 Status RunThreadRanks(int size, const std::function<Status(Communicator&)>& body);
 
+// As OpenThreadWorld, with rank r on GPU device_of_rank[r]; several ranks may share a device. Operands lie in memory of these devices, or of
+// the host: page-locked memory is moved by the devices too, other host memory at once. Sums have the bits of the host's (fold.h), whatever
+// the devices. Unavailable: no such device, or two of them cannot read each other's memory. At most 256 ranks.
+StatusOr<std::vector<std::unique_ptr<Communicator>>> OpenCudaThreadWorld(const std::vector<int>& device_of_rank);
+Status RunCudaThreadRanks(const std::vector<int>& device_of_rank, const std::function<Status(Communicator&)>& body);
+// Runs the body on the ranks of an open world, a thread each; for the two above.
+Status RunRanksOf(const std::vector<std::unique_ptr<Communicator>>& world, const std::function<Status(Communicator&)>& body);
+
 // True when this process was started by mpirun or srun (PMIx, PMI) and so must not start ranks of its own. Reads no configuration.
 bool StartedByMpi();
 // This process's rank as its launcher tells it, before MPI is initialised; 0 without one.
@@ -25,6 +33,10 @@ int LauncherRank();
 // Initialises MPI (thread level MPI_THREAD_MULTIPLE or, where missing, SERIALIZED: all calls are made by one communication thread) and
 // opens its world. MPI is finalised when the returned communicator and all its descendants are gone. Unavailable in a build without MPI.
 StatusOr<std::unique_ptr<Communicator>> OpenMpiWorld();
+// As OpenMpiWorld, for operands in memory of GPU `device` (or of the host). Where the MPI library does not take such addresses, messages go
+// through page-locked memory; LYCIA_MPI_DEVICE_MEMORY=staged or =direct in the environment overrides what the library says of itself. Sums
+// are made on the device, with the bits of the host's. Unavailable without MPI, without CUDA, without the device.
+StatusOr<std::unique_ptr<Communicator>> OpenCudaMpiWorld(int device);
 // Library version and thread level, for `lycia doctor`; "not in this build" without MPI.
 std::string MpiDescription();
 // Whether sums between processes of this host can go through shared memory, or why not, for `lycia doctor`. LYCIA_SHARED_MEMORY=off in the

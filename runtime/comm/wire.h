@@ -6,7 +6,10 @@
 #define LYCIA_RUNTIME_COMM_WIRE_H_
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
+#include "runtime/comm/mover.h"
 #include "runtime/core/status.h"
 
 namespace lycia {
@@ -39,11 +42,15 @@ class Wire {
     bool borrow = false;
   };
 
+  explicit Wire(std::unique_ptr<Mover> mover = NewHostMover()) : mover_(std::move(mover)) {}
   virtual ~Wire() = default;
   // Messages come from other processes, so Poll() must be called while requests are open.
   virtual bool external() const = 0;
   virtual std::int64_t max_tag() const = 0;
   virtual std::int64_t max_message_bytes() const = 0;
+
+  // A borrowed message stays in its sender's memory, so that it may be larger than what was set aside for it.
+  virtual bool lends() const { return false; }
 
   // `requests`: how many of this end will be open at once.
   virtual Port* Open(const PortName& name, int requests) = 0;
@@ -61,6 +68,9 @@ class Wire {
   // Something failed and peers may be gone: from here on the wire is only destroyed, without waiting for anyone.
   virtual void Abandon() {}
 
+  // What copies and adds the bytes of this process. A message that was received has been asked of it, but perhaps not happened yet.
+  Mover& mover() { return *mover_; }
+
   // Completes requests of messages that came or went; true if any.
   virtual bool Poll() = 0;
   // The first failure; the wire is then not used any more.
@@ -72,6 +82,7 @@ class Wire {
   }
 
  private:
+  const std::unique_ptr<Mover> mover_;
   Status status_;
 };
 

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -90,12 +89,10 @@ class SendingChannel final : public Channel, private Task {
     }
     const std::uint64_t before = done_;
     while (done_ < sent_ && open_[done_ % window].payload_request.done && open_[done_ % window].header_request.done) ++done_;
-    if (done_ == before) return moved;
-    source_.Complete(done_);
-    return true;
+    return announcer_.Advance(done_, wire.mover()) || done_ != before || moved;
   }
 
-  Need need() const override { return need_; }
+  Need need() const override { return announcer_.waiting() ? Need::kEvent : need_; }
 
   void Fail(const Status& status) override {
     failed_.store(true, std::memory_order_release);
@@ -103,6 +100,7 @@ class SendingChannel final : public Channel, private Task {
   }
 
   void Close(Wire& wire, bool failed) override {
+    wire.mover().Settle();
     if (failed) return;
     for (OpenSend& send : open_) {
       if (!send.payload_request.done) wire.Cancel(&send.payload_request);
@@ -117,6 +115,7 @@ class SendingChannel final : public Channel, private Task {
   std::atomic<std::uint64_t> asked_{0};
   std::atomic<bool> failed_{false};
   HostEventSource source_;
+  Announcer announcer_{&source_};
   Wire::Port* payload_port_ = nullptr;
   Wire::Port* header_port_ = nullptr;
   std::uint64_t sent_ = 0, done_ = 0;
@@ -134,10 +133,6 @@ class ReceivingChannel final : public Channel, private Task {
         released_slots_(slots_.size()),
         posted_slots_(slots_.size()) {
     memory_ = static_cast<char*>(args.options.receive_memory);
-    if (memory_ == nullptr && slot_bytes_ > 0) {
-      owned_.reset(static_cast<char*>(std::aligned_alloc(64, static_cast<std::size_t>(slot_bytes_) * slots_.size())));
-      memory_ = owned_.get();
-    }
     for (int slot = 0; slot < args.options.credits; ++slot) free_[static_cast<std::size_t>(slot)] = slot;
     args_.engine->Add(this);
   }
@@ -176,14 +171,19 @@ class ReceivingChannel final : public Channel, private Task {
     int slot = 0;
     Event after;
   };
-  struct FreeMemory {
-    void operator()(char* memory) const { std::free(memory); }
-  };
-
   void Open(Wire& wire) override {
     const int credits = args_.options.credits;
     payload_port_ = wire.Open({args_.peer, args_.self, args_.payload_tag}, credits);
     header_port_ = wire.Open({args_.peer, args_.self, args_.header_tag}, credits);
+    if (memory_ == nullptr && slot_bytes_ > 0) {
+      StatusOr<Buffer> owned = wire.mover().Allocate(slot_bytes_ * credits);
+      if (!owned.ok()) {
+        status = owned.status();
+        return;
+      }
+      owned_ = *std::move(owned);
+      memory_ = static_cast<char*>(owned_.data());
+    }
     for (int slot = 0; slot < credits; ++slot) Post(wire, slot);
   }
 
@@ -195,6 +195,7 @@ class ReceivingChannel final : public Channel, private Task {
   }
 
   bool Advance(Wire& wire) override {
+    if (!status.ok()) return false;
     const std::uint64_t released = released_.load(std::memory_order_acquire);
     bool moved = false;
     for (; reposted_ < released; ++reposted_, moved = true) {
@@ -211,9 +212,7 @@ class ReceivingChannel final : public Channel, private Task {
       if (!status.ok()) return true;
       ++done_;
     }
-    if (done_ == before) return moved;
-    source_.Complete(done_);
-    return true;
+    return announcer_.Advance(done_, wire.mover()) || done_ != before || moved;
   }
 
   Status Verify(const Slot& slot) const {
@@ -230,13 +229,14 @@ class ReceivingChannel final : public Channel, private Task {
 
   // A wait for a message only polls often when the message has been asked for.
   Need need() const override {
-    if (still_read_) return Need::kEvent;
+    if (still_read_ || announcer_.waiting()) return Need::kEvent;
     return asked_.load(std::memory_order_relaxed) > done_ ? Need::kMessage : Need::kArrival;
   }
 
   void Fail(const Status& status) override { source_.Fail(status); }
 
   void Close(Wire& wire, bool failed) override {
+    wire.mover().Settle();
     if (failed) return;
     for (Slot& slot : slots_) {
       if (!slot.payload_request.done) wire.Cancel(&slot.payload_request);
@@ -248,7 +248,7 @@ class ReceivingChannel final : public Channel, private Task {
 
   const WireChannelArgs args_;
   const std::int64_t slot_bytes_;
-  std::unique_ptr<char, FreeMemory> owned_;
+  Buffer owned_;
   char* memory_ = nullptr;
   std::vector<Slot> slots_;
 
@@ -260,6 +260,7 @@ class ReceivingChannel final : public Channel, private Task {
   std::atomic<std::uint64_t> released_{0};
   std::atomic<std::uint64_t> asked_{0};
   HostEventSource source_;
+  Announcer announcer_{&source_};
   // Of the communication thread.
   Wire::Port* payload_port_ = nullptr;
   Wire::Port* header_port_ = nullptr;

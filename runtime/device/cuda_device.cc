@@ -2,7 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -24,11 +26,21 @@ class CudaStream final : public Stream {
   ~CudaStream() override {
     // CUDA releases the stream and its events once their work is done.
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
+    if (workspace_ == nullptr && faults_ == nullptr) return;
+    cudaSetDevice(ordinal_);
+    cudaFree(workspace_);  // waits for the device, and so for who still writes to either
+    cudaFreeHost(faults_);
   }
 
   Status Create() {
     LYCIA_RETURN_IF_ERROR(MakeCurrent());
     LYCIA_RETURN_IF_ERROR(LYCIA_CUDA_STATUS(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "device ", ordinal_));
+    constexpr std::size_t kBytes = kBlasWorkspaceBytes + kKernelWorkspaceBytes;
+    LYCIA_RETURN_IF_ERROR(LYCIA_CUDA_STATUS(cudaMalloc(&workspace_, kBytes), kBytes, " bytes of scratch of a stream"));
+    void* faults = nullptr;
+    LYCIA_RETURN_IF_ERROR(LYCIA_CUDA_STATUS(cudaMallocHost(&faults, kNumFaults * sizeof(FaultWord)), "device ", ordinal_));
+    faults_ = static_cast<FaultWord*>(faults);
+    std::fill_n(faults_, kNumFaults, FaultWord{});
     return events_.Create();
   }
 
@@ -46,8 +58,8 @@ class CudaStream final : public Stream {
 
   void Wait(const Event& event) override {
     if (!Ready() || event.source == nullptr) return;
-    if (auto* source = dynamic_cast<CudaEventSource*>(event.source)) {
-      if (source != &events_) Fail(source->EnqueueWait(stream_, event.ticket));  // its own earlier work comes first anyway
+    if (auto* source = dynamic_cast<StreamEventSource*>(event.source)) {
+      if (source != &events_) Fail(source->EnqueueWait(stream_, event.ticket, guard()));  // its own earlier work comes first anyway
     } else {
       Fail(event.Wait(guard()));
     }
@@ -71,11 +83,16 @@ class CudaStream final : public Stream {
   Status Synchronize() override {
     Fail(MakeCurrent());
     Fail(PollUntilReady([this] { return ClearNotReady(cudaStreamQuery(stream_)); }, "cudaStreamQuery", guard()));
+    for (int i = 0; ok() && i < kNumFaults; ++i) Fail(FaultStatus(static_cast<Fault>(i), faults_[i]));
     return status();
   }
 
   Status MakeCurrent() { return LYCIA_CUDA_STATUS(cudaSetDevice(ordinal_), "device ", ordinal_); }
-  StreamTarget target() const { return {stream_, multiprocessors_}; }
+  StreamTarget target() const {
+    return {stream_, multiprocessors_, workspace_, static_cast<char*>(workspace_) + kBlasWorkspaceBytes, faults_};
+  }
+  std::shared_ptr<void>& gemm_state() { return gemm_state_; }
+  int ordinal() const { return ordinal_; }
 
  private:
   bool Ready() {
@@ -86,6 +103,9 @@ class CudaStream final : public Stream {
   const int ordinal_;
   const int multiprocessors_;
   cudaStream_t stream_ = nullptr;
+  void* workspace_ = nullptr;
+  FaultWord* faults_ = nullptr;
+  std::shared_ptr<void> gemm_state_;
   CudaEventSource events_;
 };
 
@@ -168,6 +188,11 @@ StreamTarget TargetOf(Stream& stream) {
   return cuda.target();
 }
 
+std::shared_ptr<void>& GemmStateOf(Stream& stream) {
+  LYCIA_CHECK(stream.kind() == DeviceKind::kCuda);
+  return static_cast<CudaStream&>(stream).gemm_state();
+}
+
 StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal) {
   int count = 0;
   if (Status status = LYCIA_CUDA_STATUS(cudaGetDeviceCount(&count), "needs an NVIDIA driver of CUDA ", CUDART_VERSION / 1000, " or newer");
@@ -188,6 +213,12 @@ StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal) {
   auto device = std::make_unique<CudaDevice>(ordinal, properties);
   LYCIA_RETURN_IF_ERROR(device->Create());
   return std::unique_ptr<Device>(std::move(device));
+}
+
+StatusOr<Buffer> AllocateBeside(Stream& stream, std::int64_t bytes) {
+  LYCIA_CHECK(stream.kind() == DeviceKind::kCuda);
+  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, NewDevice(static_cast<CudaStream&>(stream).ordinal()));
+  return device->Allocate(bytes, MemoryKind::kDevice);
 }
 
 }  // namespace lycia::cuda

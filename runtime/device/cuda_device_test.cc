@@ -56,6 +56,19 @@ TEST_F(FakeCudaTest, AFailedCallIsNamedWithPlaceReasonAndSize) {
   EXPECT_THAT(text, HasSubstr(": an illegal memory access was encountered (cudaErrorIllegalAddress); 4096 bytes"));
 }
 
+TEST_F(FakeCudaTest, TheHostCannotReachTheDevicesMemory) {
+  const Buffer memory = Allocate(4096);
+  std::string host(4096, 'x');
+  stream_->Copy(memory.data(), host.data(), 4096);
+  ASSERT_TRUE(stream_->Synchronize().ok());
+  EXPECT_DEATH(*static_cast<volatile char*>(memory.data()) = 'y', "");
+  host.assign(4096, ' ');
+  stream_->Copy(host.data(), memory.data(), 4096);
+  ASSERT_TRUE(stream_->Synchronize().ok());
+  EXPECT_EQ(host, std::string(4096, 'x'));
+  EXPECT_DEATH(host[0] = *static_cast<volatile char*>(memory.data()), "");
+}
+
 TEST_F(FakeCudaTest, AKernelThatFailsLaterFailsSynchronizeAndEveryOpenEvent) {
   const std::unique_ptr<Stream> other = NewStream();
   const Event done_before = stream_->Record();

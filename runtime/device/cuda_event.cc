@@ -85,7 +85,7 @@ std::uint64_t CudaEventSource::Fail(const Status& status) {
   return recorded_.load(std::memory_order_relaxed) + 1;
 }
 
-Status CudaEventSource::EnqueueWait(cudaStream_t stream, std::uint64_t ticket) {
+Status CudaEventSource::EnqueueWait(cudaStream_t stream, std::uint64_t ticket, WaitGuard*) {
   LYCIA_RETURN_IF_ERROR(Failure(ticket));
   std::lock_guard<std::mutex> lock(mutex_);
   // Once its slot may have been taken over, the ticket is below completed_: waiting for the younger one could be a deadlock.

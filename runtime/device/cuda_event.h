@@ -15,9 +15,18 @@
 
 namespace lycia::cuda {
 
+// A source whose tickets another CUDA stream can wait for without the host, once the work behind them has been enqueued.
+class StreamEventSource : public EventSource {
+ public:
+  // The work behind the ticket has been enqueued: EnqueueWait does not block.
+  virtual bool Launched(std::uint64_t ticket) const = 0;
+  // Later work on `stream` starts after the ticket. Blocks, under the guard, only until the ticket is launched.
+  virtual Status EnqueueWait(cudaStream_t stream, std::uint64_t ticket, WaitGuard* guard) = 0;
+};
+
 // Ticket t stands in events[t % ring]. Before a slot is used again its old ticket is waited for, so that at most `ring` tickets are
 // open, a ticket below the ring is done for certain, and no ticket is ever taken for a younger one. One thread records; any thread asks.
-class CudaEventSource final : public EventSource {
+class CudaEventSource final : public StreamEventSource {
  public:
   // Tickets that may be open at once. A stage enqueues a few dozen records a micro-batch; a host thread that is thousands ahead gains
   // nothing.
@@ -36,7 +45,8 @@ class CudaEventSource final : public EventSource {
   // A ticket that is never done: every wait on it returns `status`, which must not be OK. The first failure sticks.
   std::uint64_t Fail(const Status& status);
   // Later work on `stream` starts after the ticket; the calling thread does not block. The failure, if the source failed before it.
-  Status EnqueueWait(cudaStream_t stream, std::uint64_t ticket);
+  Status EnqueueWait(cudaStream_t stream, std::uint64_t ticket, WaitGuard* guard = nullptr) override;
+  bool Launched(std::uint64_t) const override { return true; }  // a ticket is given out once it is recorded
 
   // False for a ticket that failed, as for one that is still open: Wait tells them apart.
   bool Done(std::uint64_t ticket) const override;

@@ -5,19 +5,33 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "runtime/device/cuda_error.h"
+#include "runtime/device/cuda_fault.h"
 #include "runtime/device/device.h"
 
 namespace lycia::cuda {
 
+// Scratch of every stream, in device memory, free for each kernel in its turn: the first half for cuBLASLt (which asks for 32 MiB on
+// Hopper), the second for what our own kernels keep between two launches.
+inline constexpr std::int64_t kBlasWorkspaceBytes = std::int64_t{32} << 20;
+inline constexpr std::int64_t kKernelWorkspaceBytes = std::int64_t{32} << 20;
+
 struct StreamTarget {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 0;  // of the device, for launch choices
+  int multiprocessors = 0;           // of the device, for launch choices
+  void* blas_workspace = nullptr;    // kBlasWorkspaceBytes
+  void* kernel_workspace = nullptr;  // kKernelWorkspaceBytes
+  FaultWord* faults = nullptr;       // [kNumFaults], seen by device and host; Synchronize fails the stream for what is written there
 };
 
 // Makes the stream's device current on the calling thread. `stream` must be of kind kCuda.
 StreamTarget TargetOf(Stream& stream);
+
+// What the matrix products keep with a stream: their handle and plans. Null until they put something there; the stream must be of kind
+// kCuda.
+std::shared_ptr<void>& GemmStateOf(Stream& stream);
 
 // Elapse: one thread that sleeps on the device.
 cudaError_t LaunchElapse(cudaStream_t stream, std::int64_t ns);

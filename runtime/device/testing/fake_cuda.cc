@@ -1,10 +1,15 @@
 #include "runtime/device/testing/fake_cuda.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -19,7 +24,7 @@ struct CUevent_st {
 namespace {
 
 struct Work {
-  enum Kind { kCopy, kSet, kRecord, kWait, kElapse } kind;
+  enum Kind { kCopy, kSet, kRecord, kWait, kElapse, kCall } kind;
   void* to = nullptr;
   const void* from = nullptr;
   std::size_t bytes = 0;
@@ -28,6 +33,7 @@ struct Work {
   std::uint64_t record = 0;
   std::int64_t ns = 0;
   std::int64_t deadline = 0;
+  std::function<bool()> call = nullptr;
 };
 
 std::int64_t NowNs() {
@@ -37,9 +43,10 @@ std::int64_t NowNs() {
 }  // namespace
 
 struct CUstream_st {
-  static constexpr std::uint64_t kRoom = 1 << 15;
-  Work work[kRoom];
-  std::uint64_t enqueued, done;
+  static constexpr std::uint64_t kRoom = 1 << 13;
+  std::vector<Work> work = std::vector<Work>(kRoom);
+  std::uint64_t enqueued = 0, done = 0;
+  int device = 0;
 };
 
 namespace {
@@ -53,7 +60,37 @@ std::vector<CUstream_st*>& Streams() {
 }
 int live_events = 0;
 cudaError_t fail_work = cudaSuccess, fail_enqueue = cudaSuccess, sticky = cudaSuccess;
+int devices = 1;
+bool peers = true;
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;
+
+struct Allocation {
+  std::size_t bytes = 0;
+  cudaMemoryType type = cudaMemoryTypeUnregistered;
+  int device = 0;
+};
+std::map<const char*, Allocation>& Allocations() {
+  static auto* allocations = new std::map<const char*, Allocation>;
+  return *allocations;
+}
+
+// Memory of the devices is open to their work only: a host that reads or writes it itself is stopped by a fault, as on a real device.
+constexpr std::size_t kPage = 4096, kLargePage = std::size_t{2} << 20;
+bool memory_open = false, open_to_host = false;
+std::size_t Mapped(std::size_t bytes) {
+  const std::size_t page = bytes < kLargePage ? kPage : kLargePage;
+  return std::max<std::size_t>(1, (bytes + page - 1) / page) * page;
+}
+void OpenMemory(bool open) {
+  open |= open_to_host;
+  if (memory_open == open) return;
+  memory_open = open;
+  for (const auto& [data, allocation] : Allocations()) {
+    if (allocation.type != cudaMemoryTypeDevice) continue;
+    mprotect(const_cast<char*>(data), Mapped(allocation.bytes), open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+}
 
 cudaError_t Answer(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -66,6 +103,7 @@ bool RunOne(CUstream_st& stream) {
   Work& w = stream.work[stream.done % CUstream_st::kRoom];
   if (fail_work != cudaSuccess) sticky = fail_work;
   if (sticky != cudaSuccess) return false;
+  if (w.kind == Work::kCopy || w.kind == Work::kSet || w.kind == Work::kCall) OpenMemory(true);
   switch (w.kind) {
     case Work::kCopy:
       std::memcpy(w.to, w.from, w.bytes);
@@ -83,17 +121,23 @@ bool RunOne(CUstream_st& stream) {
       if (w.deadline == 0) w.deadline = NowNs() + w.ns;
       if (NowNs() < w.deadline) return false;
       break;
+    case Work::kCall:
+      if (!w.call()) return false;
+      w.call = nullptr;
+      break;
   }
   ++stream.done;
   return true;
 }
 
-// Some progress on every stream, the youngest first: nobody may count on the order; under the lock.
-void Progress() {
+// Some progress on every stream, the youngest first: nobody may count on the order; under the lock. False: there was none.
+bool Progress() {
+  bool any = false;
   for (std::size_t i = Streams().size(); i-- > 0;) {
-    for (int k = 0; k < 16 && RunOne(*Streams()[i]); ++k) {
-    }
+    for (int k = 0; k < 16 && RunOne(*Streams()[i]); ++k) any = true;
   }
+  OpenMemory(false);
+  return any;
 }
 
 cudaError_t Enqueue(cudaStream_t stream, Work work) {
@@ -106,7 +150,7 @@ cudaError_t Enqueue(cudaStream_t stream, Work work) {
   }
   if (work.kind == Work::kRecord) work.record = ++work.event->recorded;
   if (work.kind == Work::kWait) work.record = work.event->recorded;
-  stream->work[stream->enqueued++ % CUstream_st::kRoom] = work;
+  stream->work[stream->enqueued++ % CUstream_st::kRoom] = std::move(work);
   return cudaSuccess;
 }
 
@@ -117,10 +161,19 @@ cudaError_t Query(cudaStream_t stream) {
   return Answer(stream->done == stream->enqueued ? cudaSuccess : cudaErrorNotReady);
 }
 
-cudaError_t AllocateGarbage(void** data, std::size_t bytes) {
+cudaError_t AllocateGarbage(void** data, std::size_t bytes, cudaMemoryType type) {
   if (bytes > kTotalBytes) return Answer(cudaErrorMemoryAllocation);
-  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (type == cudaMemoryTypeDevice) {
+    *data = mmap(nullptr, Mapped(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*data == MAP_FAILED) return Answer(cudaErrorMemoryAllocation);
+    madvise(*data, Mapped(bytes), MADV_HUGEPAGE);  // opened and closed at once
+  } else {
+    *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  }
   std::memset(*data, 0xcd, bytes);
+  std::lock_guard<std::mutex> lock(mutex);
+  if (type == cudaMemoryTypeDevice && !memory_open) mprotect(*data, Mapped(bytes), PROT_NONE);
+  Allocations()[static_cast<const char*>(*data)] = {bytes, type, current_device};
   return cudaSuccess;
 }
 
@@ -128,6 +181,12 @@ cudaError_t AllocateGarbage(void** data, std::size_t bytes) {
 
 namespace lycia {
 namespace fake_cuda {
+
+void OpenMemoryToHost(bool open) {
+  std::lock_guard<std::mutex> lock(mutex);
+  open_to_host = open;
+  OpenMemory(open);
+}
 
 void FailNextWork(cudaError_t error) {
   std::lock_guard<std::mutex> lock(mutex);
@@ -137,6 +196,15 @@ void FailNextEnqueue(cudaError_t error) {
   std::lock_guard<std::mutex> lock(mutex);
   fail_enqueue = error;
 }
+cudaError_t EnqueueWork(cudaStream_t stream, std::function<bool()> work) {
+  return Enqueue(stream, {.kind = Work::kCall, .call = std::move(work)});
+}
+void SetDevices(int count, bool peer_access) {
+  std::lock_guard<std::mutex> lock(mutex);
+  devices = count;
+  peers = peer_access;
+}
+int DeviceOf(cudaStream_t stream) { return stream->device; }
 int LiveObjects() {
   std::lock_guard<std::mutex> lock(mutex);
   return live_events + static_cast<int>(Streams().size());
@@ -144,6 +212,15 @@ int LiveObjects() {
 void Reset() {
   std::lock_guard<std::mutex> lock(mutex);
   fail_work = fail_enqueue = sticky = last_error = cudaSuccess;
+  devices = 1;
+  peers = true;
+}
+
+cudaError_t EnqueueHostWork(cudaStream_t stream, std::function<void()> work) {
+  return EnqueueWork(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
 }
 
 }  // namespace fake_cuda
@@ -155,7 +232,15 @@ cudaError_t cuda::LaunchElapse(cudaStream_t stream, std::int64_t ns) { return En
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = devices;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 13010;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -165,20 +250,57 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->multiProcessorCount = 132;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return Answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= devices) return Answer(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* possible, int device, int peer) {
+  *possible = device != peer && peers;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return Answer(peers ? cudaSuccess : cudaErrorPeerAccessUnsupported); }
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
+  std::lock_guard<std::mutex> lock(mutex);
+  *attributes = {};
+  attributes->type = cudaMemoryTypeUnregistered;
+  auto after = Allocations().upper_bound(static_cast<const char*>(data));
+  if (after == Allocations().begin()) return cudaSuccess;
+  const auto& [start, allocation] = *--after;
+  if (static_cast<const char*>(data) >= start + allocation.bytes) return cudaSuccess;
+  attributes->type = allocation.type;
+  attributes->device = allocation.device;
+  return cudaSuccess;
+}
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 const char* cudaGetErrorName(cudaError_t error) { return error == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress" : "cudaErrorFake"; }
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorIllegalAddress ? "an illegal memory access was encountered" : "fake";
 }
 
-cudaError_t cudaMalloc(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes); }
-cudaError_t cudaMallocHost(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes); }
+cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  return AllocateGarbage(data, bytes, cudaMemoryTypeDevice);
+}
+cudaError_t cudaMallocHost(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes, cudaMemoryTypeHost); }
 cudaError_t cudaFreeHost(void* data) {
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    Allocations().erase(static_cast<const char*>(data));
+  }
   std::free(data);
   return cudaSuccess;
 }
-cudaError_t cudaFree(void* data) { return cudaFreeHost(data); }
+cudaError_t cudaFree(void* data) {
+  if (data == nullptr) return cudaSuccess;
+  std::lock_guard<std::mutex> lock(mutex);
+  while (Progress()) {  // as far as there can be any: what runs may still use it
+  }
+  const auto found = Allocations().find(static_cast<const char*>(data));
+  const std::size_t bytes = found->second.bytes;
+  Allocations().erase(found);
+  munmap(data, Mapped(bytes));
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
   *free_bytes = *total_bytes = kTotalBytes;
   return cudaSuccess;
@@ -186,7 +308,8 @@ cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   std::lock_guard<std::mutex> lock(mutex);
-  *stream = static_cast<CUstream_st*>(std::calloc(1, sizeof(CUstream_st)));
+  *stream = new CUstream_st;
+  (*stream)->device = current_device;
   Streams().push_back(*stream);
   return cudaSuccess;
 }
@@ -194,8 +317,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   std::lock_guard<std::mutex> lock(mutex);
   while (RunOne(*stream)) {
   }
+  OpenMemory(false);
   std::erase(Streams(), stream);
-  std::free(stream);
+  delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return Query(stream); }

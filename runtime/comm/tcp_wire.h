@@ -1,0 +1,22 @@
+// The wire between processes without MPI: TCP connections between all pairs of ranks.
+//
+// A send is announced; its bytes follow once the peer has answered that a receive is posted, and lands in that receive's memory. So every
+// send is a confirmed one, and nobody keeps messages that were not asked for. Meant for what the host says beside NCCL, not for volume.
+#ifndef LYCIA_RUNTIME_COMM_TCP_WIRE_H_
+#define LYCIA_RUNTIME_COMM_TCP_WIRE_H_
+
+#include <memory>
+#include <string>
+
+#include "runtime/comm/bootstrap.h"
+#include "runtime/comm/wire.h"
+
+namespace lycia {
+
+// Collective over the bootstrap. host: this machine, as the others reach it. A rank that ends without saying goodbye (a crash, an abort)
+// fails the wires of all others.
+StatusOr<std::unique_ptr<Wire>> OpenTcpWire(Bootstrap& bootstrap, const std::string& host, std::chrono::milliseconds patience);
+
+}  // namespace lycia
+
+#endif  // LYCIA_RUNTIME_COMM_TCP_WIRE_H_
