@@ -25,12 +25,18 @@ namespace cpu {
 void GeluForward(Stream& stream, const GeluForwardArgs& args);
 void GeluBackward(Stream& stream, const GeluBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void GeluForward(Stream& stream, const GeluForwardArgs& args);
+void GeluBackward(Stream& stream, const GeluBackwardArgs& args);
+}  // namespace cuda
 
 inline void GeluForward(Stream& stream, const GeluForwardArgs& args) {
-  DispatchCpuOnly(stream, "GeluForward", [&] { cpu::GeluForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::GeluForward(stream, args); }, [&] { cuda::GeluForward(stream, args); });
 }
 inline void GeluBackward(Stream& stream, const GeluBackwardArgs& args) {
-  DispatchCpuOnly(stream, "GeluBackward", [&] { cpu::GeluBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::GeluBackward(stream, args); }, [&] { cuda::GeluBackward(stream, args); });
 }
 
 }  // namespace lycia

@@ -25,12 +25,18 @@ namespace cpu {
 void ReluForward(Stream& stream, const ReluForwardArgs& args);
 void ReluBackward(Stream& stream, const ReluBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void ReluForward(Stream& stream, const ReluForwardArgs& args);
+void ReluBackward(Stream& stream, const ReluBackwardArgs& args);
+}  // namespace cuda
 
 inline void ReluForward(Stream& stream, const ReluForwardArgs& args) {
-  DispatchCpuOnly(stream, "ReluForward", [&] { cpu::ReluForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ReluForward(stream, args); }, [&] { cuda::ReluForward(stream, args); });
 }
 inline void ReluBackward(Stream& stream, const ReluBackwardArgs& args) {
-  DispatchCpuOnly(stream, "ReluBackward", [&] { cpu::ReluBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ReluBackward(stream, args); }, [&] { cuda::ReluBackward(stream, args); });
 }
 
 }  // namespace lycia

@@ -25,12 +25,18 @@ namespace cpu {
 void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args);
 void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args);
+void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args);
+}  // namespace cuda
 
 inline void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args) {
-  DispatchCpuOnly(stream, "SwiGluForward", [&] { cpu::SwiGluForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::SwiGluForward(stream, args); }, [&] { cuda::SwiGluForward(stream, args); });
 }
 inline void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
-  DispatchCpuOnly(stream, "SwiGluBackward", [&] { cpu::SwiGluBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::SwiGluBackward(stream, args); }, [&] { cuda::SwiGluBackward(stream, args); });
 }
 
 }  // namespace lycia

@@ -25,6 +25,7 @@
 #include <numbers>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_hopper_cuda.h"
 #include "kernels/attention/attention_backward_hopper.cuh"
 #include "kernels/cuda/tensor_map_cuda.h"
 #include "runtime/core/check.h"
@@ -141,12 +142,8 @@ cudaError_t Launch(const StreamTarget& target, const AttentionProblem& p, const 
 
 }  // namespace
 
-void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
+void HopperAttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
   const AttentionProblem& p = args.problem;
-  if (const char* reason = RejectHopper(p); reason != nullptr) {
-    return stream.Fail(absl::UnimplementedError(
-        StrCat("AttentionBackward on CUDA: ", reason, " (", Name(p.dtype), ", ", p.head_dim, " features); train with device = \"cpu\"")));
-  }
   const StreamTarget target = TargetOf(stream);
   if (!stream.ok() || p.samples == 0 || p.heads == 0 || p.queries == 0) return;
   LYCIA_CHECK(args.scratch.bytes() >= AttentionBackwardScratchBytes(p)) << "scratch of " << args.scratch.bytes() << " bytes ";

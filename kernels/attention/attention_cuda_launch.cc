@@ -31,6 +31,13 @@ const char* RejectHopper(const AttentionProblem& p) {
   return nullptr;
 }
 
+const char* RejectHopperView(const ConstHeadsView& view) {
+  constexpr std::int64_t kBytes = 16, kElements = kBytes / 2;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % kBytes == 0 && view.sample_stride % kElements == 0 &&
+                       view.row_stride % kElements == 0 && view.head_stride % kElements == 0;
+  return aligned ? nullptr : "the copy engine wants rows at multiples of 16 bytes";
+}
+
 ForwardTiling ChooseForwardTiling(const AttentionProblem& p) {
   if (p.head_dim == 64) return kForward64;
   return p.mask == MaskKind::kCausal ? kForward128Causal : kForward128;

@@ -76,6 +76,8 @@ TileOrder ChooseTileOrder(const AttentionProblem& problem, int tile_queries, std
 
 // nullptr if the Hopper kernels serve the problem, else the reason.
 const char* RejectHopper(const AttentionProblem& problem);
+// The same of where a tensor lies: the copy engine wants rows of bf16 at multiples of 16 bytes.
+const char* RejectHopperView(const ConstHeadsView& view);
 
 // The instance for a problem that is not rejected.
 ForwardTiling ChooseForwardTiling(const AttentionProblem& problem);

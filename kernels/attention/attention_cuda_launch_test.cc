@@ -54,6 +54,17 @@ TEST(AttentionTiling, FollowsTheProblem) {
   EXPECT_EQ(ChooseBackwardTiling(Problem(9, 9, 128, MaskKind::kFull)), kBackward128);
 }
 
+TEST(AttentionTiling, WantsAlignedRows) {
+  alignas(16) char memory[32];
+  EXPECT_EQ(RejectHopperView({memory, 4096, 128, 64}), nullptr);
+  EXPECT_EQ(RejectHopperView({memory + 16, 0, 8, 8}), nullptr);
+  for (const ConstHeadsView& view : {ConstHeadsView(memory + 2, 4096, 128, 64), ConstHeadsView(memory, 4097, 128, 64),
+                                     ConstHeadsView(memory, 4096, 132, 64), ConstHeadsView(memory, 4096, 128, 12)}) {
+    ASSERT_NE(RejectHopperView(view), nullptr);
+    EXPECT_THAT(RejectHopperView(view), HasSubstr("16 bytes"));
+  }
+}
+
 TEST(AttentionTiling, GivesAReason) {
   AttentionProblem p = Problem(9, 9, 128, MaskKind::kFull);
   EXPECT_EQ(RejectHopper(p), nullptr);

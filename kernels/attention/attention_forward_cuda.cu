@@ -18,6 +18,7 @@
 #include <algorithm>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_hopper_cuda.h"
 #include "kernels/attention/attention_forward_hopper.cuh"
 #include "kernels/cuda/tensor_map_cuda.h"
 #include "runtime/core/check.h"
@@ -42,12 +43,8 @@ cudaError_t LaunchTiling(const ForwardTiling& tiling, const cudaLaunchConfig_t& 
 
 }  // namespace
 
-void AttentionForward(Stream& stream, const AttentionForwardArgs& args) {
+void HopperAttentionForward(Stream& stream, const AttentionForwardArgs& args) {
   const AttentionProblem& p = args.problem;
-  if (const char* reason = RejectHopper(p); reason != nullptr) {
-    return stream.Fail(absl::UnimplementedError(
-        StrCat("AttentionForward on CUDA: ", reason, " (", Name(p.dtype), ", ", p.head_dim, " features); train with device = \"cpu\"")));
-  }
   const StreamTarget target = TargetOf(stream);
   if (!stream.ok() || p.samples == 0 || p.heads == 0 || p.queries == 0) return;
   LYCIA_CHECK(p.kv_heads > 0 && p.heads % p.kv_heads == 0) << p.kv_heads << " key heads do not divide " << p.heads << " heads ";

@@ -26,6 +26,10 @@ struct PackedConvWeight {
 };
 // The shape must pass CheckConvShape.
 std::int64_t PackedConvBytes(DType dtype, ConvUse use, const ConvShape& shape);
+// The same on the device: none on CUDA.
+inline std::int64_t PackedConvBytes(DeviceKind device, DType dtype, ConvUse use, const ConvShape& shape) {
+  return device == DeviceKind::kCuda ? 0 : PackedConvBytes(dtype, use, shape);
+}
 
 struct PackConvWeightArgs {
   ConstTensor weight;  // [K, R, S, C / groups]
@@ -72,17 +76,30 @@ void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args);
 void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args);
 }  // namespace cpu
 
+// The weight is always read and packed is not: PackConvWeight does nothing. Same bits for the same values on one chip. f32 is summed in f32
+// (no TF32), bf16 in f32.
+namespace cuda {
+void PackConvWeight(Stream& stream, const PackConvWeightArgs& args);
+void ConvForward(Stream& stream, const ConvForwardArgs& args);
+void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args);
+void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args);
+}  // namespace cuda
+
 inline void PackConvWeight(Stream& stream, const PackConvWeightArgs& args) {
-  DispatchCpuOnly(stream, "PackConvWeight", [&] { cpu::PackConvWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::PackConvWeight(stream, args); }, [&] { cuda::PackConvWeight(stream, args); });
 }
 inline void ConvForward(Stream& stream, const ConvForwardArgs& args) {
-  DispatchCpuOnly(stream, "ConvForward", [&] { cpu::ConvForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ConvForward(stream, args); }, [&] { cuda::ConvForward(stream, args); });
 }
 inline void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args) {
-  DispatchCpuOnly(stream, "ConvBackwardInput", [&] { cpu::ConvBackwardInput(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ConvBackwardInput(stream, args); }, [&] { cuda::ConvBackwardInput(stream, args); });
 }
 inline void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args) {
-  DispatchCpuOnly(stream, "ConvBackwardWeight", [&] { cpu::ConvBackwardWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ConvBackwardWeight(stream, args); }, [&] { cuda::ConvBackwardWeight(stream, args); });
 }
 
 }  // namespace lycia

@@ -26,14 +26,13 @@ struct Place {
 // A walk over positions: where tap (0, 0) of each lies.
 class Walk {
  public:
-  Walk(const Patches& patches, std::int64_t position) : p_(patches) {
-    j_ = position % p_.cols;
-    i_ = position / p_.cols % p_.rows;
-    image_ = position / p_.cols / p_.rows * p_.H * p_.W;
-    Begin();
-  }
+  Walk(const Patches& patches, std::int64_t position) : p_(patches), number_(position) { Go(); }
   const Place& place() const { return place_; }
   void Next() {
+    if (p_.listed != nullptr) {
+      ++number_;
+      return Go();
+    }
     place_.w += p_.step_w;
     place_.at += p_.step_w * p_.pixel;
     if (++j_ < p_.cols) return;
@@ -46,13 +45,21 @@ class Walk {
   }
 
  private:
+  void Go() {
+    if (p_.listed != nullptr && number_ >= p_.num_listed) return;
+    const std::int64_t position = p_.listed != nullptr ? p_.listed[number_] : number_;
+    j_ = position % p_.cols;
+    i_ = position / p_.cols % p_.rows;
+    image_ = position / p_.cols / p_.rows * p_.H * p_.W;
+    Begin();
+  }
   void Begin() {
     place_.h = p_.first_h + i_ * p_.step_h;
     place_.w = p_.first_w + j_ * p_.step_w;
     place_.at = (image_ + place_.h * p_.W + place_.w) * p_.pixel;
   }
   const Patches& p_;
-  std::int64_t i_, j_, image_;
+  std::int64_t number_, i_ = 0, j_ = 0, image_ = 0;
   Place place_;
 };
 

@@ -20,9 +20,12 @@ struct Patches {
   std::int64_t first_h = 0, first_w = 0, step_h = 1, step_w = 1;
   std::int64_t taps_h = 1, taps_w = 1, tap_h = 1, tap_w = 1;
   bool whole_rows = false;
+  // Positions in the order in which they are taken, in place of all; null: all.
+  const std::int32_t* listed = nullptr;
+  std::int64_t num_listed = 0;
 
   std::int64_t element_bytes() const { return bf16 ? 2 : 4; }
-  std::int64_t positions() const { return images * rows * cols; }
+  std::int64_t positions() const { return listed != nullptr ? num_listed : images * rows * cols; }
   Runs runs() const { return whole_rows ? Runs{taps_h, taps_w * channels} : Runs{taps_h * taps_w, channels}; }
 };
 

@@ -47,12 +47,18 @@ namespace cpu {
 void DropoutForward(Stream& stream, const DropoutForwardArgs& args);
 void DropoutBackward(Stream& stream, const DropoutBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void DropoutForward(Stream& stream, const DropoutForwardArgs& args);
+void DropoutBackward(Stream& stream, const DropoutBackwardArgs& args);
+}  // namespace cuda
 
 inline void DropoutForward(Stream& stream, const DropoutForwardArgs& args) {
-  DispatchCpuOnly(stream, "DropoutForward", [&] { cpu::DropoutForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::DropoutForward(stream, args); }, [&] { cuda::DropoutForward(stream, args); });
 }
 inline void DropoutBackward(Stream& stream, const DropoutBackwardArgs& args) {
-  DispatchCpuOnly(stream, "DropoutBackward", [&] { cpu::DropoutBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::DropoutBackward(stream, args); }, [&] { cuda::DropoutBackward(stream, args); });
 }
 
 }  // namespace lycia

@@ -47,24 +47,38 @@ void Fill(Stream& stream, const FillArgs& args);
 void Convert(Stream& stream, const ConvertArgs& args);
 void FillNormal(Stream& stream, const FillNormalArgs& args);
 }  // namespace cpu
+namespace cuda {
+void Add(Stream& stream, const AddArgs& args);
+void AddInPlace(Stream& stream, const AddInPlaceArgs& args);
+void Scale(Stream& stream, const ScaleArgs& args);
+void Fill(Stream& stream, const FillArgs& args);
+void Convert(Stream& stream, const ConvertArgs& args);
+void FillNormal(Stream& stream, const FillNormalArgs& args);
+}  // namespace cuda
 
 inline void Add(Stream& stream, const AddArgs& args) {
-  DispatchCpuOnly(stream, "Add", [&] { cpu::Add(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Add(stream, args); }, [&] { cuda::Add(stream, args); });
 }
 inline void AddInPlace(Stream& stream, const AddInPlaceArgs& args) {
-  DispatchCpuOnly(stream, "AddInPlace", [&] { cpu::AddInPlace(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddInPlace(stream, args); }, [&] { cuda::AddInPlace(stream, args); });
 }
 inline void Scale(Stream& stream, const ScaleArgs& args) {
-  DispatchCpuOnly(stream, "Scale", [&] { cpu::Scale(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Scale(stream, args); }, [&] { cuda::Scale(stream, args); });
 }
 inline void Fill(Stream& stream, const FillArgs& args) {
-  DispatchCpuOnly(stream, "Fill", [&] { cpu::Fill(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Fill(stream, args); }, [&] { cuda::Fill(stream, args); });
 }
 inline void Convert(Stream& stream, const ConvertArgs& args) {
-  DispatchCpuOnly(stream, "Convert", [&] { cpu::Convert(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Convert(stream, args); }, [&] { cuda::Convert(stream, args); });
 }
 inline void FillNormal(Stream& stream, const FillNormalArgs& args) {
-  DispatchCpuOnly(stream, "FillNormal", [&] { cpu::FillNormal(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::FillNormal(stream, args); }, [&] { cuda::FillNormal(stream, args); });
 }
 
 }  // namespace lycia

@@ -14,7 +14,7 @@ namespace lycia {
 // once.
 //
 // B samples, T positions, C features, V vocabulary. A token outside [0, V) fails the stream with InvalidArgument, naming sample and
-// position.
+// position (on CUDA when it is next waited for, naming the place).
 struct EmbeddingForwardArgs {
   ConstTensor tokens;  // [B, T] i32
   ConstTensor wte;     // [V, C]
@@ -36,12 +36,18 @@ namespace cpu {
 void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args);
 void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args);
+void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args);
+}  // namespace cuda
 
 inline void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args) {
-  DispatchCpuOnly(stream, "EmbeddingForward", [&] { cpu::EmbeddingForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::EmbeddingForward(stream, args); }, [&] { cuda::EmbeddingForward(stream, args); });
 }
 inline void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) {
-  DispatchCpuOnly(stream, "EmbeddingBackward", [&] { cpu::EmbeddingBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::EmbeddingBackward(stream, args); }, [&] { cuda::EmbeddingBackward(stream, args); });
 }
 
 }  // namespace lycia

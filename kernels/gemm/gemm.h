@@ -28,6 +28,7 @@ struct GemmArgs {
   bool gelu = false;        // tanh form, kernels/activation/gelu.h; in bf16 of the rounded s, so that it equals a GELU of pre_activation
   Matrix pre_activation;    // [m, n], =; absent when data is null
   ConstMatrix gelu_input;   // [m, n], the pre_activation of a forward; absent when data is null
+  bool tf32 = false;        // CUDA, f32: a and b are rounded to 10 bits of fraction and multiplied by the tensor cores; off: all 23
 };
 
 struct BiasGradientArgs {
@@ -43,11 +44,22 @@ void Gemm(Stream& stream, const GemmArgs& args);
 void BiasGradient(Stream& stream, const BiasGradientArgs& args);
 }  // namespace cpu
 
+// Through cuBLASLt, whose epilogues do what they can with this meaning, a pass over c the rest (gemm_cuda_plan.h). b is always read and
+// packed_b is not. GELU in bf16 is that of s before it is rounded where cuBLASLt does it. The algorithm of a shape is chosen at its first
+// call on a stream, which allocates; later calls look it up. Same bits for the same operands on one chip; how a matrix is cut may change
+// them. BiasGradient: sums in an order that depends on the size alone.
+namespace cuda {
+void Gemm(Stream& stream, const GemmArgs& args);
+void BiasGradient(Stream& stream, const BiasGradientArgs& args);
+}  // namespace cuda
+
 inline void Gemm(Stream& stream, const GemmArgs& args) {
-  DispatchCpuOnly(stream, "Gemm", [&] { cpu::Gemm(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Gemm(stream, args); }, [&] { cuda::Gemm(stream, args); });
 }
 inline void BiasGradient(Stream& stream, const BiasGradientArgs& args) {
-  DispatchCpuOnly(stream, "BiasGradient", [&] { cpu::BiasGradient(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BiasGradient(stream, args); }, [&] { cuda::BiasGradient(stream, args); });
 }
 
 }  // namespace lycia

@@ -3,6 +3,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/gemm_f64.h"
 #include "kernels/gemm/gemm_kernels.h"
+#include "kernels/gemm/gemm_product.h"
 #include "kernels/gemm/matrix_source.h"
 
 namespace lycia::cpu {
@@ -20,7 +21,9 @@ void CheckType(const char* name, DType type, const GemmArgs& args) {
       << name << " is " << Name(type) << " in a product of " << Name(args.a.dtype) << " ";
 }
 
-void Check(const GemmArgs& args) {
+}  // namespace
+
+void CheckGemm(const GemmArgs& args) {
   const std::int64_t m = args.c.rows, n = args.c.cols;
   const std::int64_t k = args.transpose_a ? args.a.rows : args.a.cols;
   LYCIA_CHECK(args.a.dtype == DType::kF32 || args.a.dtype == DType::kF64 || args.a.dtype == DType::kBF16)
@@ -48,10 +51,18 @@ void Check(const GemmArgs& args) {
   if (args.gelu_input.data != nullptr) CheckType("gelu_input", args.gelu_input.dtype, args);
 }
 
-}  // namespace
+EpilogueArgs EpilogueOf(const GemmArgs& args) {
+  return {.c = AsOperand(args.c),
+          .add_c = args.accumulate,
+          .bias = AsOperand(args.bias),
+          .gelu = args.gelu,
+          .pre = AsOperand(args.pre_activation),
+          .gelu_input = AsOperand(args.gelu_input),
+          .residual = AsOperand(args.residual)};
+}
 
 void Gemm(Stream& stream, const GemmArgs& args) {
-  Check(args);
+  CheckGemm(args);
   if (args.c.rows == 0 || args.c.cols == 0) return;
   if (args.a.dtype == DType::kF64) return MultiplyF64(args);
   const MatrixSource a = MatrixAsA(args.a, args.transpose_a), b = MatrixAsB(args.b, args.transpose_b);
@@ -62,13 +73,7 @@ void Gemm(Stream& stream, const GemmArgs& args) {
                    .a = PackerOf(a, !a.k_contiguous),
                    .b = PackerOf(b, !b.k_contiguous),
                    .packed_b = args.packed_b.data,
-                   .to = {.c = AsOperand(args.c),
-                          .add_c = args.accumulate,
-                          .bias = AsOperand(args.bias),
-                          .gelu = args.gelu,
-                          .pre = AsOperand(args.pre_activation),
-                          .gelu_input = AsOperand(args.gelu_input),
-                          .residual = AsOperand(args.residual)}},
+                   .to = EpilogueOf(args)},
                   *stream.pool());
 }
 

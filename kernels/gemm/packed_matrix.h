@@ -11,7 +11,8 @@
 
 namespace lycia {
 
-// op(b) [k, n]. The order of its bytes belongs to this processor's kernel: never stored, never sent.
+// op(b) [k, n]. On CUDA there is no such order: PackMatrix does nothing, Gemm reads b. The order of its bytes belongs to this processor's
+// kernel: never stored, never sent.
 struct PackedMatrix {
   void* data = nullptr;  // 64-byte aligned, PackedMatrixBytes; null: absent
   DType dtype = DType::kF32;
@@ -20,6 +21,10 @@ struct PackedMatrix {
 
 // Memory that op(b) [k, n] of f32, bf16 or f64 needs when packed: n and k are padded.
 std::int64_t PackedMatrixBytes(DType dtype, std::int64_t k, std::int64_t n);
+// The same on the device: none on CUDA.
+inline std::int64_t PackedMatrixBytes(DeviceKind device, DType dtype, std::int64_t k, std::int64_t n) {
+  return device == DeviceKind::kCuda ? 0 : PackedMatrixBytes(dtype, k, n);
+}
 
 struct PackMatrixArgs {
   ConstMatrix b;  // [k, n], or [n, k] when transposed
@@ -32,7 +37,8 @@ void PackMatrix(Stream& stream, const PackMatrixArgs& args);
 }  // namespace cpu
 
 inline void PackMatrix(Stream& stream, const PackMatrixArgs& args) {
-  DispatchCpuOnly(stream, "PackMatrix", [&] { cpu::PackMatrix(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::PackMatrix(stream, args); }, [] {});
 }
 
 }  // namespace lycia

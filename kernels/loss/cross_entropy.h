@@ -10,7 +10,8 @@ namespace lycia {
 
 // Logits of bf16, f32 or f64; softmax and sums of bf16 in f32. Probabilities are never stored: dlogits is written once, rounded once.
 //
-// B samples, T tokens, V vocabulary. A label outside [-1, V) fails the stream with InvalidArgument, naming sample and position.
+// B samples, T tokens, V vocabulary. A label outside [-1, V) fails the stream with InvalidArgument, naming sample and position (on CUDA
+// when it is next waited for, naming the place).
 struct CrossEntropyArgs {
   ConstTensor logits;               // [B, T, V]
   ConstTensor labels;               // [B, T] i32; -1 is not a loss token: no loss, zero gradient
@@ -22,9 +23,13 @@ struct CrossEntropyArgs {
 namespace cpu {
 void CrossEntropy(Stream& stream, const CrossEntropyArgs& args);
 }  // namespace cpu
+namespace cuda {
+void CrossEntropy(Stream& stream, const CrossEntropyArgs& args);
+}  // namespace cuda
 
 inline void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
-  DispatchCpuOnly(stream, "CrossEntropy", [&] { cpu::CrossEntropy(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::CrossEntropy(stream, args); }, [&] { cuda::CrossEntropy(stream, args); });
 }
 
 }  // namespace lycia

@@ -94,27 +94,43 @@ void BatchNormBackwardSums(Stream& stream, const BatchNormBackwardSumsArgs& args
 void BatchNormBackwardInput(Stream& stream, const BatchNormBackwardInputArgs& args);
 void BatchNormBackwardWeight(Stream& stream, const BatchNormBackwardWeightArgs& args);
 }  // namespace cpu
+namespace cuda {
+void BatchNormForward(Stream& stream, const BatchNormForwardArgs& args);
+void BatchNormEvaluate(Stream& stream, const BatchNormEvaluateArgs& args);
+void BatchNormFold(Stream& stream, const BatchNormFoldArgs& args);
+void BatchNormUpdateRunning(Stream& stream, const BatchNormUpdateRunningArgs& args);
+void BatchNormBackwardSums(Stream& stream, const BatchNormBackwardSumsArgs& args);
+void BatchNormBackwardInput(Stream& stream, const BatchNormBackwardInputArgs& args);
+void BatchNormBackwardWeight(Stream& stream, const BatchNormBackwardWeightArgs& args);
+}  // namespace cuda
 
 inline void BatchNormForward(Stream& stream, const BatchNormForwardArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormForward", [&] { cpu::BatchNormForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormForward(stream, args); }, [&] { cuda::BatchNormForward(stream, args); });
 }
 inline void BatchNormEvaluate(Stream& stream, const BatchNormEvaluateArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormEvaluate", [&] { cpu::BatchNormEvaluate(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormEvaluate(stream, args); }, [&] { cuda::BatchNormEvaluate(stream, args); });
 }
 inline void BatchNormFold(Stream& stream, const BatchNormFoldArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormFold", [&] { cpu::BatchNormFold(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormFold(stream, args); }, [&] { cuda::BatchNormFold(stream, args); });
 }
 inline void BatchNormUpdateRunning(Stream& stream, const BatchNormUpdateRunningArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormUpdateRunning", [&] { cpu::BatchNormUpdateRunning(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormUpdateRunning(stream, args); }, [&] { cuda::BatchNormUpdateRunning(stream, args); });
 }
 inline void BatchNormBackwardSums(Stream& stream, const BatchNormBackwardSumsArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormBackwardSums", [&] { cpu::BatchNormBackwardSums(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormBackwardSums(stream, args); }, [&] { cuda::BatchNormBackwardSums(stream, args); });
 }
 inline void BatchNormBackwardInput(Stream& stream, const BatchNormBackwardInputArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormBackwardInput", [&] { cpu::BatchNormBackwardInput(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormBackwardInput(stream, args); }, [&] { cuda::BatchNormBackwardInput(stream, args); });
 }
 inline void BatchNormBackwardWeight(Stream& stream, const BatchNormBackwardWeightArgs& args) {
-  DispatchCpuOnly(stream, "BatchNormBackwardWeight", [&] { cpu::BatchNormBackwardWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BatchNormBackwardWeight(stream, args); }, [&] { cuda::BatchNormBackwardWeight(stream, args); });
 }
 
 }  // namespace lycia

@@ -12,7 +12,7 @@
 namespace lycia {
 
 // All tensors of one dtype, bf16, f32 or f64, but for mean, rstd, dgamma and dbeta, which are f32 for bf16. Sums are made in that type
-// (f32: in several partial sums); bf16 is computed in f32, and out and din are rounded once. R rows, C features. On CUDA f32 and f64.
+// (f32: in several partial sums); bf16 is computed in f32, and out and din are rounded once. R rows, C features.
 struct LayerNormForwardArgs {
   ConstTensor in;     // [R..., C]
   ConstTensor gamma;  // [C]
@@ -63,6 +63,7 @@ namespace cuda {
 void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args);
 void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args);
 void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& args);
+void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args);
 }  // namespace cuda
 
 inline void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
@@ -70,7 +71,8 @@ inline void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
       stream, [&] { cpu::LayerNormForward(stream, args); }, [&] { cuda::LayerNormForward(stream, args); });
 }
 inline void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args) {
-  DispatchCpuOnly(stream, "AddLayerNormForward", [&] { cpu::AddLayerNormForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddLayerNormForward(stream, args); }, [&] { cuda::AddLayerNormForward(stream, args); });
 }
 inline void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args) {
   Dispatch(

@@ -27,6 +27,9 @@ TEST(RowLaunchChoice, KeepsTheRowInRegistersWithTheWidestLoads) {
       {{.rows = 8192, .cols = 512, .alignment = 8}, {2, 64, 1}},
       {{.rows = 8192, .cols = 512, .element_bytes = 8}, {2, 64, 1}},  // f64
       {{.rows = 8192, .cols = 511, .element_bytes = 8, .alignment = 8}, {1, 128, 1}},
+      {{.rows = 8192, .cols = 1024, .element_bytes = 2}, {8, 32, 4}},  // bf16
+      {{.rows = 8192, .cols = 16384, .element_bytes = 2}, {8, 512, 1}},
+      {{.rows = 8192, .cols = 12, .element_bytes = 2}, {4, 32, 4}},
       {{.rows = 264, .cols = 256}, {4, 32, 2}},  // four rows a block would use 66 of 132
       {{.rows = 100, .cols = 256}, {4, 32, 1}},
       {{.rows = 1, .cols = 1}, {1, 32, 1}},
@@ -47,13 +50,14 @@ TEST(RowLaunchChoice, GivesAReasonForEachRejection) {
   EXPECT_THAT(Reject({.rows = 8192, .cols = 510}, RowLaunch{4, 32, 1}), HasSubstr("not a multiple of the load"));
   EXPECT_THAT(Reject({.rows = 8192, .cols = 516}, RowLaunch{4, 32, 1}), HasSubstr("does not fit in the registers"));
   EXPECT_THAT(Reject(f32, RowLaunch{4, 64, 2}), HasSubstr("only rows of one warp"));
+  EXPECT_THAT(Reject({.rows = 8192, .cols = 512, .element_bytes = 2}, RowLaunch{8, 1024, 1}), HasSubstr("too few registers"));
   EXPECT_THAT(Reject({.rows = 400, .cols = 512}, RowLaunch{4, 32, 4}), HasSubstr("leave some idle"));
 }
 
 // Every row length up to the limit: each column belongs to exactly one (load, thread), and vector loads stay aligned.
 TEST(RowLaunchChoice, CoversEveryColumnOnce) {
-  for (const int bytes : {4, 8}) {
-    for (std::int64_t cols = 1; cols <= kLoadsPerThread * kMaxThreadsPerRow; ++cols) {
+  for (const int bytes : {2, 4, 8}) {
+    for (std::int64_t cols = 1; cols <= kLoadsPerThread * MaxThreadsPerRow(1); ++cols) {
       const NormProblem problem{.rows = 3, .cols = cols, .element_bytes = bytes};
       const StatusOr<RowLaunch> launch = ChooseRowLaunch(problem);
       ASSERT_TRUE(launch.ok()) << cols << ": " << launch.status();
@@ -71,30 +75,8 @@ TEST(RowLaunchChoice, RefusesARowThatIsTooLongWithTheNumbers) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("16388 columns of 4 bytes"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("16384 at best"));
   EXPECT_FALSE(ChooseRowLaunch({.rows = 2, .cols = 4097}).ok());
+  EXPECT_FALSE(ChooseRowLaunch({.rows = 2, .cols = 16392, .element_bytes = 2}).ok());
   EXPECT_FALSE(ChooseRowLaunch({.rows = 2, .cols = 8194, .element_bytes = 8}).ok());
-}
-
-TEST(ColumnLaunchChoice, SplitsRowsOverTheClusterAsFarAsTheyGo) {
-  const struct {
-    std::int64_t rows;
-    ColumnLaunch expected;
-  } kCases[] = {{1 << 20, {32, 8}}, {1024, {32, 8}}, {1023, {16, 8}}, {512, {16, 8}}, {256, {8, 8}}, {128, {8, 4}},
-                {64, {8, 2}},       {32, {8, 1}},    {16, {4, 1}},    {8, {2, 1}},    {7, {1, 1}},   {1, {1, 1}}};
-  for (const auto& c : kCases) {
-    const ColumnLaunch launch = ChooseColumnLaunch({.rows = c.rows, .cols = 768});
-    EXPECT_EQ(launch, c.expected) << c.rows << " rows: " << launch.warps << " warps, " << launch.cluster << " blocks";
-    EXPECT_EQ(Reject({.rows = c.rows, .cols = 768}, launch), nullptr);
-  }
-  EXPECT_EQ((ColumnLaunch{}.tiles({.rows = 1, .cols = 768})), 24);
-  EXPECT_EQ((ColumnLaunch{}.tiles({.rows = 1, .cols = 33})), 2);
-}
-
-TEST(ColumnLaunchChoice, GivesAReasonAndDependsOnTheProblemAlone) {
-  EXPECT_THAT(Reject({.rows = 4096, .cols = 64}, ColumnLaunch{64, 1}), HasSubstr("1,024 threads"));
-  EXPECT_THAT(Reject({.rows = 4096, .cols = 64}, ColumnLaunch{32, 16}), HasSubstr("at most 8 blocks"));
-  EXPECT_THAT(Reject({.rows = 100, .cols = 64}, ColumnLaunch{32, 8}), HasSubstr("fewer than four rows"));
-  EXPECT_EQ(ChooseColumnLaunch({.rows = 4096, .cols = 64, .multiprocessors = 1}),
-            ChooseColumnLaunch({.rows = 4096, .cols = 64, .multiprocessors = 132}));
 }
 
 }  // namespace

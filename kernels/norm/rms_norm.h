@@ -54,18 +54,28 @@ void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args);
 void RmsNormBackwardInput(Stream& stream, const RmsNormBackwardInputArgs& args);
 void RmsNormBackwardWeight(Stream& stream, const RmsNormBackwardWeightArgs& args);
 }  // namespace cpu
+namespace cuda {
+void RmsNormForward(Stream& stream, const RmsNormForwardArgs& args);
+void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args);
+void RmsNormBackwardInput(Stream& stream, const RmsNormBackwardInputArgs& args);
+void RmsNormBackwardWeight(Stream& stream, const RmsNormBackwardWeightArgs& args);
+}  // namespace cuda
 
 inline void RmsNormForward(Stream& stream, const RmsNormForwardArgs& args) {
-  DispatchCpuOnly(stream, "RmsNormForward", [&] { cpu::RmsNormForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RmsNormForward(stream, args); }, [&] { cuda::RmsNormForward(stream, args); });
 }
 inline void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args) {
-  DispatchCpuOnly(stream, "AddRmsNormForward", [&] { cpu::AddRmsNormForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddRmsNormForward(stream, args); }, [&] { cuda::AddRmsNormForward(stream, args); });
 }
 inline void RmsNormBackwardInput(Stream& stream, const RmsNormBackwardInputArgs& args) {
-  DispatchCpuOnly(stream, "RmsNormBackwardInput", [&] { cpu::RmsNormBackwardInput(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RmsNormBackwardInput(stream, args); }, [&] { cuda::RmsNormBackwardInput(stream, args); });
 }
 inline void RmsNormBackwardWeight(Stream& stream, const RmsNormBackwardWeightArgs& args) {
-  DispatchCpuOnly(stream, "RmsNormBackwardWeight", [&] { cpu::RmsNormBackwardWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RmsNormBackwardWeight(stream, args); }, [&] { cuda::RmsNormBackwardWeight(stream, args); });
 }
 
 }  // namespace lycia

@@ -5,6 +5,8 @@
 #ifndef LYCIA_KERNELS_OPTIMIZER_ADAMW_H_
 #define LYCIA_KERNELS_OPTIMIZER_ADAMW_H_
 
+#include <span>
+
 #include "kernels/dispatch.h"
 #include "kernels/optimizer/step_scalars.h"
 #include "runtime/core/tensor.h"
@@ -16,7 +18,7 @@ namespace lycia {
 // same bits. Memory is passed over once. A model in bf16 keeps f32 weights here and gets its own rounded from them.
 struct AdamWArgs {
   Tensor weight;         // [n]
-  Tensor model_weight;   // [n] bf16, = weight, rounded to the nearest; absent when data is null; CPU only
+  Tensor model_weight;   // [n] bf16, = weight, rounded to the nearest; absent when data is null
   ConstTensor gradient;  // [n]
   Tensor m, v;           // [n]
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
@@ -28,17 +30,17 @@ namespace cpu {
 void AdamW(Stream& stream, const AdamWArgs& args);
 }  // namespace cpu
 namespace cuda {
-void AdamW(Stream& stream, const AdamWArgs& args);
+void AdamW(Stream& stream, std::span<const AdamWArgs> segments);
 }  // namespace cuda
 
-inline void AdamW(Stream& stream, const AdamWArgs& args) {
-  const auto on_cuda = [&] {
-    if (args.model_weight.data == nullptr) return cuda::AdamW(stream, args);
-    stream.Fail(absl::UnimplementedError("kernel AdamW with bf16 model weights has no CUDA version; train with device = \"cpu\""));
+// Each segment as if alone; on CUDA dozens in one launch.
+inline void AdamW(Stream& stream, std::span<const AdamWArgs> segments) {
+  const auto on_cpu = [&] {
+    for (const AdamWArgs& segment : segments) cpu::AdamW(stream, segment);
   };
-  Dispatch(
-      stream, [&] { cpu::AdamW(stream, args); }, on_cuda);
+  Dispatch(stream, on_cpu, [&] { cuda::AdamW(stream, segments); });
 }
+inline void AdamW(Stream& stream, const AdamWArgs& args) { AdamW(stream, std::span<const AdamWArgs>(&args, 1)); }
 
 }  // namespace lycia
 

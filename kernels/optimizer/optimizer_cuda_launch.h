@@ -23,6 +23,27 @@ constexpr std::int64_t ElementBlocks(std::int64_t elements, int vector) {
   return (elements + block - 1) / block;
 }
 
+// Segments that one launch takes: what it tells the kernel of them stays below the 4 KiB that every launch may carry.
+inline constexpr int kSegmentsAtOnce = 48;
+
+// Which segment a block is of: the last whose first block is not behind it.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    constexpr int
+    SegmentOfBlock(const std::int32_t* first_blocks, int count, std::int32_t block) {
+  int low = 0, high = count - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (first_blocks[middle] <= block) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
 }  // namespace lycia::cuda
 
 #endif  // LYCIA_KERNELS_OPTIMIZER_OPTIMIZER_CUDA_LAUNCH_H_

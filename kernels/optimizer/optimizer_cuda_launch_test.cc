@@ -1,6 +1,7 @@
 #include "kernels/optimizer/optimizer_cuda_launch.h"
 
 #include <cstdint>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -24,6 +25,22 @@ TEST(OptimizerLaunch, BlocksCoverEveryElement) {
       EXPECT_LT(covered - elements, kElementThreads * vector);
       EXPECT_LE(blocks, INT32_MAX);  // of the first dimension of a grid
     }
+  }
+}
+
+TEST(OptimizerLaunch, EveryBlockFindsItsSegment) {
+  for (int count = 1; count <= kSegmentsAtOnce; ++count) {
+    std::int32_t first_blocks[kSegmentsAtOnce];
+    std::int32_t next = 0;
+    std::vector<int> segment_of_block;
+    for (int s = 0; s < count; ++s) {
+      first_blocks[s] = next;
+      const int blocks = 1 + (s * 7 + count) % 5;
+      next += blocks;
+      segment_of_block.insert(segment_of_block.end(), static_cast<std::size_t>(blocks), s);
+    }
+    for (std::int32_t block = 0; block < next; ++block)
+      ASSERT_EQ(SegmentOfBlock(first_blocks, count, block), segment_of_block[static_cast<std::size_t>(block)]);
   }
 }
 

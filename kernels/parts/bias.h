@@ -16,9 +16,13 @@ struct AddBiasArgs {
 namespace cpu {
 void AddBias(Stream& stream, const AddBiasArgs& args);
 }  // namespace cpu
+namespace cuda {
+void AddBias(Stream& stream, const AddBiasArgs& args);
+}  // namespace cuda
 
 inline void AddBias(Stream& stream, const AddBiasArgs& args) {
-  DispatchCpuOnly(stream, "AddBias", [&] { cpu::AddBias(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddBias(stream, args); }, [&] { cuda::AddBias(stream, args); });
 }
 
 }  // namespace lycia

@@ -52,18 +52,28 @@ void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args
 void AddPositions(Stream& stream, const AddPositionsArgs& args);
 void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args);
+void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args);
+void AddPositions(Stream& stream, const AddPositionsArgs& args);
+void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args);
+}  // namespace cuda
 
 inline void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args) {
-  DispatchCpuOnly(stream, "EmbeddingPart", [&] { cpu::EmbeddingPart(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::EmbeddingPart(stream, args); }, [&] { cuda::EmbeddingPart(stream, args); });
 }
 inline void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args) {
-  DispatchCpuOnly(stream, "EmbeddingPartBackward", [&] { cpu::EmbeddingPartBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::EmbeddingPartBackward(stream, args); }, [&] { cuda::EmbeddingPartBackward(stream, args); });
 }
 inline void AddPositions(Stream& stream, const AddPositionsArgs& args) {
-  DispatchCpuOnly(stream, "AddPositions", [&] { cpu::AddPositions(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddPositions(stream, args); }, [&] { cuda::AddPositions(stream, args); });
 }
 inline void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args) {
-  DispatchCpuOnly(stream, "AddPositionsBackward", [&] { cpu::AddPositionsBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AddPositionsBackward(stream, args); }, [&] { cuda::AddPositionsBackward(stream, args); });
 }
 
 }  // namespace lycia

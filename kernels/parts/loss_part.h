@@ -45,6 +45,7 @@ struct CrossEntropyPartArgs {
   // [samples], = sum of the losses of a sample's rows in f64, in row order; row r is of sample (first_row + r) / length. Zeros where
   // another rank that has these rows reports them. Absent when null.
   double* sample_losses = nullptr;
+  double* sample_hits = nullptr;  // the same of its labels whose logit is as large as any of the whole row (kernels/loss/label_hits.h)
   std::int64_t samples = 0;
   bool reports = true;
   std::int64_t first_row = 0;
@@ -56,15 +57,23 @@ void RowLargest(Stream& stream, const RowLargestArgs& args);
 void RowExpSums(Stream& stream, const RowExpSumsArgs& args);
 void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args);
 }  // namespace cpu
+namespace cuda {
+void RowLargest(Stream& stream, const RowLargestArgs& args);
+void RowExpSums(Stream& stream, const RowExpSumsArgs& args);
+void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args);
+}  // namespace cuda
 
 inline void RowLargest(Stream& stream, const RowLargestArgs& args) {
-  DispatchCpuOnly(stream, "RowLargest", [&] { cpu::RowLargest(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RowLargest(stream, args); }, [&] { cuda::RowLargest(stream, args); });
 }
 inline void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
-  DispatchCpuOnly(stream, "RowExpSums", [&] { cpu::RowExpSums(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RowExpSums(stream, args); }, [&] { cuda::RowExpSums(stream, args); });
 }
 inline void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
-  DispatchCpuOnly(stream, "CrossEntropyPart", [&] { cpu::CrossEntropyPart(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::CrossEntropyPart(stream, args); }, [&] { cuda::CrossEntropyPart(stream, args); });
 }
 
 }  // namespace lycia

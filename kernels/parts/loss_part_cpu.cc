@@ -57,6 +57,7 @@ void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
   const ConstMatrix matrix = AsMatrix(args.logits);
   const std::int32_t* labels = args.labels.as<std::int32_t>();
   if (args.sample_losses != nullptr) std::fill_n(args.sample_losses, args.samples, 0.0);
+  if (args.sample_hits != nullptr) std::fill_n(args.sample_hits, args.samples, 0.0);
   DispatchStored(args.logits.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const A *largest = args.largest.as<A>(), *sums = args.sums.as<A>();
@@ -65,6 +66,12 @@ void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
         if (labels[r] < 0) continue;
         args.sample_losses[(args.first_row + r) / args.length] +=
             std::log(static_cast<double>(sums[r])) + static_cast<double>(largest[r]) - static_cast<double>(sums[matrix.rows + r]);
+      }
+    }
+    if (args.sample_hits != nullptr && args.reports) {
+      for (std::int64_t r = 0; r < matrix.rows; ++r) {
+        const bool hit = labels[r] >= 0 && sums[matrix.rows + r] >= largest[r];
+        args.sample_hits[(args.first_row + r) / args.length] += hit ? 1 : 0;
       }
     }
     if (args.dlogits.data == nullptr) return;

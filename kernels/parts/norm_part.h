@@ -54,21 +54,33 @@ void NormalisePart(Stream& stream, const NormalisePartArgs& args);
 void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args);
 void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args);
 }  // namespace cpu
+namespace cuda {
+void RowMoments(Stream& stream, const RowMomentsArgs& args);
+void MergeRowMoments(Stream& stream, const MergeRowMomentsArgs& args);
+void NormalisePart(Stream& stream, const NormalisePartArgs& args);
+void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args);
+void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args);
+}  // namespace cuda
 
 inline void RowMoments(Stream& stream, const RowMomentsArgs& args) {
-  DispatchCpuOnly(stream, "RowMoments", [&] { cpu::RowMoments(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RowMoments(stream, args); }, [&] { cuda::RowMoments(stream, args); });
 }
 inline void MergeRowMoments(Stream& stream, const MergeRowMomentsArgs& args) {
-  DispatchCpuOnly(stream, "MergeRowMoments", [&] { cpu::MergeRowMoments(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MergeRowMoments(stream, args); }, [&] { cuda::MergeRowMoments(stream, args); });
 }
 inline void NormalisePart(Stream& stream, const NormalisePartArgs& args) {
-  DispatchCpuOnly(stream, "NormalisePart", [&] { cpu::NormalisePart(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::NormalisePart(stream, args); }, [&] { cuda::NormalisePart(stream, args); });
 }
 inline void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args) {
-  DispatchCpuOnly(stream, "NormGradientSums", [&] { cpu::NormGradientSums(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::NormGradientSums(stream, args); }, [&] { cuda::NormGradientSums(stream, args); });
 }
 inline void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args) {
-  DispatchCpuOnly(stream, "NormPartBackwardInput", [&] { cpu::NormPartBackwardInput(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::NormPartBackwardInput(stream, args); }, [&] { cuda::NormPartBackwardInput(stream, args); });
 }
 
 }  // namespace lycia

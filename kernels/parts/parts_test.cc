@@ -118,11 +118,20 @@ TYPED_TEST(PartsTest, CrossEntropyOfPaddedPartsIsThatOfTheWholeRow) {
   using Values = std::vector<T>;
   constexpr std::int64_t R = 4, V = 7, W = 3, Q = 3;
   const Values logits = this->Random("logits", R * V, 30);
-  const std::vector<std::int32_t> labels = {6, -1, 0, 4};
+  std::vector<std::int32_t> labels = {6, -1, 0, 4};
+  labels[2] = static_cast<std::int32_t>(std::max_element(logits.begin() + 2 * V, logits.begin() + 3 * V) - (logits.begin() + 2 * V));
   const std::vector<double> logits64(logits.begin(), logits.end());
   std::vector<double> dlogits64(logits.size()), losses64(2);
   reference::CrossEntropyForward<double>(2, 2, V, logits64.data(), labels.data(), losses64.data());
   reference::CrossEntropyBackward<double>(R, V, logits64.data(), labels.data(), 0.25, dlogits64.data());
+
+  std::vector<double> hits_of_rows(2);
+  for (std::int64_t r = 0; r < R; ++r) {
+    const auto row = logits.begin() + r * V;
+    const std::int32_t label = labels[static_cast<std::size_t>(r)];
+    if (label >= 0 && *(row + label) == *std::max_element(row, row + V)) ++hits_of_rows[static_cast<std::size_t>(r / 2)];
+  }
+  EXPECT_GT(hits_of_rows[0] + hits_of_rows[1], 0) << "the test's logits have no hit to count";
 
   const ConstTensor labels_t(labels.data(), DType::kI32, {R});
   std::vector<Values> parts(Q), largest_of(Q), sums_of(Q);
@@ -149,7 +158,7 @@ TYPED_TEST(PartsTest, CrossEntropyOfPaddedPartsIsThatOfTheWholeRow) {
   }
   for (std::int64_t q = 0; q < Q; ++q) {
     Values& own = parts[static_cast<std::size_t>(q)];
-    std::vector<double> losses(2, 99);
+    std::vector<double> losses(2, 99), hits(2, 99);
     CrossEntropyPart(*this->stream, {.logits = this->Of(own, {R, W}),
                                      .labels = labels_t,
                                      .largest = this->Of(largest, {R}),
@@ -158,10 +167,12 @@ TYPED_TEST(PartsTest, CrossEntropyOfPaddedPartsIsThatOfTheWholeRow) {
                                      .scale = 0.25,
                                      .dlogits = this->Of(own, {R, W}),
                                      .sample_losses = losses.data(),
+                                     .sample_hits = hits.data(),
                                      .samples = 2,
                                      .reports = q == 1,
                                      .first_row = 0,
                                      .length = 2});
+    EXPECT_EQ(hits, q == 1 ? hits_of_rows : std::vector<double>(2));
     for (std::size_t b = 0; b < 2; ++b) EXPECT_NEAR(losses[b], q == 1 ? losses64[b] : 0, 1e-5 * (1 + losses64[b]));
     for (std::int64_t r = 0; r < R; ++r) {
       for (std::int64_t c = 0; c < W; ++c) {

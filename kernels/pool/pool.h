@@ -62,18 +62,28 @@ void MaxPoolBackward(Stream& stream, const MaxPoolBackwardArgs& args);
 void AveragePoolForward(Stream& stream, const AveragePoolForwardArgs& args);
 void AveragePoolBackward(Stream& stream, const AveragePoolBackwardArgs& args);
 }  // namespace cpu
+namespace cuda {
+void MaxPoolForward(Stream& stream, const MaxPoolForwardArgs& args);
+void MaxPoolBackward(Stream& stream, const MaxPoolBackwardArgs& args);
+void AveragePoolForward(Stream& stream, const AveragePoolForwardArgs& args);
+void AveragePoolBackward(Stream& stream, const AveragePoolBackwardArgs& args);
+}  // namespace cuda
 
 inline void MaxPoolForward(Stream& stream, const MaxPoolForwardArgs& args) {
-  DispatchCpuOnly(stream, "MaxPoolForward", [&] { cpu::MaxPoolForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MaxPoolForward(stream, args); }, [&] { cuda::MaxPoolForward(stream, args); });
 }
 inline void MaxPoolBackward(Stream& stream, const MaxPoolBackwardArgs& args) {
-  DispatchCpuOnly(stream, "MaxPoolBackward", [&] { cpu::MaxPoolBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MaxPoolBackward(stream, args); }, [&] { cuda::MaxPoolBackward(stream, args); });
 }
 inline void AveragePoolForward(Stream& stream, const AveragePoolForwardArgs& args) {
-  DispatchCpuOnly(stream, "AveragePoolForward", [&] { cpu::AveragePoolForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AveragePoolForward(stream, args); }, [&] { cuda::AveragePoolForward(stream, args); });
 }
 inline void AveragePoolBackward(Stream& stream, const AveragePoolBackwardArgs& args) {
-  DispatchCpuOnly(stream, "AveragePoolBackward", [&] { cpu::AveragePoolBackward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::AveragePoolBackward(stream, args); }, [&] { cuda::AveragePoolBackward(stream, args); });
 }
 
 }  // namespace lycia

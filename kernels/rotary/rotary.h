@@ -33,15 +33,23 @@ struct RotaryArgs {
 };
 
 namespace cpu {
+// Into host memory, at once.
+void FillRotaryTable(const RotaryTableArgs& args);
 void RotaryTable(Stream& stream, const RotaryTableArgs& args);
 void Rotary(Stream& stream, const RotaryArgs& args);
 }  // namespace cpu
+namespace cuda {
+void RotaryTable(Stream& stream, const RotaryTableArgs& args);
+void Rotary(Stream& stream, const RotaryArgs& args);
+}  // namespace cuda
 
 inline void RotaryTable(Stream& stream, const RotaryTableArgs& args) {
-  DispatchCpuOnly(stream, "RotaryTable", [&] { cpu::RotaryTable(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::RotaryTable(stream, args); }, [&] { cuda::RotaryTable(stream, args); });
 }
 inline void Rotary(Stream& stream, const RotaryArgs& args) {
-  DispatchCpuOnly(stream, "Rotary", [&] { cpu::Rotary(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::Rotary(stream, args); }, [&] { cuda::Rotary(stream, args); });
 }
 
 }  // namespace lycia

@@ -22,7 +22,7 @@ bool PositionsInTable(Stream& stream, const RotaryArgs& args, std::int64_t count
 
 }  // namespace
 
-void RotaryTable(Stream&, const RotaryTableArgs& args) {
+void FillRotaryTable(const RotaryTableArgs& args) {
   const Matrix matrix = AsMatrix(args.cosines);
   LYCIA_CHECK(args.sines.shape == args.cosines.shape && args.sines.dtype == args.cosines.dtype) << args.sines.shape.ToString() << " ";
   DispatchFloat(args.cosines.dtype, [&]<typename T>() {
@@ -35,6 +35,8 @@ void RotaryTable(Stream&, const RotaryTableArgs& args) {
     }
   });
 }
+
+void RotaryTable(Stream&, const RotaryTableArgs& args) { FillRotaryTable(args); }
 
 void Rotary(Stream& stream, const RotaryArgs& args) {
   LYCIA_CHECK(args.rows.shape.rank() == 3 && args.cosines.shape.rank() == 2 && args.sines.shape == args.cosines.shape)

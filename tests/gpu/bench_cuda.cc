@@ -7,13 +7,9 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <functional>
 #include <memory>
-#include <vector>
 
 #include "kernels/norm/layer_norm.h"
 #include "kernels/optimizer/adamw.h"
@@ -21,58 +17,13 @@
 #include "runtime/core/check.h"
 #include "runtime/device/device.h"
 #include "tests/gpu/bench_attention_cuda.h"
+#include "tests/gpu/bench_conv_cuda.h"
+#include "tests/gpu/bench_gemm_cuda.h"
+#include "tests/gpu/bench_kernels_cuda.h"
+#include "tests/gpu/bench_rate_cuda.h"
 
 namespace lycia {
 namespace {
-
-constexpr int kWarmUps = 3;
-constexpr int kLaunches = 50;  // in one measurement; the host's part of it is a few microseconds in all
-constexpr int kMeasurements = 5;
-
-class Bench {
- public:
-  explicit Bench(Device& device) : device_(device) {
-    StatusOr<std::unique_ptr<Stream>> stream = device.NewStream();
-    LYCIA_CHECK_OK(stream.status());
-    stream_ = *std::move(stream);
-  }
-
-  Tensor Make(DType dtype, Shape shape) {
-    const TensorSpec spec{dtype, shape};
-    StatusOr<Buffer> buffer = device_.Allocate(spec.bytes(), MemoryKind::kDevice);
-    LYCIA_CHECK_OK(buffer.status());
-    buffers_.push_back(*std::move(buffer));
-    return {buffers_.back().data(), dtype, shape};
-  }
-  void Drop() { buffers_.clear(); }
-  Stream& stream() { return *stream_; }
-
-  // The median of the measurements; one line.
-  double Run(const char* name, double bytes, const std::function<void(Stream&)>& launch) {
-    for (int i = 0; i < kWarmUps; ++i) launch(*stream_);
-    LYCIA_CHECK_OK(stream_->Synchronize());
-    std::vector<double> seconds;
-    for (int m = 0; m < kMeasurements; ++m) {
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < kLaunches; ++i) launch(*stream_);
-      LYCIA_CHECK_OK(stream_->Synchronize());
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kLaunches);
-    }
-    std::sort(seconds.begin(), seconds.end());
-    const double rate = bytes / seconds[kMeasurements / 2];
-    if (copy_rate_ == 0) copy_rate_ = rate;
-    std::printf("%-44s %10.1f us %8.1f GB/s %6.1f%% of peak %6.1f%% of copy   (%.1f to %.1f us)\n", name, seconds[kMeasurements / 2] * 1e6,
-                rate / 1e9, 100 * rate / peak_rate_, 100 * rate / copy_rate_, seconds.front() * 1e6, seconds.back() * 1e6);
-    return rate;
-  }
-  void set_peak_rate(double rate) { peak_rate_ = rate; }
-
- private:
-  Device& device_;
-  std::unique_ptr<Stream> stream_;
-  std::vector<Buffer> buffers_;
-  double peak_rate_ = 1, copy_rate_ = 0;
-};
 
 // Two transfers a clock of the memory bus. 0 where the driver does not tell.
 double PeakBytesPerSecond() {
@@ -82,10 +33,11 @@ double PeakBytesPerSecond() {
   return 2.0 * kilohertz * 1e3 * bits / 8;
 }
 
-void BenchLayerNorm(Bench& bench, DType dtype, std::int64_t rows, std::int64_t cols) {
+void BenchLayerNorm(RateBench& bench, DType dtype, std::int64_t rows, std::int64_t cols) {
   const Tensor x = bench.Make(dtype, {rows, cols}), y = bench.Make(dtype, {rows, cols}), dy = bench.Make(dtype, {rows, cols});
-  const Tensor gamma = bench.Make(dtype, {cols}), beta = bench.Make(dtype, {cols}), mean = bench.Make(dtype, {rows}),
-               rstd = bench.Make(dtype, {rows});
+  const DType wide = ArithmeticDType(dtype);
+  const Tensor gamma = bench.Make(dtype, {cols}), beta = bench.Make(dtype, {cols}), mean = bench.Make(wide, {rows}),
+               rstd = bench.Make(wide, {rows}), dgamma = bench.Make(wide, {cols}), dbeta = bench.Make(wide, {cols});
   const double matrix = static_cast<double>(x.bytes());
   char name[96];
   const auto title = [&](const char* what) {
@@ -100,14 +52,15 @@ void BenchLayerNorm(Bench& bench, DType dtype, std::int64_t rows, std::int64_t c
     LayerNormBackwardInput(stream, {.dout = dy, .in = x, .gamma = gamma, .mean = mean, .rstd = rstd, .din = y});
   });
   bench.Run(title("layer_norm dgamma dbeta"), 2 * matrix, [&](Stream& stream) {
-    LayerNormBackwardWeight(stream, {.dout = dy, .in = x, .mean = mean, .rstd = rstd, .dgamma = gamma, .dbeta = beta});
+    LayerNormBackwardWeight(stream, {.dout = dy, .in = x, .mean = mean, .rstd = rstd, .dgamma = dgamma, .dbeta = dbeta});
   });
   bench.Drop();
 }
 
-void BenchOptimizer(Bench& bench, std::int64_t n) {
+void BenchOptimizer(RateBench& bench, std::int64_t n) {
   const Tensor w = bench.Make(DType::kF32, {n}), g = bench.Make(DType::kF32, {n}), m = bench.Make(DType::kF32, {n}),
                v = bench.Make(DType::kF32, {n});
+  const Tensor model = bench.Make(DType::kBF16, {n});
   const Tensor sums = bench.Make(DType::kF64, {NumSquaredNormBlocks(n)}), scalars = bench.Make(DType::kF64, {4});
   const StepScalars host{1e-3, 1, 0.1, 0.05};
   bench.stream().Copy(scalars.data, &host, sizeof(host));
@@ -119,6 +72,16 @@ void BenchOptimizer(Bench& bench, std::int64_t n) {
     AdamW(stream,
           {.weight = w, .gradient = g, .m = m, .v = v, .weight_decay = 0.1, .scalars = static_cast<const StepScalars*>(scalars.data)});
   });
+  std::snprintf(name, sizeof(name), "adamw f32 and bf16 weights %lld", static_cast<long long>(n));
+  bench.Run(name, 7.5 * bytes, [&](Stream& stream) {
+    AdamW(stream, {.weight = w,
+                   .model_weight = model,
+                   .gradient = g,
+                   .m = m,
+                   .v = v,
+                   .weight_decay = 0.1,
+                   .scalars = static_cast<const StepScalars*>(scalars.data)});
+  });
   std::snprintf(name, sizeof(name), "squared_norm f32 %lld", static_cast<long long>(n));
   bench.Run(name, bytes, [&](Stream& stream) { SquaredNormBlocks(stream, {.x = g, .block_sums = static_cast<double*>(sums.data)}); });
   bench.Drop();
@@ -129,7 +92,7 @@ void BenchOptimizer(Bench& bench, std::int64_t n) {
 Status BenchCudaKernels() {
   StatusOr<std::unique_ptr<Device>> device = NewCudaDevice(0);
   if (!device.ok()) return device.status();
-  Bench bench(**device);
+  RateBench bench(**device);
   const double peak = PeakBytesPerSecond();
   bench.set_peak_rate(peak);
   int runtime = 0, driver = 0;
@@ -143,10 +106,14 @@ Status BenchCudaKernels() {
   bench.Drop();
   // 256 MiB a matrix: several times the last-level cache. Hidden sizes of GPT-2 (768, 1,600), of 7B and 175B models, and an odd one.
   for (const std::int64_t cols : {768, 1600, 4096, 12288, 1001}) BenchLayerNorm(bench, DType::kF32, (std::int64_t{1} << 26) / cols, cols);
+  for (const std::int64_t cols : {768, 1600, 4096, 12288}) BenchLayerNorm(bench, DType::kBF16, (std::int64_t{1} << 27) / cols, cols);
   BenchLayerNorm(bench, DType::kF64, (std::int64_t{1} << 25) / 4096, 4096);
   // What one micro-batch of 8 x 1,024 tokens gives a kernel: in cache, launch cost included.
   BenchLayerNorm(bench, DType::kF32, 8192, 768);
   BenchOptimizer(bench, std::int64_t{1} << 28);
+  BenchCudaMemoryKernels(bench);
+  BenchCudaGemm(**device);
+  BenchCudaConv(**device);
   BenchCudaAttention(**device);
   return OkStatus();
 }

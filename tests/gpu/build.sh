@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tests/gpu/build.sh OUT: builds the program OUT with nvcc and g++ alone, without Bazel, MPI or shared Abseil, to be copied to a machine with a
-# GPU and run there: ./OUT [--gtest_filter=...]. It needs only a driver and the C library there. CUDA_HOME: the toolkit (default /usr/local/cuda).
+# GPU and run there: ./OUT [--gtest_filter=...]. It needs only a driver and the C library there, and libcublasLt.so.13 on LD_LIBRARY_PATH for the
+# matrix products (they fail, and say so, without it). CUDA_HOME: the toolkit (default /usr/local/cuda).
 # Packages: libabsl-dev, libgtest-dev, pkg-config, g++.
 set -euo pipefail
 if [[ $# -ne 1 ]]; then
@@ -28,23 +29,51 @@ HEADER
 
 host_sources=(
   runtime/core/{philox,tensor}.cc
-  runtime/device/{arena,cpu_device,cuda_device,cuda_error,cuda_event,device,event,thread_pool}.cc
+  runtime/device/{arena,cpu_device,cuda_device,cuda_error,cuda_event,cuda_fault,device,event,thread_pool}.cc
   runtime/device/testing/count_allocations.cc
   runtime/device/device_test.cc
+  runtime/comm/{collective,collective_exchange,communicator,counted_communicator,counters,engine,fold,host_mover}.cc
+  runtime/comm/{cuda_mover,cuda_thread_world,fold_cuda_launch}.cc
+  runtime/comm/{shared_collective,shared_segment,thread_wire,thread_world,wire_channel,wire_communicator}.cc
+  runtime/comm/{channel_conformance,communicator_conformance,conformance_counters,sum_conformance}.cc
+  kernels/activation/{gelu,relu,swiglu}_cpu.cc
   kernels/attention/{attention,attention_cpu,attention_{forward,backward}_{cpu,pairs}}.cc
-  kernels/attention/{attention_cuda_launch,attention_backward_cuda_launch}.cc
+  kernels/attention/{attention_cuda,attention_cuda_launch,attention_backward_cuda_launch}.cc
+  kernels/conv/{conv_blocked,conv_check,conv_cpu,conv_cuda,conv_depthwise,conv_direct,conv_hopper_device_cuda,conv_shape,patches}.cc
+  kernels/conv/testing/conv_shapes.cc
   kernels/cuda/tensor_map_cuda.cc
-  kernels/gemm/gemm_kernels.cc
+  kernels/elementwise/{dropout,elementwise}_cpu.cc
+  kernels/embedding/embedding_cpu.cc
+  kernels/gemm/{bias_gradient,blas_library_cuda,blocking,driver,gemm_cuda,gemm_cuda_plan,gemm_kernels}.cc
   kernels/gemm/micro/kernel_{portable,avx2,avx512,avx512_bf16,amx}.cc
-  kernels/norm/{layer_norm_cpu,layer_norm_cuda_launch}.cc
+  kernels/loss/cross_entropy_cpu.cc
+  kernels/norm/{batch_norm_cpu,layer_norm_cpu,layer_norm_cuda_launch,rms_norm_cpu}.cc
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
-  tests/gpu/{attention_test,bench_attention_cuda,bench_cuda,kernels_test,main}.cc
+  kernels/parts/{bias,embedding_part,loss_part,norm_part}_cpu.cc
+  kernels/pool/{pool_cpu,pool_shape}.cc
+  kernels/reuse/{cluster_means,gather,measures,scatter}_cpu.cc
+  kernels/reuse/index_map.cc
+  kernels/rotary/rotary_cpu.cc
+  kernels/testing/{compare,test_tensor}.cc
+  tests/gpu/{activation,attention,conv,elementwise,gemm,image,norm,optimizer,parts,reuse,token}_test.cc
+  tests/gpu/{bench_attention_cuda,bench_conv_cuda,bench_cuda,bench_gemm_cuda,bench_kernels_cuda,comm_test,device_kinds,main}.cc
 )
 device_sources=(
+  runtime/comm/fold_cuda.cu
   runtime/device/cuda_elapse.cu
-  kernels/attention/attention_{forward,backward}_cuda.cu
-  kernels/norm/{layer_norm_cuda,layer_norm_weight_cuda}.cu
-  kernels/optimizer/{adamw_cuda,squared_norm_cuda}.cu
+  kernels/activation/activation_cuda.cu
+  kernels/attention/attention_{,plain_}{forward,backward}_cuda.cu
+  kernels/conv/conv_{hopper,hopper_weight,plain_forward,plain_input,plain_weight}_cuda.cu
+  kernels/elementwise/elementwise_cuda.cu
+  kernels/embedding/embedding_cuda.cu
+  kernels/gemm/{bias_gradient,gemm_pass}_cuda.cu
+  kernels/loss/cross_entropy_cuda.cu
+  kernels/norm/{batch_norm,batch_norm_backward,layer_norm,norm_weight,rms_norm}_cuda.cu
+  kernels/optimizer/{adamw,squared_norm}_cuda.cu
+  kernels/parts/{embedding,loss,norm}_part_cuda.cu
+  kernels/pool/pool_cuda.cu
+  kernels/reuse/gather_scatter_cuda.cu
+  kernels/rotary/rotary_cuda.cu
 )
 compile() {
   local source=$1
@@ -68,7 +97,7 @@ export work cuda
 printf '%s\n' "${device_sources[@]}" "${host_sources[@]}" | xargs -P "${JOBS:-2}" -I{} bash -c 'set -e; compile "$1"' _ {}
 
 runtime=$(find -L "$cuda/lib64" "$cuda/lib" -name libcudart_static.a 2>/dev/null | head -n 1)
-absl=$(pkg-config --libs absl_status absl_statusor absl_strings absl_str_format absl_cord)
+absl=$(pkg-config --libs absl_status absl_statusor absl_strings absl_str_format absl_cord absl_hash absl_raw_hash_set)
 mkdir -p "$(dirname "$out")"
 # The order that pkg-config prints is kept; only the C library and what belongs to it stays shared.
 # shellcheck disable=SC2086

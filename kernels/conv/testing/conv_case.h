@@ -31,7 +31,7 @@ ConvResult Run(Stream& stream, const ConvCase& c);
 ConvResult Truth(const ConvCase& c);
 void ExpectNear(const ConvCase& c, const ConvResult& result, const ConvResult& truth);
 
-// stride x padding x dilation x groups x channels 1, 3, 16, 65 and whole vectors, on images of odd sizes.
+// One of each of ConvShapes().
 std::vector<ConvCase> ConvCases();
 
 }  // namespace lycia::testing
