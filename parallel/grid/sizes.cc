@@ -88,4 +88,44 @@ StatusOr<GridSizes> FitToGrid(const GridProblem& p, int x, int y, int z) {
                    .vocabulary = (p.vocabulary + y - 1) / y};
 }
 
+std::vector<std::string> GridConvRefusals(const GridConvProblem& p, const GridConvAxes& axes) {
+  std::vector<std::string> refusals;
+  if (p.groups != 1 && (axes.contraction > 1 || axes.columns > 1)) {
+    refusals.push_back(StrCat("a convolution of ", p.groups,
+                              " groups is not cut by channels, since its filters see those of their group alone; ",
+                              "use groups = 1, or K = N = 1"));
+  }
+  if (p.samples % axes.rows != 0) {
+    refusals.push_back(StrCat("R = ", axes.rows, " does not divide the ", p.samples, " samples of a micro-batch; ",
+                              NearestMultiples(p.samples, axes.rows), " samples, or R = ", DivisorUpTo(p.samples, axes.rows)));
+    return refusals;
+  }
+  const std::int64_t samples = p.samples / axes.rows;
+  for (const auto& [name, size] : {std::pair("N", axes.columns), std::pair("K", axes.contraction)}) {
+    if (samples % size == 0) continue;
+    refusals.push_back(StrCat(name, " = ", size, " does not divide the ", samples, " samples that one R holds; ",
+                              NearestMultiples(samples, size), " of them, or ", name, " = ", DivisorUpTo(samples, size)));
+  }
+  const std::int64_t out_samples = samples / axes.contraction;
+  if (samples % axes.contraction == 0 && out_samples % p.norm_samples != 0) {
+    refusals.push_back(StrCat("a batch norm over ", p.norm_samples, " samples does not divide the ", out_samples,
+                              " samples that one (R, K) holds; ", NearestMultiples(out_samples, p.norm_samples),
+                              " of them, or a norm over ", DivisorUpTo(out_samples, std::min(p.norm_samples, out_samples))));
+  }
+  return refusals;
+}
+
+StatusOr<GridConvSizes> FitConvToGrid(const GridConvProblem& p, const GridConvAxes& axes) {
+  const std::vector<std::string> refusals = GridConvRefusals(p, axes);
+  if (!refusals.empty()) {
+    return InvalidArgument("grid with R, K, N = ", axes.rows, ", ", axes.contraction, ", ", axes.columns, ": ", refusals[0]);
+  }
+  const std::int64_t samples = p.samples / axes.rows;
+  return GridConvSizes{.samples = samples,
+                       .in_samples = samples / axes.columns,
+                       .out_samples = samples / axes.contraction,
+                       .channels = (p.channels + axes.contraction - 1) / axes.contraction,
+                       .filters = (p.filters + axes.columns - 1) / axes.columns};
+}
+
 }  // namespace lycia

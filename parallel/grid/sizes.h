@@ -43,6 +43,31 @@ std::vector<std::string> GridRefusals(const GridProblem& problem, int x, int y, 
 // InvalidArgument with the first of them.
 StatusOr<GridSizes> FitToGrid(const GridProblem& problem, int x, int y, int z);
 
+// A convolution's sizes for one micro-batch, all ranks together.
+struct GridConvProblem {
+  std::int64_t samples = 0;   // N
+  std::int64_t channels = 0;  // C
+  std::int64_t filters = 0;   // K
+  std::int64_t groups = 1;
+  std::int64_t norm_samples = 1;  // of a batch norm that follows
+};
+// Of the axes with these roles (product.h): R cuts samples, K channels, N filters.
+struct GridConvAxes {
+  int rows = 1, contraction = 1, columns = 1;
+};
+struct GridConvSizes {
+  std::int64_t samples = 0;      // of one R; images stay whole
+  std::int64_t in_samples = 0;   // of one (R, N): X
+  std::int64_t out_samples = 0;  // of one (R, K): Y
+  std::int64_t channels = 0;     // of one K, padded
+  std::int64_t filters = 0;      // of one N, padded
+};
+// Rules of divisibility:
+//   R | samples;  N | samples / R;  K | samples / R;  norm_samples | samples / (R K);  groups = 1, unless K = N = 1
+// Channels and filters are padded with zeros that stay zero, and filters are cut flat along R, so they refuse nothing.
+std::vector<std::string> GridConvRefusals(const GridConvProblem& problem, const GridConvAxes& axes);
+StatusOr<GridConvSizes> FitConvToGrid(const GridConvProblem& problem, const GridConvAxes& axes);
+
 }  // namespace lycia
 
 #endif  // LYCIA_PARALLEL_GRID_SIZES_H_

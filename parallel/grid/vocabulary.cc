@@ -84,6 +84,7 @@ void GridCrossEntropy::Forward(const LayerContext& context, const Tensor& logits
                             .scale = stage.gradient_scale,
                             .dlogits = stage.training ? logits : Tensor{},
                             .sample_losses = stage.sample_losses,
+                            .sample_hits = stage.sample_hits,
                             .samples = labels.elements() / length_,
                             .reports = grid_->coordinate(Axis::kY) == 0,  // all ranks along y know these rows
                             .first_row = first_row,

@@ -12,8 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "kernels/conv/conv.h"
 #include "kernels/gemm/packed_matrix.h"
 #include "parallel/layer/parameter.h"
+#include "parallel/layer/reuse.h"
+#include "parallel/layer/state.h"
 #include "parallel/layer/transfer.h"
 #include "runtime/core/status.h"
 #include "runtime/core/tensor.h"
@@ -40,6 +43,15 @@ struct ScratchHandle {
 struct PackedHandle {
   int index = -1;
 };
+struct PackedConvHandle {
+  int index = -1;
+};
+struct StateHandle {
+  int index = -1;
+};
+struct ReuseHandle {
+  int index = -1;
+};
 
 // What one layer asks for. Filled by Layer::Plan, read by Stage.
 //
@@ -56,6 +68,8 @@ class LayerPlan {
   KeptHandle Keep(const TensorSpec& spec, KeepUntil until);
   // The layer's input is read by its backward (and may be overwritten by the layer itself, which then owns it).
   void KeepInput(KeepUntil until);
+  // The layer's output is read by its BackwardInput; the next layer must not overwrite it.
+  void KeepOutput() { keeps_output_ = true; }
   // Made by BackwardInput, read by BackwardWeight.
   HandoffHandle Handoff(const TensorSpec& spec);
   // Alive within one call.
@@ -65,6 +79,17 @@ class LayerPlan {
   // A copy of a weight [k, n], or of its transpose, in the order in which Gemm reads it (GemmArgs::packed_b), made anew when weights have
   // changed. Stages may do without: the weight itself must be given to Gemm too.
   PackedHandle Packed(ParameterHandle weight, bool transposed);
+  // Of rows x columns of the parameter's memory from an offset, in elements.
+  struct WeightBlock {
+    std::int64_t offset = 0, rows = 0, columns = 0, ld = 0;
+  };
+  PackedHandle Packed(ParameterHandle weight, const WeightBlock& block, bool transposed);
+  // The same of a filter [K, R, S, C / groups], in the order in which a convolution reads it.
+  PackedConvHandle PackedConv(ParameterHandle weight, ConvUse use, const ConvShape& shape);
+  // Parts of a micro-batch are then refused: they would observe too few samples.
+  StateHandle State(StateSpec spec);
+  // Rows that may repeat.
+  ReuseHandle Reuse(ReuseSpec spec);
   // Brought from other ranks, or sent to them, while others compute. Layers begin theirs in the order of declaration, and in the
   // backward in reverse.
   TransferHandle Transfer(const TransferSpec& spec);
@@ -92,11 +117,22 @@ class LayerPlan {
   struct PackedSpec {
     ParameterHandle weight;
     bool transposed;
-    std::int64_t k, n;  // of what is packed
+    WeightBlock block;
+    std::int64_t k() const { return transposed ? block.columns : block.rows; }  // of what is packed
+    std::int64_t n() const { return transposed ? block.rows : block.columns; }
   };
   const std::vector<PackedSpec>& packed() const { return packed_; }
+  struct PackedConvSpec {
+    ParameterHandle weight;
+    ConvUse use;
+    ConvShape shape;
+  };
+  const std::vector<PackedConvSpec>& packed_convs() const { return packed_convs_; }
+  const std::vector<StateSpec>& states() const { return states_; }
+  const std::vector<ReuseSpec>& reuses() const { return reuses_; }
   const std::vector<TransferSpec>& transfers() const { return transfers_; }
   bool keeps_input() const { return keeps_input_; }
+  bool keeps_output() const { return keeps_output_; }
   KeepUntil keeps_input_until() const { return keeps_input_until_; }
   bool reads_labels() const { return reads_labels_; }
   const TensorSpec& labels() const { return labels_; }
@@ -111,8 +147,11 @@ class LayerPlan {
   std::vector<TensorSpec> handoffs_;
   std::vector<ScratchSpec> scratch_;
   std::vector<PackedSpec> packed_;
+  std::vector<PackedConvSpec> packed_convs_;
+  std::vector<StateSpec> states_;
+  std::vector<ReuseSpec> reuses_;
   std::vector<TransferSpec> transfers_;
-  bool keeps_input_ = false;
+  bool keeps_input_ = false, keeps_output_ = false;
   KeepUntil keeps_input_until_ = KeepUntil::kInput;
   bool reads_labels_ = false;
   TensorSpec labels_;
@@ -134,6 +173,7 @@ struct StageContext {
   SampleRange samples;              // global indices of this micro-batch, or of the part at hand
   double gradient_scale = 1;        // 1 / loss tokens of the global batch
   double* sample_losses = nullptr;  // [samples.count] f64: sum of token losses of each sample; written by the last layer
+  double* sample_hits = nullptr;    // the same of labels whose logit is the largest, where the last layer tells
   Tensor logits;                    // when data is set: the last layer copies its logits here, [samples, T, V]
 };
 
@@ -143,7 +183,7 @@ struct StageContext {
 // ones add to: a gradient that is marked fresh holds the last step's numbers and means zero.
 struct LayerContext {
   StageContext* stage = nullptr;
-  std::span<const Tensor> in, out;    // activations
+  std::span<const Tensor> in, out;    // activations; out is readable in the backward only where the plan keeps it
   std::span<const Tensor> dout, din;  // their gradients (=); din is empty where the input has none (tokens)
   std::span<const Tensor> parameters, gradients, kept, handoffs, scratch;
   Tensor labels;
@@ -151,6 +191,11 @@ struct LayerContext {
   int layer = 0;                        // of the stage
   std::span<const PackedMatrix> packs;  // empty: this stage holds no packed weights
   std::span<bool* const> fresh;         // [parameter], null or absent: never fresh
+  std::span<const PackedConvWeight> conv_packs;
+  // Observations are [rows, ...]: those of the samples at hand in Forward (no data in an evaluation), of the whole global batch in
+  // MergeStates.
+  std::span<const Tensor> states, observations;
+  std::span<const ReuseSlot* const> reuses;  // null or absent: dense
 
   Stream& stream() const { return *stage->stream; }
   const Tensor& parameter(ParameterHandle h) const { return parameters[static_cast<std::size_t>(h.index)]; }
@@ -166,7 +211,19 @@ struct LayerContext {
     bool accumulate;
   };
   SumInto gradient_sum(ParameterHandle h) const { return {AsMatrix(gradients[static_cast<std::size_t>(h.index)]), AddsTo(h)}; }
-  PackedMatrix packed(PackedHandle h) const { return packs.empty() ? PackedMatrix{} : packs[static_cast<std::size_t>(h.index)]; }
+  PackedMatrix packed(PackedHandle h) const {
+    return packs.empty() || h.index < 0 ? PackedMatrix{} : packs[static_cast<std::size_t>(h.index)];
+  }
+  PackedConvWeight packed(PackedConvHandle h) const {
+    return conv_packs.empty() ? PackedConvWeight{} : conv_packs[static_cast<std::size_t>(h.index)];
+  }
+  const ReuseSlot& reuse(ReuseHandle h) const {
+    static constexpr ReuseSlot kDense;
+    const auto index = static_cast<std::size_t>(h.index);
+    return index < reuses.size() && reuses[index] != nullptr ? *reuses[index] : kDense;
+  }
+  const Tensor& state(StateHandle h) const { return states[static_cast<std::size_t>(h.index)]; }
+  const Tensor& observation(StateHandle h) const { return observations[static_cast<std::size_t>(h.index)]; }
   const Tensor& keep(KeptHandle h) const { return kept[static_cast<std::size_t>(h.index)]; }
   const Tensor& handoff(HandoffHandle h) const { return handoffs[static_cast<std::size_t>(h.index)]; }
   const Tensor& temporary(ScratchHandle h) const { return scratch[static_cast<std::size_t>(h.index)]; }
@@ -196,6 +253,8 @@ class Layer {
     BackwardInput(context);
     BackwardWeight(context);
   }
+  // Once a step, for a layer with states: folds what the step has observed into them.
+  virtual void MergeStates(const LayerContext&) const {}
   // Starts what the transfer brings and puts each operation's event into the place, after Place::AwaitOthers where it writes to the place.
   // Called before the layer's own call, when its activations are not there yet; only for transfers that the layer has declared.
   virtual void Fetch(const LayerContext&, TransferHandle, TransferPlace&) const {}

@@ -38,8 +38,27 @@ ScratchHandle LayerPlan::Workspace(std::int64_t bytes) {
 PackedHandle LayerPlan::Packed(ParameterHandle weight, bool transposed) {
   const Shape& shape = parameters_[static_cast<std::size_t>(weight.index)].shape;
   LYCIA_CHECK_EQ(shape.rank(), 2);
-  packed_.push_back({.weight = weight, .transposed = transposed, .k = shape.dim(transposed ? 1 : 0), .n = shape.dim(transposed ? 0 : 1)});
+  return Packed(weight, {.rows = shape.dim(0), .columns = shape.dim(1), .ld = shape.dim(1)}, transposed);
+}
+
+PackedHandle LayerPlan::Packed(ParameterHandle weight, const WeightBlock& block, bool transposed) {
+  packed_.push_back({.weight = weight, .transposed = transposed, .block = block});
   return {static_cast<int>(packed_.size()) - 1};
+}
+
+PackedConvHandle LayerPlan::PackedConv(ParameterHandle weight, ConvUse use, const ConvShape& shape) {
+  packed_convs_.push_back({.weight = weight, .use = use, .shape = shape});
+  return {static_cast<int>(packed_convs_.size()) - 1};
+}
+
+StateHandle LayerPlan::State(StateSpec spec) {
+  states_.push_back(std::move(spec));
+  return {static_cast<int>(states_.size()) - 1};
+}
+
+ReuseHandle LayerPlan::Reuse(ReuseSpec spec) {
+  reuses_.push_back(std::move(spec));
+  return {static_cast<int>(reuses_.size()) - 1};
 }
 
 TransferHandle LayerPlan::Transfer(const TransferSpec& spec) {

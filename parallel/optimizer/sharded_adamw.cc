@@ -1,9 +1,9 @@
 #include "parallel/optimizer/sharded_adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/squared_norm.h"
 #include "runtime/core/check.h"
 
@@ -30,6 +30,7 @@ ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& p
     const std::int64_t begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
     const std::int64_t end = group.offsets[static_cast<std::size_t>(group.member.rank) + 1];
     group.segments = SegmentsOf(parameters, begin, end);
+    updates_.reserve(std::max(updates_.capacity(), group.segments.size()));
     const TensorSpec state{ArithmeticDType(dtype_), {end - begin}};
     group.m_region = plan.Add("optimizer states", state);
     group.v_region = plan.Add("optimizer states", state);
@@ -157,28 +158,30 @@ void ShardedAdamW::SetScalars(Stream& stream, std::int64_t step, double learning
 void ShardedAdamW::StepGroup(Stream& stream, int g, Group& group) {
   const Tensor weights = store_.flat_weights(g), gradients = store_.flat_gradients(g);
   const std::int64_t shard_begin = group.offsets[static_cast<std::size_t>(group.member.rank)];
+  updates_.clear();
   for (const Segment& segment : group.segments) {
     const std::int64_t begin = segment.parameter->offset + segment.begin, end = segment.parameter->offset + segment.end;
     const Tensor model_weight = Slice(weights, begin, end);
-    AdamW(stream, {.weight = has_masters() ? Slice(group.master, begin - shard_begin, end - shard_begin) : model_weight,
-                   .model_weight = has_masters() ? model_weight : Tensor{},
-                   .gradient = Slice(gradients, begin, end),
-                   .m = Slice(group.m, begin - shard_begin, end - shard_begin),
-                   .v = Slice(group.v, begin - shard_begin, end - shard_begin),
-                   .beta1 = options_.beta1,
-                   .beta2 = options_.beta2,
-                   .eps = options_.eps,
-                   .weight_decay = segment.parameter->spec.decay ? options_.weight_decay : 0.0,
-                   .scalars = scalars_});
+    updates_.push_back({.weight = has_masters() ? Slice(group.master, begin - shard_begin, end - shard_begin) : model_weight,
+                        .model_weight = has_masters() ? model_weight : Tensor{},
+                        .gradient = Slice(gradients, begin, end),
+                        .m = Slice(group.m, begin - shard_begin, end - shard_begin),
+                        .v = Slice(group.v, begin - shard_begin, end - shard_begin),
+                        .beta1 = options_.beta1,
+                        .beta2 = options_.beta2,
+                        .eps = options_.eps,
+                        .weight_decay = segment.parameter->spec.decay ? options_.weight_decay : 0.0,
+                        .scalars = scalars_});
   }
+  AdamW(stream, updates_);
   StartGather(stream, g, group, Tag::kWeight);
   group.updated = true;
 }
 
 void ShardedAdamW::StartGather(Stream& stream, int g, Group& group, Tag tag) {
   const Tensor weights = store_.flat_weights(g);
-  group.gathered = group.communicator->AllGather(
-      {.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = tag}, stream.Record());
+  group.gathered = group.communicator->AllGather({.in = OwnShard(weights, group), .out = weights, .offsets = group.offsets, .tag = tag},
+                                                 stream.Record());
 }
 
 void ShardedAdamW::PublishWeights(Stream& stream) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <vector>
 
+#include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/step_scalars.h"
 #include "parallel/optimizer/optimizer.h"
 #include "parallel/optimizer/parameter_store.h"
@@ -105,6 +106,7 @@ class ShardedAdamW final : public Optimizer {
   double* decided_ = nullptr;  // as long as decide_
   Communicator* world_ = nullptr;
   Decision decision_;
+  std::vector<AdamWArgs> updates_;  // of one group's segments; a step does not allocate
 };
 
 }  // namespace lycia

@@ -23,7 +23,7 @@ std::vector<std::int64_t> DurationsOf(const schedule::Schedule& schedule, int wo
 // What a step without data does outside its pipeline: nothing.
 class NoActions final : public StepActions {
  public:
-  void LoadTokens(Stream&, const SampleRange&, void*) override {}
+  void LoadInputs(Stream&, const SampleRange&, void*) override {}
   void LoadLabels(Stream&, const SampleRange&, void*) override {}
   void SynchronizeGradients(Stream&, int) override {}
   void UpdateSet(Stream&, int) override {}

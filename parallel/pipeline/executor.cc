@@ -194,7 +194,7 @@ Status Executor::Execute(const Instruction& instruction, StageContext& context, 
   const StageSlots slots = SlotsOf(instruction);
   switch (instruction.op) {
     case Op::kLoad:
-      if (instruction.stage == 0) actions.LoadTokens(stream, context.samples, node.stage->input(slots));
+      if (instruction.stage == 0) actions.LoadInputs(stream, context.samples, node.stage->input(slots));
       if (node.stage->reads_labels()) actions.LoadLabels(stream, context.samples, node.stage->labels(slots));
       return OkStatus();
     case Op::kForward:
@@ -203,11 +203,12 @@ Status Executor::Execute(const Instruction& instruction, StageContext& context, 
         Release(stream, node.activation_in.get(), instruction);  // before computing, so that the next message may come meanwhile
       }
       context.sample_losses = node.stage->reads_labels() ? actions.SampleLosses(context.samples) : nullptr;
+      context.sample_hits = node.stage->reads_labels() ? actions.SampleHits(context.samples) : nullptr;
       node.stage->Forward(context, slots, NextBuffer(stream, node.activation_out.get()));
       return OkStatus();
     case Op::kBackward:
     case Op::kBackwardInput: {
-      context.sample_losses = nullptr;
+      context.sample_losses = context.sample_hits = nullptr;
       const void* dout = MessageFor(node.gradient_in.get(), instruction);
       void* din = NextBuffer(stream, node.gradient_out.get());
       instruction.op == Op::kBackward ? node.stage->Backward(context, slots, dout, din)
@@ -216,7 +217,7 @@ Status Executor::Execute(const Instruction& instruction, StageContext& context, 
       return OkStatus();
     }
     case Op::kBackwardWeight:
-      context.sample_losses = nullptr;
+      context.sample_losses = context.sample_hits = nullptr;
       node.stage->BackwardWeight(context, slots);
       return OkStatus();
     case Op::kSendActivation:
@@ -244,6 +245,9 @@ void* Executor::NextBuffer(Stream& stream, Sender* sender) {
 }
 
 void Executor::Send(Stream& stream, Sender& sender, const Instruction& instruction) {
+  // A device waits for the buffer in its own time (NextBuffer); here the host does, because a channel takes so many sends at once only.
+  stream.Fail(sender.events[sender.sent].Wait(stream.guard()));
+  if (!stream.ok()) return;
   const ConstTensor message(sender.buffers[sender.sent], DType::kU8, {PackedBytes(sender.specs, instruction.parts)});
   MessageHeader header{.micro_batch = instruction.micro_batch, .part = instruction.part};
   if (clock_ != nullptr) header.virtual_ns = sender.peer == args_.worker ? clock_->now_ns() : clock_->Depart();

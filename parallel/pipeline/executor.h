@@ -26,8 +26,8 @@ namespace lycia {
 class StepActions {
  public:
   virtual ~StepActions() = default;
-  // Enqueues tokens or labels [samples, T] i32 of one micro-batch into memory of the stage.
-  virtual void LoadTokens(Stream& stream, const SampleRange& samples, void* to) = 0;
+  // Enqueues the inputs (tokens, images) or the labels of one micro-batch into memory of the stage.
+  virtual void LoadInputs(Stream& stream, const SampleRange& samples, void* to) = 0;
   virtual void LoadLabels(Stream& stream, const SampleRange& samples, void* to) = 0;
   // Starts the sum of a set's gradients; compute goes on meanwhile.
   virtual void SynchronizeGradients(Stream& stream, int sync_set) = 0;
@@ -36,6 +36,8 @@ class StepActions {
   virtual void Update(Stream& stream) = 0;
   // [samples.count] f64, where the last stage writes the loss of each sample; nullptr to drop them.
   virtual double* SampleLosses(const SampleRange& samples) = 0;
+  // The same of the labels that had the largest logit.
+  virtual double* SampleHits(const SampleRange&) { return nullptr; }
 };
 
 // Told of every instruction; must not allocate. The board, the watchdog's record and the trace hang on it.

@@ -29,7 +29,7 @@ constexpr std::int64_t kFirstSample = 10;  // of this replica
 // Tokens are the sample's index, labels its index modulo 5.
 class Actions final : public StepActions {
  public:
-  void LoadTokens(Stream&, const SampleRange& samples, void* to) override { Fill(samples, to, 1000); }
+  void LoadInputs(Stream&, const SampleRange& samples, void* to) override { Fill(samples, to, 1000); }
   void LoadLabels(Stream&, const SampleRange& samples, void* to) override { Fill(samples, to, 5); }
   void SynchronizeGradients(Stream&, int sync_set) override { syncs.push_back(sync_set); }
   void UpdateSet(Stream&, int sync_set) override { syncs.push_back(-2 - sync_set); }

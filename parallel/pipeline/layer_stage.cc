@@ -1,6 +1,7 @@
 #include "parallel/pipeline/layer_stage.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "runtime/device/arena.h"
@@ -32,6 +33,21 @@ void Unpack(std::vector<Tensor>& tensors, void* base) {
     tensor.data = base == nullptr ? nullptr : static_cast<char*>(base) + offset;
     offset += Padded(tensor.bytes());
   }
+}
+
+ConstMatrix BlockOf(const Tensor& weight, const LayerPlan::WeightBlock& block) {
+  const char* data = static_cast<const char*>(weight.data);
+  if (data != nullptr) data += block.offset * SizeOf(weight.dtype);
+  return {data, weight.dtype, block.rows, block.columns, block.ld};
+}
+
+// The rows that stand for the samples at hand, one for every `samples` of the global batch. No data in an evaluation.
+Tensor RowsOf(const Tensor& all, std::int64_t samples, const SampleRange& range, bool training) {
+  if (all.shape.rank() == 0) return {};
+  Tensor rows{nullptr, all.dtype, {range.count / samples}};
+  for (int i = 1; i < all.shape.rank(); ++i) rows.shape.push_back(all.shape.dim(i));
+  if (training && all.data != nullptr) rows.data = static_cast<char*>(all.data) + range.begin / samples * (all.bytes() / all.shape.dim(0));
+  return rows;
 }
 
 bool IsFloat(std::span<const TensorSpec> specs) {
@@ -70,7 +86,14 @@ StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique
   stage->layout_ =
       LayOut(stage->plans_, stage->edges_, stage->labels_,
              {.recompute = options.recompute, .full_backward = options.full_backward, .split_backward = options.split_backward});
+  for (std::size_t i = 0; i < stage->plans_.size(); ++i) {
+    if (stage->plans_[i].states().empty() || std::ranges::all_of(options.parts, [](int parts) { return parts == 1; })) continue;
+    return InvalidArgument(stage->layers_[i]->name(),
+                           " takes statistics over several samples, so that micro-batches cannot be divided; use a parallel.schedule that "
+                           "keeps them whole");
+  }
   stage->contexts_.resize(stage->layers_.size());
+  stage->observed_.resize(stage->layers_.size());
   for (const int parts : options.parts) stage->variants_.push_back(stage->NewVariant(parts));
   return stage;
 }
@@ -78,6 +101,18 @@ StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique
 std::vector<ParameterSpec> LayerStage::parameters() const {
   std::vector<ParameterSpec> all;
   for (const LayerPlan& plan : plans_) all.insert(all.end(), plan.parameters().begin(), plan.parameters().end());
+  return all;
+}
+
+std::vector<StateSpec> LayerStage::states() const {
+  std::vector<StateSpec> all;
+  for (const LayerPlan& plan : plans_) all.insert(all.end(), plan.states().begin(), plan.states().end());
+  return all;
+}
+
+std::vector<ReuseSpec> LayerStage::reuses() const {
+  std::vector<ReuseSpec> all;
+  for (const LayerPlan& plan : plans_) all.insert(all.end(), plan.reuses().begin(), plan.reuses().end());
   return all;
 }
 
@@ -131,10 +166,24 @@ void LayerStage::Bind(const Memory& memory) {
   char* packed = static_cast<char*>(memory.packed);
   for (const LayerPlan& plan : plans_) {
     std::vector<PackedMatrix>& packs = packs_.emplace_back();
+    std::vector<PackedConvWeight>& conv_packs = conv_packs_.emplace_back();
     if (packed == nullptr) continue;
     for (const LayerPlan::PackedSpec& spec : plan.packed()) {
-      packs.push_back({packed, plan.compute(), spec.k, spec.n});
-      packed += Padded(PackedMatrixBytes(plan.compute(), spec.k, spec.n));
+      packs.push_back({packed, plan.compute(), spec.k(), spec.n()});
+      packed += Padded(PackedMatrixBytes(plan.compute(), spec.k(), spec.n()));
+    }
+    for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs()) {
+      conv_packs.push_back({.data = packed, .dtype = plan.compute(), .use = spec.use, .shape = spec.shape});
+      packed += Padded(PackedConvBytes(plan.compute(), spec.use, spec.shape));
+    }
+  }
+  for (const LayerPlan& plan : plans_) {
+    std::vector<const ReuseSlot*>& reuses = reuses_.emplace_back();
+    for (const ReuseSpec& spec : plan.reuses()) reuses.push_back(memory.reuse ? memory.reuse(spec.name) : nullptr);
+    std::vector<Tensor>&states = states_.emplace_back(), &observations = observations_.emplace_back();
+    for (const StateSpec& spec : plan.states()) {
+      states.push_back(memory.state ? memory.state(spec.name) : Tensor{});
+      observations.push_back(memory.observations ? memory.observations(spec.name) : Tensor{});
     }
   }
 }
@@ -143,7 +192,9 @@ std::int64_t LayerStage::packed_bytes() const {
   std::int64_t bytes = 0;
   for (const LayerPlan& plan : plans_) {
     if (!options_.packed_weights) break;
-    for (const LayerPlan::PackedSpec& spec : plan.packed()) bytes += Padded(PackedMatrixBytes(plan.compute(), spec.k, spec.n));
+    for (const LayerPlan::PackedSpec& spec : plan.packed()) bytes += Padded(PackedMatrixBytes(plan.compute(), spec.k(), spec.n()));
+    for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs())
+      bytes += Padded(PackedConvBytes(plan.compute(), spec.use, spec.shape));
   }
   return bytes;
 }
@@ -152,9 +203,13 @@ void LayerStage::PackWeights(Stream& stream) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const std::vector<LayerPlan::PackedSpec>& specs = plans_[i].packed();
     for (std::size_t p = 0; p < packs_[i].size(); ++p) {
-      PackMatrix(stream, {.b = AsMatrix(parameters_[i][static_cast<std::size_t>(specs[p].weight.index)]),
+      PackMatrix(stream, {.b = BlockOf(parameters_[i][static_cast<std::size_t>(specs[p].weight.index)], specs[p].block),
                           .transpose_b = specs[p].transposed,
                           .to = packs_[i][p]});
+    }
+    const std::vector<LayerPlan::PackedConvSpec>& convs = plans_[i].packed_convs();
+    for (std::size_t p = 0; p < conv_packs_[i].size(); ++p) {
+      PackConvWeight(stream, {.weight = parameters_[i][static_cast<std::size_t>(convs[p].weight.index)], .to = conv_packs_[i][p]});
     }
   }
   packed_stale_ = false;
@@ -175,6 +230,13 @@ char* LayerStage::Base(const StageSlots& slots, Area area) const {
       break;
   }
   return static_cast<char*>(memory_.transient);
+}
+
+void LayerStage::MergeStates(StageContext& context) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (states_[i].empty()) continue;
+    layers_[i]->MergeStates({.stage = &context, .states = states_[i], .observations = observations_[i]});
+  }
 }
 
 void* LayerStage::input(const StageSlots& slots) {
@@ -212,9 +274,13 @@ LayerStage::Variant& LayerStage::Point(const StageSlots& slots, const StageLayou
 void LayerStage::Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Binding& b = variant.layers[i];
-    contexts_[i] = {&context, b.in,       b.out,     b.dout,   b.din,       parameters_[i],      gradients_[i],
-                    b.kept,   b.handoffs, b.scratch, b.labels, &transfers_, static_cast<int>(i), packs_[i],
-                    fresh_[i]};
+    observed_[i].clear();
+    for (std::size_t s = 0; s < states_[i].size(); ++s) {
+      observed_[i].push_back(RowsOf(observations_[i][s], plans_[i].states()[s].samples, context.samples, context.training));
+    }
+    contexts_[i] = {&context,  b.in,           b.out,      b.dout,       b.din,       parameters_[i],      gradients_[i],
+                    b.kept,    b.handoffs,     b.scratch,  b.labels,     &transfers_, static_cast<int>(i), packs_[i],
+                    fresh_[i], conv_packs_[i], states_[i], observed_[i], reuses_[i]};
   }
   if (packed_stale_) PackWeights(*context.stream);
   char* transient = static_cast<char*>(memory_.transient);
@@ -236,12 +302,39 @@ void LayerStage::TakeInput(Stream& stream, const StageSlots& slots, const void* 
   }
 }
 
+template <typename Call>
+void LayerStage::Run(std::size_t i, const Call& call) {
+  const LayerContext& context = contexts_[i];
+  if (reuses_[i].empty() || context.stream().kind() != DeviceKind::kCpu) return call(*layers_[i], context);
+  const auto begin = std::chrono::steady_clock::now();
+  call(*layers_[i], context);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  for (const ReuseSlot* slot : reuses_[i]) {
+    if (slot != nullptr && slot->measures != nullptr) slot->measures->seconds += seconds;
+  }
+}
+
+namespace {
+
+constexpr auto kForward = [](const Layer& layer, const LayerContext& context) { layer.Forward(context); };
+constexpr auto kBackward = [](const Layer& layer, const LayerContext& context) { layer.Backward(context); };
+constexpr auto kBackwardInput = [](const Layer& layer, const LayerContext& context) { layer.BackwardInput(context); };
+constexpr auto kBackwardWeight = [](const Layer& layer, const LayerContext& context) { layer.BackwardWeight(context); };
+
+}  // namespace
+
 void LayerStage::Forward(StageContext& context, const StageSlots& slots, void* out) {
   Variant& variant = Point(slots, layout_.full);
-  Unpack(variant.layers.back().out, out);
+  if (!layout_.keeps_output) Unpack(variant.layers.back().out, out);
   Begin(context, variant, layout_.transfers.forward);
-  for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(contexts_[i]);
+  for (std::size_t i = 0; i < layers_.size(); ++i) Run(i, kForward);
   transfers_.End(*context.stream);
+  if (!layout_.keeps_output || out == nullptr) return;
+  char* message = static_cast<char*>(out);
+  for (const Tensor& tensor : variant.layers.back().out) {
+    context.stream->Copy(message, tensor.data, tensor.bytes());
+    message += Padded(tensor.bytes());
+  }
 }
 
 void LayerStage::Backward(StageContext& context, const StageSlots& slots, const void* dout, void* din) {
@@ -257,7 +350,7 @@ void LayerStage::BackwardInput(StageContext& context, const StageSlots& slots, c
 void LayerStage::BackwardWeight(StageContext& context, const StageSlots& slots) {
   LYCIA_CHECK(options_.split_backward) << "the stage was planned for full backwards only ";
   Begin(context, Point(slots, layout_.split), layout_.transfers.backward_weight);
-  for (std::size_t i = layers_.size(); i-- > 0;) layers_[i]->BackwardWeight(contexts_[i]);
+  for (std::size_t i = layers_.size(); i-- > 0;) Run(i, kBackwardWeight);
   transfers_.End(*context.stream);
 }
 
@@ -266,11 +359,11 @@ void LayerStage::BackwardLayers(StageContext& context, Variant& variant, const v
   Unpack(variant.layers.front().din, din);
   Begin(context, variant, weight ? layout_.transfers.backward : layout_.transfers.backward_input);
   if (options_.recompute == Recompute::kStage) {
-    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->Forward(contexts_[i]);
+    for (std::size_t i = 0; i < layers_.size(); ++i) Run(i, kForward);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    if (options_.recompute == Recompute::kLayers) layers_[i]->Forward(contexts_[i]);
-    weight ? layers_[i]->Backward(contexts_[i]) : layers_[i]->BackwardInput(contexts_[i]);
+    if (options_.recompute == Recompute::kLayers) Run(i, kForward);
+    weight ? Run(i, kBackward) : Run(i, kBackwardInput);
   }
   transfers_.End(*context.stream);
 }

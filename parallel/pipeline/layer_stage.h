@@ -31,6 +31,8 @@ class LayerStage final : public Stage {
   bool reads_labels() const override { return labels_.shape.rank() > 0; }
   const std::vector<LayerPlan>& plans() const { return plans_; }
   std::vector<ParameterSpec> parameters() const;  // of all layers, in order; a name may come twice with different uses
+  std::vector<StateSpec> states() const;
+  std::vector<ReuseSpec> reuses() const;
   double forward_flops() const;
   double input_flops() const;
   double weight_flops() const;
@@ -53,12 +55,18 @@ class LayerStage final : public Stage {
     // Whether the gradient means zero (layer.h); absent, or null: never.
     std::function<bool*(const std::string& name, int use)> fresh;
     void* packed = nullptr;
+    // States by name, and the observations of the whole global batch [samples / spec.samples, ...]; absent: only calls that need none.
+    std::function<Tensor(const std::string&name)> state, observations;
+    std::function<const ReuseSlot*(const std::string& name)> reuse;  // absent: all dense
   };
   void Bind(const Memory& memory);
   const Memory& memory() const { return memory_; }
 
   // The next call packs the weights again. Before the first call, and whenever they may have changed.
   void WeightsChanged() { packed_stale_ = true; }
+
+  // Layer::MergeStates of all layers that have states.
+  void MergeStates(StageContext& context);
 
   void* input(const StageSlots& slots) override;
   void* labels(const StageSlots& slots) override;
@@ -88,6 +96,9 @@ class LayerStage final : public Stage {
   // Makes the contexts of all layers and starts the call's transfers.
   void Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps);
   void PackWeights(Stream& stream);
+  // One layer's call, whose time is measured where reuse is to be weighed against it.
+  template <typename Call>
+  void Run(std::size_t layer, const Call& call);
   void BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight);
 
   Options options_;
@@ -101,10 +112,14 @@ class LayerStage final : public Stage {
   std::vector<std::vector<Tensor>> parameters_, gradients_;  // [layer]
   std::vector<std::vector<bool*>> fresh_;                    // [layer][parameter]
   std::vector<std::vector<PackedMatrix>> packs_;             // [layer]; empty ones where the stage holds none
+  std::vector<std::vector<PackedConvWeight>> conv_packs_;
+  std::vector<std::vector<const ReuseSlot*>> reuses_;       // [layer]
+  std::vector<std::vector<Tensor>> states_, observations_;  // [layer]; observations of the whole global batch
   bool packed_stale_ = true;
   std::vector<Variant> variants_;
   // Of the call under way.
-  std::vector<LayerContext> contexts_;  // [layer]
+  std::vector<LayerContext> contexts_;         // [layer]
+  std::vector<std::vector<Tensor>> observed_;  // [layer], of the samples at hand
   Transfers transfers_;
 };
 

@@ -76,14 +76,17 @@ StageLayout LayOut(std::span<const LayerPlan> plans, std::span<const std::vector
   std::vector<std::vector<Place>> edge_places(num_layers + 1), kept_places(num_layers);
   for (std::size_t i = 0; i < num_layers; ++i) {
     // What Forward leaves in slots.
-    const bool edge_in_slot = i == 0 || recompute == Recompute::kLayers || (recompute == Recompute::kNone && plans[i].keeps_input());
+    const bool read_back = plans[i].keeps_input() || (i > 0 && plans[i - 1].keeps_output());
+    const bool edge_in_slot = i == 0 || recompute == Recompute::kLayers || (recompute == Recompute::kNone && read_back);
     edge_places[i] = edge_in_slot ? cut.Take(edges[i], [&](const auto&) { return kept_in_slot(input_until(i)); }) : edge_at(i);
     if (i == 0 && labels.shape.rank() > 0) layout.full.labels = cut.Take(kept_in_slot(KeepUntil::kInput), labels.bytes());
     if (recompute == Recompute::kNone) {
       kept_places[i] = cut.Take(plans[i].kept(), [&](const LayerPlan::Kept& kept) { return kept_in_slot(kept.until); });
     }
   }
-  edge_places[num_layers] = edge_at(num_layers);
+  layout.keeps_output = recompute == Recompute::kNone && plans.back().keeps_output();
+  edge_places[num_layers] = layout.keeps_output ? cut.Take(edges[num_layers], [&](const auto&) { return kept_in_slot(KeepUntil::kInput); })
+                                                : edge_at(num_layers);
   layout.split.labels = layout.full.labels;
   std::int64_t& transient = cut.bytes[static_cast<std::size_t>(Area::kTransient)];
   transient = 4 * widest_edge;

@@ -1,6 +1,6 @@
 // StageLayout: where each tensor of a stage lives, decided from what its layers declared, before any memory exists.
 //
-//   slots       stash    inputs of layers and kept tensors that BackwardWeight reads; all that is kept where the backward is never split
+//   slots       stash    inputs (and kept outputs) of layers and kept tensors that BackwardWeight reads; all that is kept where the backward is never split
 //               input    the same that only BackwardInput reads, and labels
 //               handoff  handoffs; with recompute also what BackwardInput computed again and BackwardWeight reads
 //   transient   [two edges][two edge gradients][scratch][transfers][recomputed tensors][handoffs of a full backward]
@@ -35,6 +35,8 @@ struct StageLayout {
   };
   Places full;   // of Forward and Backward
   Places split;  // of BackwardInput and BackwardWeight: what Forward keeps lies where it does in `full`
+
+  bool keeps_output = false;  // the output of the stage stands in a slot, and is copied from there
 
   TransferSequence transfers;
   Place transfers_at;

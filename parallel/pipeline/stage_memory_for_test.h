@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -14,13 +16,15 @@
 
 namespace lycia {
 
-// Number: double or float, as the stage was planned.
-template <typename Number>
+// Number: double, float or BFloat16, as the stage was planned. Gradient: of gradients, states and observations.
+template <typename Number, typename Gradient = Arithmetic<Number>>
 class StageMemoryOf {
  public:
-  // Binds the stage. All memory but weights and gradients, which are zero, starts as NaN.
-  StageMemoryOf(LayerStage& stage, int slots) {
+  // Binds the stage. All memory but weights and gradients, which are zero, starts as NaN. samples: of the global batch, for states.
+  // reuse: what steps do about repeated rows; absent: nothing.
+  StageMemoryOf(LayerStage& stage, int slots, std::int64_t samples = 0, std::function<const ReuseSlot*(const std::string&)> reuse = {}) {
     LayerStage::Memory memory;
+    memory.reuse = std::move(reuse);
     for (int slot = 0; slot < slots; ++slot) {
       memory.stash.push_back(NewBlock(stage, Area::kStash));
       memory.input.push_back(NewBlock(stage, Area::kInput));
@@ -34,14 +38,36 @@ class StageMemoryOf {
     }
     memory.weight = [this](const std::string& name) { return Tensor{weights_.at(name).data(), DTypeOf<Number>::value, shapes_.at(name)}; };
     memory.gradient = [this](const std::string& name, int use) {
-      return Tensor{gradients_.at(NameOf(name, use)).data(), DTypeOf<Number>::value, shapes_.at(name)};
+      return Tensor{gradients_.at(NameOf(name, use)).data(), DTypeOf<Gradient>::value, shapes_.at(name)};
     };
+    if (stage.packed_bytes() > 0) {
+      packed_.resize(static_cast<std::size_t>(stage.packed_bytes()) / sizeof(Line) + 1, LineOf(kNan));
+      memory.packed = packed_.data();
+    }
+    for (const StateSpec& spec : samples > 0 ? stage.states() : std::vector<StateSpec>()) {
+      const auto elements = static_cast<std::size_t>(spec.shape.elements());
+      states_[spec.name].assign(elements, spec.initial == Initial::kOne ? 1 : 0);
+      observations_[spec.name].assign(elements * static_cast<std::size_t>(samples / spec.samples),
+                                      std::numeric_limits<Gradient>::quiet_NaN());
+      shapes_[spec.name] = spec.shape;
+    }
+    if (samples > 0) {
+      memory.state = [this](const std::string& name) { return Tensor{states_.at(name).data(), DTypeOf<Gradient>::value, shapes_.at(name)}; };
+      memory.observations = [this](const std::string& name) {
+        std::vector<Gradient>& rows = observations_.at(name);
+        const auto of_row = static_cast<std::int64_t>(states_.at(name).size());
+        return Tensor{rows.data(), DTypeOf<Gradient>::value, {static_cast<std::int64_t>(rows.size()) / of_row, of_row}};
+      };
+    }
     stage.Bind(memory);
   }
 
   std::map<std::string, std::vector<Number>>& weights() { return weights_; }
   // By name; of a further use by "name#use".
-  std::map<std::string, std::vector<Number>>& gradients() { return gradients_; }
+  std::map<std::string, std::vector<Gradient>>& gradients() { return gradients_; }
+  // Of one dimension, by name.
+  std::map<std::string, std::vector<Gradient>>& states() { return states_; }
+  std::map<std::string, std::vector<Gradient>>& observations() { return observations_; }
   // What others may do with a slot that is free, and with transient memory between any two calls.
   void Poison(Area area, int slot = 0) { Fill(blocks_[static_cast<std::size_t>(area)][static_cast<std::size_t>(slot)]); }
   // Nothing was written before or behind a block.
@@ -78,7 +104,9 @@ class StageMemoryOf {
   }
 
   std::array<std::vector<std::vector<Line>>, kNumAreas> blocks_;
-  std::map<std::string, std::vector<Number>> weights_, gradients_;
+  std::map<std::string, std::vector<Number>> weights_;
+  std::map<std::string, std::vector<Gradient>> gradients_, states_, observations_;
+  std::vector<Line> packed_;
   std::map<std::string, Shape> shapes_;
 };
 using StageMemoryForTest = StageMemoryOf<double>;
