@@ -1,11 +1,13 @@
 #include "models/gpt.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "models/layers/gpt_attention.h"
 #include "models/layers/gpt_embedding.h"
 #include "models/layers/gpt_head.h"
 #include "models/layers/gpt_mlp.h"
+#include "models/layers/rotary_angles.h"
 
 namespace lycia {
 
@@ -23,15 +25,23 @@ Status Validate(const GptConfig& config) {
     while (config.heads % below != 0) --below;
     return InvalidArgument("model.kv_heads ", config.kv_heads, " does not divide model.heads ", config.heads, "; use ", below);
   }
+  if (config.rotary() && config.head_dim() % 2 != 0) {
+    return InvalidArgument("model.position = rotary turns pairs of features, but model.hidden ", config.hidden, " / model.heads ",
+                           config.heads, " = ", config.head_dim(), " is odd; use hidden ", config.hidden + config.heads, " or other heads");
+  }
+  if (config.rotary() && !(config.rope_base > 0 && std::isfinite(config.rope_base))) {
+    return InvalidArgument("model.rope_base ", config.rope_base, " is no base of a power; use a number above 0, as 10000");
+  }
   if (config.dropout < 0 || config.dropout >= 1) return InvalidArgument("model.dropout ", config.dropout, " is not in [0, 1)");
   return OkStatus();
 }
 
 std::vector<std::unique_ptr<Layer>> GptLayers(const GptConfig& config) {
   std::vector<std::unique_ptr<Layer>> layers;
+  const std::shared_ptr<RotaryAngles> angles = RotaryAngles::Of(config);
   layers.push_back(std::make_unique<GptEmbedding>(config));
   for (int block = 0; block < config.layers; ++block) {
-    layers.push_back(std::make_unique<GptAttention>(config, block));
+    layers.push_back(std::make_unique<GptAttention>(config, block, angles));
     layers.push_back(std::make_unique<GptMlp>(config, block));
   }
   layers.push_back(std::make_unique<GptHead>(config));

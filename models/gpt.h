@@ -3,6 +3,7 @@
 #ifndef LYCIA_MODELS_GPT_H_
 #define LYCIA_MODELS_GPT_H_
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -10,18 +11,26 @@
 
 namespace lycia {
 
+// How a token's position enters: a table added to the embedding, or a rotation of queries and keys in every attention block
+// (kernels/rotary).
+enum class PositionEncoding : std::uint8_t { kLearned, kRotary };
+
 struct GptConfig {
   std::int64_t layers = 4;     // L, blocks
   std::int64_t heads = 4;      // H; divides hidden
   std::int64_t kv_heads = 0;   // G, key/value heads; divides heads; 0: as many as heads
   std::int64_t hidden = 128;   // C
-  std::int64_t context = 128;  // T, rows of the position embedding and tokens of a training sequence
+  std::int64_t context = 128;  // T, tokens of a training sequence; rows of the position embedding, where it is learned
   std::int64_t vocab = 256;    // V
   std::int64_t ffn = 512;      // F
   bool tied = true;            // the head's weight is wte.weight
   double dropout = 0;
   double init_std = 0.02;
+  PositionEncoding position = PositionEncoding::kLearned;
+  double rope_base = 10000;  // of rotary angles: pair i of D / 2 turns by position rope_base^(-2 i / D)
+  ReuseOptions reuse;  // of QKV and MLP products
 
+  bool rotary() const { return position == PositionEncoding::kRotary; }
   std::int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
   std::int64_t head_dim() const { return hidden / heads; }
   std::int64_t qkv_width() const { return (heads + 2 * key_heads()) * head_dim(); }  // 3 C where G = H

@@ -98,9 +98,10 @@ double Derivative(Part& part, double& variable) {
 class GptLayer : public ::testing::TestWithParam<int> {};
 
 TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
-  for (const double dropout : {0.0, 0.2}) {
+  for (const double dropout : {0.0, 0.2, -0.2}) {  // -0.2: with rotary positions, and 0.2
     GptConfig config = kConfig;
-    config.dropout = dropout;
+    config.dropout = std::abs(dropout);
+    if (dropout < 0) config.position = PositionEncoding::kRotary, config.rope_base = 20;
     Part part(config, GetParam(), 1);
     part.Objective();
     part.stage->Backward(part.context, kSlots, part.Dout(), part.Din());

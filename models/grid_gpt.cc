@@ -4,6 +4,7 @@
 #include "models/layers/grid_gpt_embedding.h"
 #include "models/layers/grid_gpt_head.h"
 #include "models/layers/grid_gpt_mlp.h"
+#include "models/layers/rotary_angles.h"
 
 namespace lycia {
 
@@ -28,9 +29,10 @@ StatusOr<GridGptShape> FitGpt(const GridGptOptions& options) {
 StatusOr<std::vector<std::unique_ptr<GridLayer>>> GridGptLayers(const GridGptOptions& options) {
   LYCIA_ASSIGN_OR_RETURN(const GridGptShape shape, FitGpt(options));
   std::vector<std::unique_ptr<GridLayer>> layers;
+  const std::shared_ptr<RotaryAngles> angles = RotaryAngles::Of(options.model);
   layers.push_back(std::make_unique<GridGptEmbedding>(shape));
   for (int block = 0; block < options.model.layers; ++block) {
-    layers.push_back(std::make_unique<GridGptAttention>(shape, block));
+    layers.push_back(std::make_unique<GridGptAttention>(shape, block, angles));
     layers.push_back(std::make_unique<GridGptMlp>(shape, block));
   }
   layers.push_back(std::make_unique<GridGptHead>(shape));

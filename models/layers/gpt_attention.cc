@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/attention/attention.h"
 #include "kernels/elementwise/elementwise.h"
@@ -12,12 +13,14 @@
 
 namespace lycia {
 
-GptAttention::GptAttention(const GptConfig& config, int block)
+GptAttention::GptAttention(const GptConfig& config, int block, std::shared_ptr<RotaryAngles> angles)
     : config_(config),
+      block_(block),
       prefix_(StrCat("h.", block, ".")),
       name_(prefix_ + "attn"),
       dropout_probabilities_("dropout/" + prefix_ + "attn"),
-      dropout_output_("dropout/" + prefix_ + "attn_out") {}
+      dropout_output_("dropout/" + prefix_ + "attn_out"),
+      angles_(std::move(angles)) {}
 
 StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
   const TensorSpec& x = in[0];
@@ -59,6 +62,13 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
               .head_dim = C / config_.heads,
               .scale = 1 / std::sqrt(static_cast<double>(C / config_.heads)),
               .mask = MaskKind::kCausal};
+  if (angles_ != nullptr) angles_->Prepare(T, plan.statistics());
+  if (config_.reuse.AppliesTo(name_)) {
+    // The first block's rows are a function of the tokens alone where no position and no dropout is added to them.
+    const bool row_wise_before = block_ == 0 && config_.rotary() && config_.dropout == 0;
+    reuse_.Plan({.name = name_, .policy = config_.reuse.policy, .row_wise_before = row_wise_before, .widths = {width}}, x, plan);
+    qkv_rows_ = plan.Scratch(qkv);
+  }
   attention_scratch_ = plan.Workspace(std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_)));
   plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(C * width + C * C), AttentionForwardFlops(problem_));
   return std::vector<TensorSpec>{x};
@@ -79,21 +89,46 @@ AttentionProblem GptAttention::Problem(const LayerContext& context) const {
   return problem;
 }
 
+void GptAttention::Normalise(const LayerContext& context, const Tensor& rows) const {
+  LayerNormForward(context.stream(), {.in = context.in[0],
+                                      .gamma = context.parameter(gamma_),
+                                      .beta = context.parameter(beta_),
+                                      .out = rows,
+                                      .mean = context.keep(mean_),
+                                      .rstd = context.keep(rstd_)});
+}
+
+void GptAttention::ProjectQkv(const LayerContext& context) const {
+  const Tensor& normed = context.keep(normed_);
+  if (reuse_.reuses(context)) return ProjectQkvReused(context);
+  Normalise(context, normed);
+  reuse_.Forward(context, normed);
+  Gemm(context.stream(), {.a = AsMatrix(normed),
+                          .b = AsMatrix(context.parameter(wqkv_)),
+                          .c = AsMatrix(context.keep(qkv_)),
+                          .bias = context.parameter(bqkv_),
+                          .packed_b = context.packed(packed_qkv_)});
+}
+
+void GptAttention::BackwardQkvInput(const LayerContext& context, const Tensor& dqkv) const {
+  if (reuse_.reuses(context) && reuse_.sums_suffice(context)) return BackwardQkvInputReused(context, dqkv);
+  Gemm(context.stream(), {.a = AsMatrix(dqkv),
+                          .b = AsMatrix(context.parameter(wqkv_)),
+                          .transpose_b = true,
+                          .c = AsMatrix(context.handoff(dnormed_)),
+                          .packed_b = context.packed(packed_qkv_back_)});
+}
+
+const Tensor& GptAttention::QkvGradient(const LayerContext& context) const {
+  return reuse_.reuses(context) && reuse_.sums_suffice(context) ? context.temporary(qkv_rows_) : context.handoff(dqkv_);
+}
+
 void GptAttention::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
-  const Tensor &x = context.in[0], &normed = context.keep(normed_), &qkv = context.keep(qkv_), &mixed = context.keep(mixed_);
+  const Tensor &x = context.in[0], &qkv = context.keep(qkv_), &mixed = context.keep(mixed_);
   const std::int64_t heads = config_.heads, kv_heads = config_.key_heads();
-  LayerNormForward(stream, {.in = x,
-                            .gamma = context.parameter(gamma_),
-                            .beta = context.parameter(beta_),
-                            .out = normed,
-                            .mean = context.keep(mean_),
-                            .rstd = context.keep(rstd_)});
-  Gemm(stream, {.a = AsMatrix(normed),
-                .b = AsMatrix(context.parameter(wqkv_)),
-                .c = AsMatrix(qkv),
-                .bias = context.parameter(bqkv_),
-                .packed_b = context.packed(packed_qkv_)});
+  ProjectQkv(context);
+  if (angles_ != nullptr) angles_->Turn(stream, qkv, heads + kv_heads);
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(qkv), heads, kv_heads);
   AttentionForward(stream, {.problem = Problem(context),
                             .q = part.q,
@@ -120,7 +155,7 @@ void GptAttention::Forward(const LayerContext& context) const {
 
 void GptAttention::BackwardInput(const LayerContext& context) const {
   Stream& stream = context.stream();
-  const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dqkv = context.handoff(dqkv_);
+  const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dqkv = QkvGradient(context);
   const Tensor &dmixed = context.temporary(dmixed_), &dnormed = context.handoff(dnormed_);
   const std::int64_t heads = config_.heads, kv_heads = config_.key_heads();
   DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
@@ -142,11 +177,8 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
                              .dk = dpart.k,
                              .dv = dpart.v,
                              .scratch = context.temporary(attention_scratch_)});
-  Gemm(stream, {.a = AsMatrix(dqkv),
-                .b = AsMatrix(context.parameter(wqkv_)),
-                .transpose_b = true,
-                .c = AsMatrix(dnormed),
-                .packed_b = context.packed(packed_qkv_back_)});
+  if (angles_ != nullptr) angles_->TurnBack(stream, dqkv, heads + kv_heads);
+  BackwardQkvInput(context, dqkv);
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
   LayerNormBackwardInput(stream, {.dout = dnormed,
                                   .in = x,
@@ -159,11 +191,10 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
 
 void GptAttention::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
-  const Tensor &dproj = context.handoff(dproj_), &dqkv = context.handoff(dqkv_);
+  const Tensor& dproj = context.handoff(dproj_);
   WeightGradient(context, context.keep(mixed_), dproj, wproj_);
   BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  WeightGradient(context, context.keep(normed_), dqkv, wqkv_);
-  BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
+  BackwardQkvWeight(context);
   LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
                                    .in = context.in[0],
                                    .mean = context.keep(mean_),

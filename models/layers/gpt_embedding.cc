@@ -14,8 +14,10 @@ StatusOr<std::vector<TensorSpec>> GptEmbedding::Plan(std::span<const TensorSpec>
   const std::int64_t C = config_.hidden;
   wte_ = plan.Parameter(
       {.name = "wte.weight", .shape = {config_.vocab, C}, .initial = Initial::kNormal, .std = config_.init_std, .decay = true});
-  wpe_ = plan.Parameter(
-      {.name = "wpe.weight", .shape = {config_.context, C}, .initial = Initial::kNormal, .std = config_.init_std, .decay = true});
+  if (!config_.rotary()) {
+    wpe_ = plan.Parameter(
+        {.name = "wpe.weight", .shape = {config_.context, C}, .initial = Initial::kNormal, .std = config_.init_std, .decay = true});
+  }
   plan.KeepInput(KeepUntil::kWeight);
   const TensorSpec x{plan.compute(), {tokens.dim(0), tokens.dim(1), C}};
   dsum_ = plan.Handoff(x);
@@ -24,8 +26,10 @@ StatusOr<std::vector<TensorSpec>> GptEmbedding::Plan(std::span<const TensorSpec>
 
 void GptEmbedding::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
-  EmbeddingForward(stream,
-                   {.tokens = context.in[0], .wte = context.parameter(wte_), .wpe = context.parameter(wpe_), .out = context.out[0]});
+  EmbeddingForward(stream, {.tokens = context.in[0],
+                            .wte = context.parameter(wte_),
+                            .wpe = config_.rotary() ? Tensor() : context.parameter(wpe_),
+                            .out = context.out[0]});
   if (const DropoutMask mask = RowDropout(*context.stage, config_.dropout, "dropout/embedding", context.out[0].shape); mask.rate > 0) {
     DropoutForward(stream, {.in = context.out[0], .out = context.out[0], .mask = mask});
   }
@@ -39,9 +43,10 @@ void GptEmbedding::BackwardInput(const LayerContext& context) const {
 }
 
 void GptEmbedding::BackwardWeight(const LayerContext& context) const {
-  EmbeddingBackward(
-      context.stream(),
-      {.tokens = context.in[0], .dout = context.handoff(dsum_), .dwte = context.gradient(wte_), .dwpe = context.gradient(wpe_)});
+  EmbeddingBackward(context.stream(), {.tokens = context.in[0],
+                                       .dout = context.handoff(dsum_),
+                                       .dwte = context.gradient(wte_),
+                                       .dwpe = config_.rotary() ? Tensor() : context.gradient(wpe_)});
 }
 
 }  // namespace lycia

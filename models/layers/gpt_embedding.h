@@ -1,4 +1,5 @@
-// Embedding: tokens [B, T] i32 -> x [B, T, C] = dropout(wte[token] + wpe[position]).
+// Embedding: tokens [B, T] i32 -> x [B, T, C] = dropout(wte[token] + wpe[position]), or without wpe where positions
+// are rotary.
 #ifndef LYCIA_MODELS_LAYERS_GPT_EMBEDDING_H_
 #define LYCIA_MODELS_LAYERS_GPT_EMBEDDING_H_
 
@@ -20,8 +21,8 @@ class GptEmbedding final : public Layer {
  private:
   GptConfig config_;
   std::string name_ = "embedding";
-  ParameterHandle wte_, wpe_;
-  HandoffHandle dsum_;  // [B, T, C] gradient of wte[token] + wpe[position]
+  ParameterHandle wte_, wpe_;  // wpe_: learned positions only
+  HandoffHandle dsum_;         // [B, T, C] gradient of the embedding before dropout
 };
 
 }  // namespace lycia

@@ -2,6 +2,7 @@
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/loss/cross_entropy.h"
+#include "kernels/loss/label_hits.h"
 #include "kernels/norm/layer_norm.h"
 #include "models/layers/weight_gradient.h"
 
@@ -48,6 +49,7 @@ void GptHead::Forward(const LayerContext& context) const {
                 .c = AsMatrix(logits),
                 .packed_b = context.packed(packed_)});
   if (stage.logits.data != nullptr) stream.Copy(stage.logits.data, logits.data, logits.bytes());
+  if (stage.sample_hits != nullptr) LabelHits(stream, {.logits = logits, .labels = context.labels, .sample_hits = stage.sample_hits});
   CrossEntropy(stream, {.logits = logits,
                         .labels = context.labels,
                         .sample_losses = stage.sample_losses,

@@ -40,19 +40,34 @@ StatusOr<std::vector<TensorSpec>> GptMlp::Plan(std::span<const TensorSpec> in, L
   dhidden_ = plan.Handoff(hidden);
   dnormed_ = plan.Handoff(x);
   projected_ = plan.Scratch(x);
+  if (config_.reuse.AppliesTo(name_)) {
+    reuse_.Plan({.name = name_, .policy = config_.reuse.policy, .widths = {F, C}}, x, plan);
+    hidden_rows_ = plan.Scratch(hidden);
+    if (config_.dropout == 0) sums_ = plan.Scratch({plan.statistics(), x.shape});
+  }
   plan.CountFlops(2.0 * static_cast<double>(B * T) * static_cast<double>(2 * C * F));
   return std::vector<TensorSpec>{x};
+}
+
+DropoutMask GptMlp::OutputMask(const LayerContext& context) const {
+  return RowDropout(*context.stage, config_.dropout, dropout_output_, context.in[0].shape);
+}
+
+void GptMlp::Normalise(const LayerContext& context, const Tensor& rows) const {
+  LayerNormForward(context.stream(), {.in = context.in[0],
+                                      .gamma = context.parameter(gamma_),
+                                      .beta = context.parameter(beta_),
+                                      .out = rows,
+                                      .mean = context.keep(mean_),
+                                      .rstd = context.keep(rstd_)});
 }
 
 void GptMlp::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &x = context.in[0], &normed = context.keep(normed_), &hidden = context.keep(hidden_), &activated = context.keep(activated_);
-  LayerNormForward(stream, {.in = x,
-                            .gamma = context.parameter(gamma_),
-                            .beta = context.parameter(beta_),
-                            .out = normed,
-                            .mean = context.keep(mean_),
-                            .rstd = context.keep(rstd_)});
+  if (reuse_.reuses(context)) return ForwardReused(context);
+  Normalise(context, normed);
+  reuse_.Forward(context, normed);
   Gemm(stream, {.a = AsMatrix(normed),
                 .b = AsMatrix(context.parameter(wfc_)),
                 .c = AsMatrix(activated),
@@ -60,7 +75,7 @@ void GptMlp::Forward(const LayerContext& context) const {
                 .packed_b = context.packed(packed_fc_),
                 .gelu = true,
                 .pre_activation = AsMatrix(hidden)});
-  const DropoutMask mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape);
+  const DropoutMask mask = OutputMask(context);
   GemmArgs project{.a = AsMatrix(activated),
                    .b = AsMatrix(context.parameter(wproj_)),
                    .c = AsMatrix(context.out[0]),
@@ -78,9 +93,9 @@ void GptMlp::Forward(const LayerContext& context) const {
 
 void GptMlp::BackwardInput(const LayerContext& context) const {
   Stream& stream = context.stream();
-  const Tensor &x = context.in[0], &dout = context.dout[0], &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
-  const Tensor& dnormed = context.handoff(dnormed_);
-  DropoutBackward(stream, {.dout = dout, .din = dproj, .mask = RowDropout(*context.stage, config_.dropout, dropout_output_, x.shape)});
+  const Tensor &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
+  if (reuse_.reuses(context)) return BackwardInputReused(context);
+  DropoutBackward(stream, {.dout = context.dout[0], .din = dproj, .mask = OutputMask(context)});
   Gemm(stream, {.a = AsMatrix(dproj),
                 .b = AsMatrix(context.parameter(wproj_)),
                 .transpose_b = true,
@@ -90,25 +105,34 @@ void GptMlp::BackwardInput(const LayerContext& context) const {
   Gemm(stream, {.a = AsMatrix(dhidden),
                 .b = AsMatrix(context.parameter(wfc_)),
                 .transpose_b = true,
-                .c = AsMatrix(dnormed),
+                .c = AsMatrix(context.handoff(dnormed_)),
                 .packed_b = context.packed(packed_fc_back_)});
-  stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
-  LayerNormBackwardInput(stream, {.dout = dnormed,
-                                  .in = x,
-                                  .gamma = context.parameter(gamma_),
-                                  .mean = context.keep(mean_),
-                                  .rstd = context.keep(rstd_),
-                                  .din = context.din[0],
-                                  .accumulate = true});
+  BackwardNorm(context);
+}
+
+void GptMlp::BackwardNorm(const LayerContext& context) const {
+  const Tensor& dout = context.dout[0];
+  context.stream().Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
+  LayerNormBackwardInput(context.stream(), {.dout = context.handoff(dnormed_),
+                                            .in = context.in[0],
+                                            .gamma = context.parameter(gamma_),
+                                            .mean = context.keep(mean_),
+                                            .rstd = context.keep(rstd_),
+                                            .din = context.din[0],
+                                            .accumulate = true});
 }
 
 void GptMlp::BackwardWeight(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor &dproj = context.handoff(dproj_), &dhidden = context.handoff(dhidden_);
-  WeightGradient(context, context.keep(activated_), dproj, wproj_);
-  BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
-  WeightGradient(context, context.keep(normed_), dhidden, wfc_);
-  BiasGradient(stream, {.dout = AsMatrix(dhidden), .dbias = context.gradient(bfc_)});
+  if (reuse_.reuses(context)) {
+    BackwardWeightReused(context);
+  } else {
+    WeightGradient(context, context.keep(activated_), dproj, wproj_);
+    BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
+    WeightGradient(context, context.keep(normed_), dhidden, wfc_);
+    BiasGradient(stream, {.dout = AsMatrix(dhidden), .dbias = context.gradient(bfc_)});
+  }
   LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
                                    .in = context.in[0],
                                    .mean = context.keep(mean_),

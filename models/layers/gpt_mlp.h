@@ -4,7 +4,9 @@
 
 #include <string>
 
+#include "kernels/elementwise/dropout.h"
 #include "models/gpt.h"
+#include "models/layers/reused_rows.h"
 
 namespace lycia {
 
@@ -18,6 +20,15 @@ class GptMlp final : public Layer {
   void BackwardWeight(const LayerContext& context) const override;
 
  private:
+  // gpt_mlp_reused.cc: the same where equal or alike rows are computed once, from the layer norm to the residual.
+  void ForwardReused(const LayerContext& context) const;
+  void BackwardInputReused(const LayerContext& context) const;
+  void BackwardWeightReused(const LayerContext& context) const;
+  void Probe(const LayerContext& context, const ConstTensor& dy) const;
+  DropoutMask OutputMask(const LayerContext& context) const;
+  void Normalise(const LayerContext& context, const Tensor& rows) const;
+  void BackwardNorm(const LayerContext& context) const;
+
   GptConfig config_;
   std::string prefix_;  // "h.3."
   std::string name_;    // "h.3.mlp"
@@ -25,7 +36,9 @@ class GptMlp final : public Layer {
   ParameterHandle gamma_, beta_, wfc_, bfc_, wproj_, bproj_;
   KeptHandle normed_, mean_, rstd_, hidden_, activated_;  // [B,T,C] [B,T] [B,T] [B,T,F] [B,T,F]
   HandoffHandle dproj_, dhidden_, dnormed_;               // [B,T,C] [B,T,F] [B,T,C]
-  ScratchHandle projected_;
+  ScratchHandle projected_, hidden_rows_;
+  ScratchHandle sums_;  // [B,T,C], f32 for bf16: rows before the residual is added, which the dense layer does not round either
+  ReusedRows reuse_;
   PackedHandle packed_fc_, packed_fc_back_, packed_proj_, packed_proj_back_;
 };
 

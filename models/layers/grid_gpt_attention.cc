@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/gemm/gemm.h"
 #include "models/layers/grid_gpt_parameters.h"
@@ -9,12 +10,13 @@
 
 namespace lycia {
 
-GridGptAttention::GridGptAttention(const GridGptShape& shape, int block)
+GridGptAttention::GridGptAttention(const GridGptShape& shape, int block, std::shared_ptr<RotaryAngles> angles)
     : shape_(shape),
       prefix_(StrCat("h.", block, ".")),
       name_(prefix_ + "attn"),
       dropout_probabilities_("dropout/" + prefix_ + "attn"),
-      dropout_output_("dropout/" + prefix_ + "attn_out") {}
+      dropout_output_("dropout/" + prefix_ + "attn_out"),
+      angles_(std::move(angles)) {}
 
 StatusOr<std::vector<TensorSpec>> GridGptAttention::Plan(std::span<const TensorSpec>, LayerPlan& plan) {
   const GridSizes& sizes = shape_.sizes;
@@ -43,6 +45,7 @@ StatusOr<std::vector<TensorSpec>> GridGptAttention::Plan(std::span<const TensorS
               .head_dim = D,
               .scale = 1 / std::sqrt(static_cast<double>(D)),
               .mask = MaskKind::kCausal};
+  if (angles_ != nullptr) angles_->Prepare(shape_.options.sequence, plan.statistics());
   attention_scratch_ = plan.Workspace(std::max(AttentionForwardScratchBytes(problem_), AttentionBackwardScratchBytes(problem_)));
   scratch_.Declare(plan);
   const double products = static_cast<double>(sizes.features) * static_cast<double>(shape_.grid().size(Axis::kX) * qkv_width()) +
@@ -169,6 +172,7 @@ void GridGptAttention::Forward(const LayerContext& context) const {
   const Tensor &x = context.in[0], &out = context.out[0], &qkv = context.keep(qkv_);
   norm_.Forward(context, x, qkv_product_->Input(context));
   qkv_product_->Forward(context, qkv, QkvBiasOf(context));
+  if (angles_ != nullptr) angles_->Turn(stream, AsSequences(qkv), sizes.heads + sizes.kv_heads);
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(AsSequences(qkv)), sizes.heads, sizes.kv_heads);
   AttentionForward(stream, {.problem = Problem(*context.stage),
                             .q = part.q,
@@ -207,7 +211,8 @@ void GridGptAttention::BackwardThrough(const LayerContext& context, bool weights
       stream, {.dout = dout, .din = projection_->OutputGradient(context), .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
   weights ? projection_->Backward(context, dmixed) : projection_->BackwardInput(context, dmixed);
   const PackedQkv<ConstHeadsView> part = SplitQkv(ConstTensor(AsSequences(context.keep(qkv_))), sizes.heads, sizes.kv_heads);
-  const PackedQkv<HeadsView> dpart = SplitQkv(AsSequences(qkv_product_->OutputGradient(context)), sizes.heads, sizes.kv_heads);
+  const Tensor dqkv = AsSequences(qkv_product_->OutputGradient(context));
+  const PackedQkv<HeadsView> dpart = SplitQkv(dqkv, sizes.heads, sizes.kv_heads);
   AttentionBackward(stream, {.problem = Problem(*context.stage),
                              .q = part.q,
                              .k = part.k,
@@ -219,6 +224,7 @@ void GridGptAttention::BackwardThrough(const LayerContext& context, bool weights
                              .dk = dpart.k,
                              .dv = dpart.v,
                              .scratch = context.temporary(attention_scratch_)});
+  if (angles_ != nullptr) angles_->TurnBack(stream, dqkv, sizes.heads + sizes.kv_heads);
   weights ? qkv_product_->Backward(context, dnormed) : qkv_product_->BackwardInput(context, dnormed);
   stream.Copy(din.data, dout.data, dout.bytes());  // through the residual connection
   norm_.BackwardInput(context, x, dnormed, din, /*accumulate=*/true);

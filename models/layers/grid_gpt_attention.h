@@ -4,23 +4,26 @@
 //   QKV      (z, x, y)        tokens, gathered along y      whole sequences of this z, heads of this (y, x)
 //   proj     (z, y, x)        heads, gathered along x       the residual
 //
-// Attention itself moves nothing. Where there are fewer key/value heads than (y, x) parts, their columns are a weight of its own, owned
-// flat along (z, y) and used whole; each part multiplies with the head it needs.
+// Attention itself moves nothing, nor does the rotation of q and k, where positions are rotary. Where there are fewer key/value heads than
+// (y, x) parts, their columns are a weight of its own, owned flat along (z, y) and used whole; each part multiplies with the head it needs.
 #ifndef LYCIA_MODELS_LAYERS_GRID_GPT_ATTENTION_H_
 #define LYCIA_MODELS_LAYERS_GRID_GPT_ATTENTION_H_
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "kernels/attention/attention.h"
 #include "models/grid_gpt.h"
+#include "models/layers/rotary_angles.h"
 #include "parallel/grid/norm.h"
 
 namespace lycia {
 
 class GridGptAttention final : public GridLayer {
  public:
-  GridGptAttention(const GridGptShape& shape, int block);
+  // angles: of all blocks, null where positions are learned.
+  GridGptAttention(const GridGptShape& shape, int block, std::shared_ptr<RotaryAngles> angles);
   const std::string& name() const override { return name_; }
   StatusOr<std::vector<TensorSpec>> Plan(std::span<const TensorSpec> in, LayerPlan& plan) override;
   void Forward(const LayerContext& context) const override;
@@ -53,6 +56,7 @@ class GridGptAttention final : public GridLayer {
   HandoffHandle dnormed_;                                        // the residual's shape
   ScratchHandle dmixed_, attention_scratch_, bias_scratch_;
   AttentionProblem problem_;
+  std::shared_ptr<RotaryAngles> angles_;
 };
 
 }  // namespace lycia

@@ -12,7 +12,7 @@ StatusOr<std::vector<TensorSpec>> GridGptEmbedding::Plan(std::span<const TensorS
   LYCIA_CHECK_EQ(in[0].elements(), sizes.rows_z);
   const GridParameter table = VocabularyTable(shape_, "wte.weight", 0);
   const ParameterHandle wte = Declare(grid, table, plan);
-  wpe_ = Declare(grid, PositionTable(shape_), plan);
+  if (!shape_.options.model.rotary()) wpe_ = Declare(grid, PositionTable(shape_), plan);
   embedding_ = GridEmbedding({.grid = &grid,
                               .rows = sizes.rows_z,
                               .width = sizes.features,
@@ -32,9 +32,11 @@ void GridGptEmbedding::Forward(const LayerContext& context) const {
   Stream& stream = context.stream();
   const Tensor& out = context.out[0];
   embedding_.Forward(context, context.in[0], out);
-  AddPositions(
-      stream,
-      {.rows = out, .table = context.parameter(wpe_), .position = {.first_row = shape_.first_row(), .length = shape_.options.sequence}});
+  if (!shape_.options.model.rotary()) {
+    AddPositions(
+        stream,
+        {.rows = out, .table = context.parameter(wpe_), .position = {.first_row = shape_.first_row(), .length = shape_.options.sequence}});
+  }
   const DropoutMask mask = GridRowDropout(shape_, *context.stage, "dropout/embedding");
   if (mask.rate > 0) DropoutForward(stream, {.in = out, .out = out, .mask = mask});
 }
@@ -49,6 +51,7 @@ void GridGptEmbedding::BackwardInput(const LayerContext& context) const {
 void GridGptEmbedding::BackwardWeight(const LayerContext& context) const {
   const Tensor& dsum = context.handoff(dsum_);
   embedding_.BackwardWeight(context, context.in[0], dsum);
+  if (shape_.options.model.rotary()) return;
   AddPositionsBackward(
       context.stream(),
       {.drows = dsum, .dtable = context.gradient(wpe_), .position = {.first_row = shape_.first_row(), .length = shape_.options.sequence}});

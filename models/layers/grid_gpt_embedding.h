@@ -1,4 +1,5 @@
-// Embedding on a grid: tokens [B / |z|, T] i32 of this z -> the residual, dropout(wte[token] + wpe[position]).
+// Embedding on a grid: tokens [B / |z|, T] i32 of this z -> the residual, dropout(wte[token] + wpe[position]), or
+// without wpe where positions are rotary.
 #ifndef LYCIA_MODELS_LAYERS_GRID_GPT_EMBEDDING_H_
 #define LYCIA_MODELS_LAYERS_GRID_GPT_EMBEDDING_H_
 
@@ -24,8 +25,8 @@ class GridGptEmbedding final : public GridLayer {
   std::string name_ = "embedding";
   GridScratch scratch_;
   GridEmbedding embedding_;
-  ParameterHandle wpe_;
-  HandoffHandle dsum_;  // the residual's shape: gradient of wte[token] + wpe[position]
+  ParameterHandle wpe_;  // learned positions only
+  HandoffHandle dsum_;   // the residual's shape: gradient of the embedding before dropout
 };
 
 }  // namespace lycia

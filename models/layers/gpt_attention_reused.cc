@@ -1,0 +1,57 @@
+// Queries, keys and values of one row a cluster: scattered before the rows of a sample are mixed.
+#include "kernels/norm/layer_norm.h"
+#include "models/layers/gpt_attention.h"
+#include "models/layers/weight_gradient.h"
+
+namespace lycia {
+
+void GptAttention::ProjectQkvReused(const LayerContext& context) const {
+  const Tensor &clusters = context.keep(normed_), &qkv = context.temporary(qkv_rows_);
+  Normalise(context, reuse_.scratch(context));
+  reuse_.Forward(context, clusters);
+  reuse_.Multiply(context, {.a = AsMatrix(clusters),
+                            .b = AsMatrix(context.parameter(wqkv_)),
+                            .c = AsMatrix(qkv),
+                            .bias = context.parameter(bqkv_),
+                            .packed_b = context.packed(packed_qkv_)});
+  ScatterRows(context.stream(), {.map = reuse_.Map(context), .c = AsMatrix(qkv), .y = AsMatrix(context.keep(qkv_))});
+}
+
+void GptAttention::BackwardQkvInputReused(const LayerContext& context, const Tensor& dqkv) const {
+  Stream& stream = context.stream();
+  const Tensor &sums = context.handoff(dqkv_), &dnormed = context.handoff(dnormed_), &dclusters = context.temporary(dmixed_);
+  const IndexMap map = reuse_.Map(context);
+  SegmentSum(stream, {.map = map, .dy = AsMatrix(dqkv), .to = AsMatrix(sums)});
+  if (reuse_.probes(context)) {
+    Normalise(context, reuse_.scratch(context));
+    reuse_.Compare(context, {.dense_a = AsMatrix(reuse_.scratch(context)),
+                             .dense_b = AsMatrix(dqkv),
+                             .reused_a = AsMatrix(context.keep(normed_)),
+                             .reused_b = AsMatrix(sums)});
+  }
+  reuse_.Multiply(context, {.a = AsMatrix(sums),
+                            .b = AsMatrix(context.parameter(wqkv_)),
+                            .transpose_b = true,
+                            .c = AsMatrix(dclusters),
+                            .packed_b = context.packed(packed_qkv_back_)});
+  ScatterRows(stream, {.map = map, .c = AsMatrix(dclusters), .y = AsMatrix(dnormed), .mean = true});
+}
+
+void GptAttention::BackwardQkvWeight(const LayerContext& context) const {
+  Stream& stream = context.stream();
+  const Tensor &rows = context.keep(normed_), &dqkv = context.handoff(dqkv_);
+  if (!reuse_.reuses(context)) {
+    WeightGradient(context, rows, dqkv, wqkv_);
+    BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
+  } else if (reuse_.sums_suffice(context)) {
+    reuse_.WeightGradient(context, rows, dqkv, wqkv_);
+    reuse_.BiasGradient(context, dqkv, bqkv_);
+  } else {
+    const Tensor& sums = context.temporary(qkv_rows_);
+    SegmentSum(stream, {.map = reuse_.Map(context), .dy = AsMatrix(dqkv), .to = AsMatrix(sums)});
+    reuse_.WeightGradient(context, rows, sums, wqkv_);
+    BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
+  }
+}
+
+}  // namespace lycia
