@@ -69,6 +69,12 @@ StatusOr<TextData> TextData::Open(const TextDataOptions& options) {
   }
   const auto bytes = static_cast<std::int64_t>(data.text_.size());
   data.split_ = bytes - static_cast<std::int64_t>(std::floor(static_cast<double>(bytes) * options.held_out));
+  const std::int64_t held_out = bytes - data.split_;
+  if (held_out * (options.fold + 1) > bytes) {
+    return InvalidArgument("data.fold = ", options.fold, " with data.held_out = ", options.held_out, " lies before the beginning of ", bytes,
+                           " bytes; use a fold below ", held_out > 0 ? bytes / held_out : 1);
+  }
+  std::rotate(data.text_.begin(), data.text_.end() - options.fold * held_out, data.text_.end());
   const std::int64_t needed = options.batch * options.context + 1;
   if (data.split_ < needed) {
     return InvalidArgument("the text has ", bytes, " bytes, ", data.split_, " of them for training, but one batch of ", options.batch,

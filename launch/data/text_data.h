@@ -11,16 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "launch/data/ignored_label.h"
 #include "runtime/core/status.h"
 
 namespace lycia {
 
-// A label that is no loss token: it adds neither loss nor gradient.
-inline constexpr std::int32_t kIgnoredLabel = -1;
-
 struct TextDataOptions {
   std::vector<std::string> files;  // joined with one newline between
   double held_out = 0.1;           // fraction of the bytes, at the end
+  std::int64_t fold = 0;           // k > 0: the k-th part of that size before the end is held out; what follows it then stands before the rest
   std::int64_t context = 128;      // T
   std::int64_t batch = 1;          // sequences of a step: the training part must hold at least one step's tokens
   std::uint64_t seed = 1;

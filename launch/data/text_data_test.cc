@@ -40,6 +40,19 @@ TEST(TextData, FilesAreJoinedByANewlineAndSplitAtTheTail) {
   EXPECT_EQ(std::string(data->held_out().begin(), data->held_out().end()), std::string("b\0\xff", 3));
 }
 
+TEST(TextData, AFoldHoldsOutAnEarlierPart) {
+  const std::string path = WriteText("fold", "0123456789ab");
+  const auto parts = [&](std::int64_t fold) {
+    const StatusOr<TextData> data = TextData::Open({.files = {path}, .held_out = 0.25, .fold = fold, .context = 4, .batch = 1});
+    EXPECT_TRUE(data.ok()) << data.status();
+    return std::string(data->training().begin(), data->training().end()) + "|" + std::string(data->held_out().begin(), data->held_out().end());
+  };
+  EXPECT_EQ(parts(0), "012345678|9ab");
+  EXPECT_EQ(parts(1), "9ab012345|678");
+  EXPECT_EQ(parts(3), "3456789ab|012");
+  EXPECT_EQ(ExitCode(TextData::Open({.files = {path}, .held_out = 0.25, .fold = 4, .context = 4, .batch = 1}).status()), kExitBadInput);
+}
+
 TEST(TextData, LabelsAreTheNextBytesAndStartsCoverTheTrainingPartOnly) {
   const std::string text = Places(64);
   const StatusOr<TextData> data = TextData::Open(Options(WriteText("starts", text)));
