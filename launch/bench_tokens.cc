@@ -36,7 +36,8 @@ StatusOr<BenchTokens> BenchTokens::Read(const std::string& path, const Sizes& si
   return made;
 }
 
-void BenchTokens::Load(std::int64_t step, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const {
+void BenchTokens::Load(std::int64_t step, std::int64_t first, std::int64_t count, void* inputs, std::int32_t* labels) const {
+  auto* tokens = static_cast<std::int32_t*>(inputs);
   for (std::int64_t sample = 0; sample < count; ++sample) {
     const std::int32_t* sequence = tokens_.data() + (step * sizes_.batch + first + sample) * (sizes_.context + 1);
     if (tokens != nullptr) std::copy_n(sequence, sizes_.context, tokens + sample * sizes_.context);

@@ -26,7 +26,7 @@ class BenchTokens final : public BatchSource {
   // beyond the vocabulary.
   static StatusOr<BenchTokens> Read(const std::string& path, const Sizes& sizes);
 
-  void Load(std::int64_t step, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override;
+  void Load(std::int64_t step, std::int64_t first, std::int64_t count, void* inputs, std::int32_t* labels) const override;
   std::int64_t LossTokens(std::int64_t, std::int64_t, std::int64_t count) const override { return count * sizes_.context; }
 
  private:

@@ -5,6 +5,7 @@
 #ifndef LYCIA_LAUNCH_CONFIG_H_
 #define LYCIA_LAUNCH_CONFIG_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -27,18 +28,32 @@ struct ModelConfig {
   bool tied = true;            // the head is the token embedding
   double dropout = 0.0;
   double init_std = 0.02;
+  std::string position = "learned";  // learned | rotary
+  double rope_base = 10000;          // of rotary angles
+  // Of models of images; 0: from the data.
+  std::int64_t height = 0, width = 0, channels = 0;
+  std::int64_t classes = 0;
+  std::int64_t norm_samples = 0;  // of a batch norm's statistics; 0: train.micro_batch
+  double norm_momentum = 0.1;
+  // Of the training images, not keys.
+  std::array<double, 4> image_mean{}, image_deviation = {1, 1, 1, 1};
 };
 
 struct DataConfig {
+  std::string format = "text";  // text | idx | cifar10 | cifar100 | generated
   std::vector<std::string> files;
-  double held_out = 0.1;  // fraction at the end of the text, never trained on
+  double held_out = 0.1;        // fraction at the end of the text or images, never trained on
+  std::int64_t fold = 0;        // k > 0: the k-th part of that size before the end is held out
+  std::int64_t images = 10000;  // generated
+  std::int64_t shift = 0;       // augmentation of images
+  bool mirror = false;
   std::int64_t seed = 1;
 };
 
 struct TrainConfig {
   std::int64_t steps = 200;
-  std::int64_t batch = 16;       // sequences of a step, over all replicas
-  std::int64_t micro_batch = 1;  // sequences of a micro-batch
+  std::int64_t batch = 16;       // samples of a step, over all replicas
+  std::int64_t micro_batch = 1;  // samples of a micro-batch
   std::int64_t seed = 1;         // initialisation and dropout
   std::string precision = "f32";
   double lr = 1e-3;
@@ -73,7 +88,7 @@ struct ParallelConfig {
   std::int64_t chunks = 0;              // stages of a worker and pipe; 0: what the schedule uses
   std::string order = "";               // axes of the mesh from slowest to fastest; "": the mesh's own
   std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
-  std::string device = "cpu";           // cpu | emulated
+  std::string device = "cpu";           // cpu | cuda | emulated
   std::int64_t threads = 0;             // of a rank; 0: its even share of the cores that the launcher gives
   // What schedules are planned for; times in milliseconds.
   std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs
@@ -92,6 +107,20 @@ struct EmulateConfig {
   double bandwidth = 0;            // bytes a second of a worker's link; 0: infinite
   double sync = 0;                 // one gradient sum
   double update = 0;               // the optimizer's step
+};
+
+// Computation reuse (docs/computation_reuse.md).
+struct ReuseConfig {
+  std::string mode = "off";         // off | exact | quantized | lsh
+  std::vector<std::string> layers;  // names or their beginnings; empty: all that can
+  double width = 0.5;               // of clusters at first: quantized: the step of rounding; lsh: the cells of projections
+  double budget = 0.2;              // largest relative error of a layer's rows at first
+  std::string dispatch = "cost";    // cost | always: reuse where it is predicted to be faster, or wherever rows repeat
+  std::int64_t hash_every = 100;    // steps between looks at a dense layer
+  std::int64_t probe_every = 100;   // steps between comparisons of a layer's gradient with the dense one
+  std::int64_t patience = 500;      // steps without a better loss until budgets and widths are halved
+  std::int64_t cooldown = 500;      // steps that a layer is dense after a bad probe
+  double final_fraction = 0.1;      // of the run's steps, at the end: exact or dense
 };
 
 struct CheckpointConfig {
@@ -131,6 +160,7 @@ struct Config {
   DataConfig data;
   TrainConfig train;
   ParallelConfig parallel;
+  ReuseConfig reuse;
   CheckpointConfig checkpoint;
   InitConfig init;
   OutputConfig output;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "bazel/build_config.h"
 #include "launch/config.h"
 #include "launch/user_schedule.h"
 #include "parallel/mesh/mesh.h"
@@ -34,7 +35,34 @@ std::int64_t NearestDivisor(std::int64_t whole, std::int64_t wanted) {
   return best;
 }
 
-Status CheckModel(const ModelConfig& model) {
+// A model of images, and data that has some.
+Status CheckImages(const Config& config) {
+  const ModelConfig& model = config.model;
+  if (config.parallel.device == "emulated" && (model.height == 0 || model.width == 0 || model.channels == 0 || model.classes == 0)) {
+    return InvalidArgument("an emulated device opens no data that could tell the sizes of a model of kind ", model.kind,
+                           "; give model.height, width, channels and classes");
+  }
+  if (config.parallel.x * config.parallel.y * config.parallel.z > 1) {
+    return InvalidArgument("a tensor grid (parallel.x, y, z = ", config.parallel.x, ", ", config.parallel.y, ", ", config.parallel.z,
+                           ") trains models of kind gpt, not ", model.kind, "; use 1, 1, 1 with more parallel.data or parallel.stages");
+  }
+  const bool normed = model.kind != "vgg16";
+  if (normed && config.train.micro_batch % model.norm_samples != 0) {
+    return InvalidArgument("model.norm_samples = ", model.norm_samples, " does not divide train.micro_batch = ", config.train.micro_batch,
+                           "; use norm_samples = ", NearestDivisor(config.train.micro_batch, model.norm_samples),
+                           ", or another micro_batch");
+  }
+  return OkStatus();
+}
+
+Status CheckModel(const Config& config) {
+  const ModelConfig& model = config.model;
+  const bool images = model.kind != "gpt";
+  if (images != (config.data.format != "text") && config.parallel.device != "emulated") {
+    return InvalidArgument("model.kind = \"", model.kind, "\" reads ", images ? "images" : "text", ", but data.format = \"",
+                           config.data.format, "\"; use ", images ? "idx, cifar10, cifar100 or generated" : "text", ", or another kind");
+  }
+  if (images) return CheckImages(config);
   if (model.hidden % model.heads != 0) {
     return InvalidArgument("model.heads = ", model.heads, " does not divide model.hidden = ", model.hidden,
                            "; use heads = ", NearestDivisor(model.hidden, model.heads),
@@ -43,6 +71,11 @@ Status CheckModel(const ModelConfig& model) {
   if (model.kv_heads != 0 && model.heads % model.kv_heads != 0) {
     return InvalidArgument("model.kv_heads = ", model.kv_heads, " does not divide model.heads = ", model.heads,
                            "; use kv_heads = ", NearestDivisor(model.heads, model.kv_heads), ", or 0 for as many as heads");
+  }
+  if (model.position == "rotary" && model.hidden / model.heads % 2 != 0) {
+    return InvalidArgument("model.position = \"rotary\" turns pairs of features, but model.hidden / model.heads = ", model.hidden, " / ",
+                           model.heads, " = ", model.hidden / model.heads, " is odd; use hidden = ", model.hidden + model.heads,
+                           " or other heads");
   }
   if (model.vocab < 256) {
     return InvalidArgument("model.vocab = ", model.vocab, " is too small for bytes; use 256 or more, or 0 to take it from the data");
@@ -87,7 +120,7 @@ Status CheckMesh(int ranks, ParallelConfig& parallel) {
 // stages: of the schedule.
 Status CheckPartition(const Config& config, std::int64_t stages) {
   const std::vector<std::int64_t>& blocks = config.parallel.partition;
-  if (blocks.empty()) return OkStatus();
+  if (blocks.empty() || config.model.kind != "gpt") return OkStatus();  // layers of images are counted where they are known
   if (stages == 0) {
     return InvalidArgument(
         "parallel.partition needs to know the number of stages, which parallel.schedule = \"auto\" chooses; use "
@@ -146,10 +179,45 @@ Status CheckEmulation(const Config& config) {
   return OkStatus();
 }
 
+Status CheckReuse(const Config& config) {
+  if (config.reuse.mode == "off") return OkStatus();
+  const ParallelConfig& parallel = config.parallel;
+  const char* instead = "; use reuse.mode = \"off\", or another layout";
+  if (parallel.device == "emulated") return InvalidArgument("an emulated device has no rows that could repeat", instead);
+  if (parallel.x * parallel.y * parallel.z > 1) {
+    return InvalidArgument("reuse.mode = \"", config.reuse.mode, "\" finds repeated rows where they are whole, but the tensor grid ",
+                           parallel.x, " x ", parallel.y, " x ", parallel.z, " cuts them", instead);
+  }
+  return OkStatus();
+}
+
+// What there is on a GPU.
+Status CheckCuda(const Config& config) {
+  if (config.parallel.device != "cuda") return OkStatus();
+  if constexpr (!kCudaEnabled) {
+    return InvalidArgument("parallel.device = \"cuda\", but this build has no CUDA; install the toolkit and build again, or use \"cpu\"");
+  }
+  if (config.train.precision == "f64") {
+    return InvalidArgument(
+        "train.precision = \"f64\" is for proofs, which are made on the CPU; use \"f32\" or \"bf16\" with "
+        "parallel.device = \"cuda\", or parallel.device = \"cpu\"");
+  }
+  if (config.model.kind != "gpt") {
+    return InvalidArgument("model.kind = \"", config.model.kind,
+                           "\" needs convolutions, which there are on the CPU only; use parallel.device = \"cpu\"");
+  }
+  if (config.reuse.mode != "off") {
+    return InvalidArgument("reuse.mode = \"", config.reuse.mode,
+                           "\" is computed on the CPU only; use reuse.mode = \"off\" or parallel.device = \"cpu\"");
+  }
+  return OkStatus();
+}
+
 Status CheckTraining(const TrainConfig& train) {
   if (train.precision == "f16") {
     return InvalidArgument(
-        "train.precision = \"f16\" needs dynamic loss scaling, which there is for CUDA devices only; use \"bf16\" on the CPU");
+        "train.precision = \"f16\" needs dynamic loss scaling and kernels in f16, which there are not yet; "
+        "use \"bf16\", which needs neither");
   }
   if (train.update == "eager" && train.clip > 0) {
     return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",
@@ -221,8 +289,11 @@ Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_
 Status ResolveConfig(int ranks, Config& config) {
   if (config.model.vocab == 0) config.model.vocab = 256;
   if (config.model.ffn == 0) config.model.ffn = 4 * config.model.hidden;
-  LYCIA_RETURN_IF_ERROR(CheckModel(config.model));
+  if (config.model.norm_samples == 0) config.model.norm_samples = config.train.micro_batch;
+  LYCIA_RETURN_IF_ERROR(CheckModel(config));
   LYCIA_RETURN_IF_ERROR(config.parallel.device == "emulated" ? CheckEmulation(config) : CheckTraining(config.train));
+  LYCIA_RETURN_IF_ERROR(CheckCuda(config));
+  LYCIA_RETURN_IF_ERROR(CheckReuse(config));
   LYCIA_RETURN_IF_ERROR(CheckCosts(config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckMesh(ranks, config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckBatch(config));
@@ -236,7 +307,7 @@ Status ResolveConfig(int ranks, Config& config) {
   if (config.output.trace_step > config.train.steps) {
     return InvalidArgument("output.trace_step = ", config.output.trace_step, " is never reached; train.steps = ", config.train.steps);
   }
-  if (config.generate.tokens > 0 && config.generate.prompt.empty()) {
+  if (config.model.kind == "gpt" && config.generate.tokens > 0 && config.generate.prompt.empty()) {
     return InvalidArgument("generate.prompt is empty; give at least one character, e.g. \"\\n\", or generate.tokens = 0 for no sample");
   }
   return OkStatus();

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "bazel/build_config.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "launch/cli.h"
@@ -149,6 +150,9 @@ TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(12, {"parallel.stages=4", "parallel.y=2"}), AllOf(HasSubstr("start 8 or 16 ranks"), HasSubstr("use stages = 3")));
   EXPECT_THAT(Misfit(4, {"parallel.y=4", "parallel.data=2"}), AllOf(HasSubstr("needs 8 ranks"), HasSubstr("there are 4")));
   EXPECT_THAT(Misfit(2, {"parallel.y=2", "parallel.device=emulated"}), HasSubstr("parallel.x, y, z = 1, 2, 1"));
+  EXPECT_THAT(Misfit(2, {"parallel.y=2", "reuse.mode=exact"}),
+              AllOf(HasSubstr("reuse.mode = \"exact\""), HasSubstr("the tensor grid 1 x 2 x 1 cuts them; use reuse.mode = \"off\"")));
+  EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.device=emulated", "reuse.mode=lsh"}), HasSubstr("no rows that could repeat"));
   EXPECT_THAT(Misfit(8, {"parallel.y=2", "parallel.stages=4", "parallel.schedule=chimera-halving", "train.micro_batch=2"}),
               HasSubstr("parts, which a tensor grid cannot"));
   EXPECT_THAT(Misfit(2, {"parallel.stages=2", "parallel.order=pipeline,date"}), HasSubstr("parallel.order"));
@@ -221,6 +225,20 @@ TEST(ResolveConfig, AnEmulatedDeviceTakesWhatItCanUse) {
   EXPECT_THAT(misfit({"output.trace_step=2"}), HasSubstr("use \"wall\""));
   EXPECT_THAT(Mistake("", {"emulate.clock=sundial"}), HasSubstr("must be one of logical, wall"));
   EXPECT_THAT(Mistake("", {"emulate.latency=-1"}), HasSubstr("must be at least 0"));
+}
+
+TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
+  StatusOr<Config> config = Parse("", {"parallel.device=cuda"});
+  const Status plain = ResolveConfig(1, *config);
+  if constexpr (!kCudaEnabled) {
+    EXPECT_THAT(std::string(plain.message()), HasSubstr("build has no CUDA"));
+    return;
+  }
+  EXPECT_TRUE(plain.ok()) << plain;
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16"}), HasSubstr("use \"bf16\""));
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact"}), HasSubstr("reuse.mode = \"off\""));
+  EXPECT_THAT(Mistake("", {"parallel.device=tpu"}), HasSubstr("must be one of cpu, cuda, emulated"));
 }
 
 TEST(PrepareOutputFolder, MakesParentsAndRefusesWhatCannotBeWritten) {

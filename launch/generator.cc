@@ -24,7 +24,9 @@ GptConfig GptConfigOf(const ModelConfig& config) {
           .ffn = config.ffn,
           .tied = config.tied,
           .dropout = config.dropout,
-          .init_std = config.init_std};
+          .init_std = config.init_std,
+          .position = config.position == "rotary" ? PositionEncoding::kRotary : PositionEncoding::kLearned,
+          .rope_base = config.rope_base};
 }
 
 std::vector<std::int32_t> BytesToTokens(const std::string& text) {
@@ -69,6 +71,7 @@ Status Generator::Prepare(const SafetensorsModel& model) {
   memory.transient = arena_.At(transient);
   memory.weight = [this](const std::string& name) { return store_->weight(name); };
   stage_->Bind(memory);
+  if (config_.rotary()) LYCIA_RETURN_IF_ERROR(RefuseLearnedPositions(model));
   for (const PlacedParameter& p : groups_->groups[0].parameters) {
     LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, p.spec.name, p.spec.shape, store_->weight(p.spec.name)));
   }

@@ -19,9 +19,9 @@ int main(int argc, char** argv) {
   }
   // Before threads start: they inherit the permission to use AMX tiles.
   lycia::cpu::RequestTilePermission();
-  const std::array<lycia::Command, 10> commands = {lycia::TrainCommand(),        lycia::ScheduleCommand(),  lycia::ScheduleCompareCommand(),
+  const std::array<lycia::Command, 11> commands = {lycia::TrainCommand(),        lycia::ScheduleCommand(),  lycia::ScheduleCompareCommand(),
                                                    lycia::EmulateCommand(),      lycia::PlanCommand(),      lycia::GenerateCommand(),
-                                                   lycia::BenchKernelsCommand(), lycia::BenchConvCommand(), lycia::BenchStepCommand(),
-                                                   lycia::DoctorCommand()};
+                                                   lycia::BenchKernelsCommand(), lycia::BenchConvCommand(), lycia::BenchReuseCommand(),
+                                                   lycia::BenchStepCommand(),    lycia::DoctorCommand()};
   return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
 }

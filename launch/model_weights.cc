@@ -1,12 +1,13 @@
 #include "launch/model_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 namespace lycia {
 namespace {
 
-constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/";
+constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/", kState = "state/";
 
 float FromF16(std::uint16_t bits) {
   const int exponent = bits >> 10 & 0x1F, mantissa = bits & 0x3FF;
@@ -32,6 +33,15 @@ void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert
   });
 }
 
+Piece WholeState(const Trainer::OwnState& of) {
+  return {.name = StrCat(kState, of.spec->name),
+          .dtype = of.state.dtype,
+          .logical_shape = of.spec->shape,
+          .begin = 0,
+          .end = of.state.elements(),
+          .data = of.state.data};
+}
+
 }  // namespace
 
 std::vector<Piece> CheckpointPieces(Trainer& trainer) {
@@ -50,10 +60,25 @@ std::vector<Piece> CheckpointPieces(Trainer& trainer) {
     add(kM, part.m);
     add(kV, part.v);
   }
+  for (const Trainer::OwnState& of : trainer.States()) {
+    if (of.owner) pieces.push_back(WholeState(of));
+  }
   return pieces;
 }
 
-Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) { return checkpoint.Load(CheckpointPieces(trainer)); }
+Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer) {
+  std::vector<Piece> pieces = CheckpointPieces(trainer);
+  for (const Trainer::OwnState& of : trainer.States()) {
+    if (!of.owner) pieces.push_back(WholeState(of));
+  }
+  for (Piece& piece : pieces) {
+    LYCIA_RETURN_IF_ERROR(trainer.host().Write(Tensor{piece.data, piece.dtype, {piece.end - piece.begin}}, [&](const Tensor& host) {
+      piece.data = host.data;
+      return checkpoint.Load(absl::MakeConstSpan(&piece, 1));
+    }));
+  }
+  return OkStatus();
+}
 
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to) {
   StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
@@ -89,19 +114,40 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
   return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
 }
 
+Status RefuseLearnedPositions(const SafetensorsModel& model) {
+  for (const char* name : {"wpe.weight", "transformer.wpe.weight"}) {
+    const StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
+    if (!entry.ok()) continue;
+    return InvalidArgument(entry->file->path(), " has learned positions (", name,
+                           "), the configured model rotary ones; set model.position = \"learned\"");
+  }
+  return OkStatus();
+}
+
 Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
   if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
+  const auto is_position = [](const PlacedParameter& p) { return p.spec.name.starts_with("wpe.weight"); };
+  const bool learned =
+      std::ranges::any_of(trainer.groups().groups, [&](const auto& group) { return std::ranges::any_of(group.parameters, is_position); });
+  if (!learned) LYCIA_RETURN_IF_ERROR(RefuseLearnedPositions(*model));
   for (const Trainer::OwnPart& part : trainer.OwnParts()) {
     const Trainer::Stored& stored = part.stored;
     const std::int64_t element_bytes = SizeOf(part.weight.dtype);
     std::vector<char> whole(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
     LYCIA_RETURN_IF_ERROR(ReadModelTensor(*model, stored.tensor, stored.shape, Tensor{whole.data(), part.weight.dtype, stored.shape}));
-    PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
-                                                                                     .to = part.weight.data,
-                                                                                     .begin = stored.begin + part.begin,
-                                                                                     .end = stored.begin + part.end,
-                                                                                     .element_bytes = element_bytes});
+    LYCIA_RETURN_IF_ERROR(trainer.host().Write(part.weight, [&](const Tensor& host) {
+      PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
+                                                                                       .to = host.data,
+                                                                                       .begin = stored.begin + part.begin,
+                                                                                       .end = stored.begin + part.end,
+                                                                                       .element_bytes = element_bytes});
+      return OkStatus();
+    }));
+  }
+  for (const Trainer::OwnState& of : trainer.States()) {
+    LYCIA_RETURN_IF_ERROR(
+        trainer.host().Write(of.state, [&](const Tensor& host) { return ReadModelTensor(*model, of.spec->name, of.spec->shape, host); }));
   }
   return OkStatus();
 }
@@ -109,9 +155,10 @@ Status LoadModelWeights(const std::string& path, Trainer& trainer) {
 Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {
   std::vector<TensorSource> sources;
   for (const LogicalTensor& tensor : checkpoint.tensors()) {
-    if (!tensor.name.starts_with(kWeight)) continue;
+    const std::string_view kind = tensor.name.starts_with(kWeight) ? kWeight : kState;
+    if (!tensor.name.starts_with(kind)) continue;
     const std::int64_t element_bytes = SizeOf(tensor.spec.dtype);
-    sources.push_back({.name = tensor.name.substr(kWeight.size()),
+    sources.push_back({.name = tensor.name.substr(kind.size()),
                        .spec = tensor.spec,
                        .read = [&checkpoint, name = tensor.name, element_bytes](std::int64_t first_byte, std::int64_t bytes, void* to) {
                          return checkpoint.ReadRange(name, first_byte / element_bytes, (first_byte + bytes) / element_bytes, to);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kernels/gemm/gemm.h"
@@ -23,6 +24,26 @@ double MeasureGemmPeak(Stream& stream, DType dtype) {
     const auto start = std::chrono::steady_clock::now();
     Gemm(stream, {.a = matrix(a), .b = matrix(b), .c = matrix(c)});
     best = std::max(best, kFlops / since(start));
+  }
+  return best;
+}
+
+double MeasureCopyRate(Stream& stream) {
+  if (stream.kind() != DeviceKind::kCpu) return NAN;
+  constexpr std::size_t kBytes = std::size_t{32} << 20;
+  std::vector<char> from(kBytes, 1), to(kBytes, 2);
+  double best = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  auto since = [](auto start) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  const ThreadPool& pool = *stream.pool();
+  while (since(begin) < 0.05) {
+    const auto start = std::chrono::steady_clock::now();
+    stream.pool()->Run([&](int thread) {
+      const std::size_t threads = static_cast<std::size_t>(pool.threads()), at = static_cast<std::size_t>(thread);
+      const std::size_t first = kBytes / threads * at, end = thread + 1 == pool.threads() ? kBytes : kBytes / threads * (at + 1);
+      std::memcpy(to.data() + first, from.data() + first, end - first);
+    });
+    best = std::max(best, 2.0 * static_cast<double>(kBytes) / since(start));
   }
   return best;
 }

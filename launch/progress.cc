@@ -64,7 +64,7 @@ StatusOr<MetricsWriter> MetricsWriter::Open(const std::string& path, std::int64_
   return writer;
 }
 
-MetricsWriter::MetricsWriter(MetricsWriter&& other) noexcept : file_(std::exchange(other.file_, -1)) {}
+MetricsWriter::MetricsWriter(MetricsWriter&& other) noexcept : file_(std::exchange(other.file_, -1)), buffer_(std::move(other.buffer_)) {}
 MetricsWriter& MetricsWriter::operator=(MetricsWriter&& other) noexcept {
   std::swap(file_, other.file_);
   return *this;
@@ -76,18 +76,34 @@ MetricsWriter::~MetricsWriter() {
 Status MetricsWriter::Write(const StepMetrics& m) {
   char line[512], loss[32], lr[32], norm[32], rate[32], seconds[32], share[32];
   const int bytes = std::snprintf(line, sizeof line,
-                                  "{\"step\":%" PRId64 ",\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"tokens\":%" PRId64
-                                  ",\"tokens_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s}\n",
-                                  m.step, Number(m.loss, loss), Number(m.lr, lr), Number(m.grad_norm, norm), m.tokens,
-                                  Number(m.tokens_per_second, rate), Number(m.step_seconds, seconds), Number(m.mfu_or_peak_share, share));
+                                  "{\"step\":%" PRId64 ",\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"%s\":%" PRId64
+                                  ",\"%s_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s}\n",
+                                  m.step, Number(m.loss, loss), Number(m.lr, lr), Number(m.grad_norm, norm), m.unit, m.count, m.unit,
+                                  Number(m.per_second, rate), Number(m.step_seconds, seconds), Number(m.mfu_or_peak_share, share));
   return WriteLine(line, bytes);
 }
 
-Status MetricsWriter::WriteEvaluation(std::int64_t step, double held_out_loss, std::int64_t held_out_tokens) {
-  char line[160], loss[32];
-  const int bytes = std::snprintf(line, sizeof line, "{\"step\":%" PRId64 ",\"held_out_loss\":%s,\"held_out_tokens\":%" PRId64 "}\n", step,
-                                  Number(held_out_loss, loss), held_out_tokens);
+Status MetricsWriter::WriteEvaluation(const EvaluationMetrics& m) {
+  char line[256], loss[32], accuracy[32];
+  const int bytes =
+      std::snprintf(line, sizeof line, "{\"step\":%" PRId64 ",\"held_out_loss\":%s,\"held_out_accuracy\":%s,\"held_out_%s\":%" PRId64 "}\n",
+                    m.step, Number(m.loss, loss), Number(m.accuracy, accuracy), m.unit, m.count);
   return WriteLine(line, bytes);
+}
+
+Status MetricsWriter::WriteReuse(std::int64_t step, std::span<const ReuseMetrics> layers) {
+  char part[512], ratio[32], error[32], width[32], saving[32];
+  std::snprintf(part, sizeof part, "{\"step\":%" PRId64 ",\"reuse\":[", step);
+  buffer_.assign(part);
+  for (const ReuseMetrics& m : layers) {
+    std::snprintf(part, sizeof part,
+                  "%s{\"layer\":\"%.200s\",\"use\":\"%s\",\"unique_ratio\":%s,\"relative_error\":%s,\"width\":%s,\"predicted_saving\":%s}",
+                  &m == layers.data() ? "" : ",", m.layer, m.use, Number(m.unique_ratio, ratio), Number(m.relative_error, error),
+                  Number(m.width, width), Number(m.predicted_saving, saving));
+    buffer_ += part;
+  }
+  buffer_ += "]}\n";
+  return WriteLine(buffer_.data(), static_cast<int>(buffer_.size()));
 }
 
 Status MetricsWriter::WriteEmulated(const EmulatedStepMetrics& m) {
@@ -114,7 +130,7 @@ ProgressLine::ProgressLine(const Options& options)
 
 void ProgressLine::Step(const StepMetrics& m) {
   Average(seconds_a_step_, m.step_seconds);
-  Average(tokens_per_second_, m.tokens_per_second);
+  Average(per_second_, m.per_second);
   const bool last = m.step >= options_.steps;
   if (!terminal_ && !last && m.step % options_.every != 0) return;
   const auto left = static_cast<std::int64_t>(std::ceil(static_cast<double>(options_.steps - m.step) * seconds_a_step_));
@@ -124,10 +140,10 @@ void ProgressLine::Step(const StepMetrics& m) {
   } else {
     std::snprintf(eta, sizeof eta, "%02d:%02d", static_cast<int>(left / 60), static_cast<int>(left % 60));
   }
-  const bool thousands = tokens_per_second_ >= 1000;
-  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  %.*f%s tokens/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
-               options_.steps, m.loss, thousands ? 2 : 0, thousands ? tokens_per_second_ / 1000 : tokens_per_second_, thousands ? "k" : "",
-               eta, terminal_ ? "" : "\n");
+  const bool thousands = per_second_ >= 1000;
+  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  %.*f%s %s/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
+               options_.steps, m.loss, thousands ? 2 : 0, thousands ? per_second_ / 1000 : per_second_, thousands ? "k" : "", m.unit, eta,
+               terminal_ ? "" : "\n");
   std::fflush(options_.out);
   open_ = terminal_;
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <span>
 #include <string>
 
 #include "runtime/core/status.h"
@@ -13,13 +14,22 @@ namespace lycia {
 
 struct StepMetrics {
   std::int64_t step = 0;  // from 1
-  double loss = 0;        // nats per token, of the step's global batch
+  double loss = 0;        // nats per label, of the step's global batch
   double lr = 0;
-  double grad_norm = 0;     // before clipping
-  std::int64_t tokens = 0;  // since the run's first step, resumed ones included
-  double tokens_per_second = 0;
+  double grad_norm = 0;         // before clipping
+  const char* unit = "tokens";  // or images: what count counts
+  std::int64_t count = 0;       // since the run's first step, resumed ones included
+  double per_second = 0;
   double step_seconds = 0;
   double mfu_or_peak_share = 0;  // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
+};
+
+struct EvaluationMetrics {
+  std::int64_t step = 0;
+  double loss = 0;  // nats per label
+  double accuracy = 0;
+  const char* unit = "tokens";
+  std::int64_t count = 0;  // labels
 };
 
 // A step of an emulated device. excess: of the measured makespan over the simulated one.
@@ -29,6 +39,16 @@ struct EmulatedStepMetrics {
   double simulated_ms = 0;
   double excess = 0;
   double bubble = 0;  // share of all workers' time without compute
+};
+
+// What computation reuse did in one layer in a step.
+struct ReuseMetrics {
+  const char* layer = "";
+  const char* use = "dense";    // or measure, reuse
+  double unique_ratio = 1;      // distinct rows of all rows
+  double relative_error = 0;    // of the rows
+  double width = 0;             // of clusters
+  double predicted_saving = 0;  // share of the dense time of the layer's products
 };
 
 // metrics.jsonl: one JSON object a line, written at once with write(2), so that a killed run loses no whole line.
@@ -42,16 +62,20 @@ class MetricsWriter {
   MetricsWriter& operator=(MetricsWriter&& other) noexcept;
   ~MetricsWriter();
 
-  // {"step":1,"loss":..,"lr":..,"grad_norm":..,"tokens":..,"tokens_per_second":..,"step_seconds":..,"mfu_or_peak_share":..}
+  // {"step":1,"loss":..,"lr":..,"grad_norm":..,"tokens":..,"tokens_per_second":..,"step_seconds":..,"mfu_or_peak_share":..}, with the
+  // unit's name for "tokens"
   Status Write(const StepMetrics& metrics);
-  // {"step":100,"held_out_loss":..,"held_out_tokens":..}
-  Status WriteEvaluation(std::int64_t step, double held_out_loss, std::int64_t held_out_tokens);
+  // {"step":100,"held_out_loss":..,"held_out_accuracy":..,"held_out_tokens":..}, likewise
+  Status WriteEvaluation(const EvaluationMetrics& metrics);
+  // {"step":1,"reuse":[{"layer":"h.0.attn","use":"reuse","unique_ratio":..,"relative_error":..,"width":..,"predicted_saving":..},..]}
+  Status WriteReuse(std::int64_t step, std::span<const ReuseMetrics> layers);
   // {"step":1,"emulated_makespan_ms":..,"simulated_makespan_ms":..,"excess":..,"bubble":..}
   Status WriteEmulated(const EmulatedStepMetrics& metrics);
 
  private:
   Status WriteLine(const char* line, int bytes);
   int file_ = -1;
+  std::string buffer_;
 };
 
 // On a terminal one line that is redrawn; otherwise a plain line every `every` steps and at the last one.
@@ -79,7 +103,7 @@ class ProgressLine {
   bool terminal_ = false;
   bool open_ = false;          // a redrawn line stands without its newline
   double seconds_a_step_ = 0;  // moving averages; 0: no step yet
-  double tokens_per_second_ = 0;
+  double per_second_ = 0;
 };
 
 }  // namespace lycia

@@ -33,8 +33,8 @@ StepMetrics At(std::int64_t step) {
           .loss = 2.5,
           .lr = 1e-3,
           .grad_norm = 0.75,
-          .tokens = step * 1024,
-          .tokens_per_second = 2048,
+          .count = step * 1024,
+          .per_second = 2048,
           .step_seconds = 0.5,
           .mfu_or_peak_share = 0.25};
 }
@@ -49,9 +49,10 @@ TEST(MetricsWriter, WritesTheContractsKeys) {
     odd.loss = std::nan("");
     odd.grad_norm = std::numeric_limits<double>::infinity();
     odd.lr = 1.0 / 3;
-    odd.tokens = odd.step;
+    odd.count = odd.step;
+    odd.unit = "images";
     ASSERT_TRUE(writer->Write(odd).ok());
-    ASSERT_TRUE(writer->WriteEvaluation(1, 1.875, 4096).ok());
+    ASSERT_TRUE(writer->WriteEvaluation({.step = 1, .loss = 1.875, .accuracy = 0.5, .count = 4096}).ok());
   }
   const std::vector<nlohmann::json> lines = Lines(path);
   ASSERT_EQ(lines.size(), 3u);
@@ -63,7 +64,32 @@ TEST(MetricsWriter, WritesTheContractsKeys) {
   EXPECT_TRUE(lines[1]["loss"].is_null());
   EXPECT_TRUE(lines[1]["grad_norm"].is_null());
   EXPECT_NEAR(lines[1]["lr"].get<double>(), 1.0 / 3, 1e-9);
-  EXPECT_EQ(lines[2], (nlohmann::json{{"step", 1}, {"held_out_loss", 1.875}, {"held_out_tokens", 4096}}));
+  EXPECT_EQ(lines[1]["images"], std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(lines[1]["images_per_second"], 2048.0);
+  EXPECT_EQ(lines[2], (nlohmann::json{{"step", 1}, {"held_out_loss", 1.875}, {"held_out_accuracy", 0.5}, {"held_out_tokens", 4096}}));
+}
+
+TEST(MetricsWriter, AStepsReuseIsOneLine) {
+  const std::string path = Path("reuse");
+  const ReuseMetrics layers[] = {
+      {.layer = "h.0.attn", .use = "reuse", .unique_ratio = 0.25, .relative_error = 0.125, .width = 0.5, .predicted_saving = 0.75},
+      {.layer = "h.0.mlp", .relative_error = std::nan("")}};
+  {
+    StatusOr<MetricsWriter> writer = MetricsWriter::Open(path, 0);
+    ASSERT_TRUE(writer.ok() && writer->WriteReuse(7, layers).ok() && writer->WriteReuse(8, {}).ok());
+  }
+  const std::vector<nlohmann::json> lines = Lines(path);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0]["step"], 7);
+  EXPECT_EQ(lines[0]["reuse"][0], (nlohmann::json{{"layer", "h.0.attn"},
+                                                  {"use", "reuse"},
+                                                  {"unique_ratio", 0.25},
+                                                  {"relative_error", 0.125},
+                                                  {"width", 0.5},
+                                                  {"predicted_saving", 0.75}}));
+  EXPECT_EQ(lines[0]["reuse"][1]["use"], "dense");
+  EXPECT_TRUE(lines[0]["reuse"][1]["relative_error"].is_null());
+  EXPECT_EQ(lines[1], (nlohmann::json{{"step", 8}, {"reuse", nlohmann::json::array()}}));
 }
 
 TEST(MetricsWriter, AResumedRunRepeatsNoStepAndKeepsNoTornLine) {
@@ -71,7 +97,7 @@ TEST(MetricsWriter, AResumedRunRepeatsNoStepAndKeepsNoTornLine) {
   {
     StatusOr<MetricsWriter> writer = MetricsWriter::Open(path, 0);
     for (std::int64_t step = 1; step <= 12; ++step) ASSERT_TRUE(writer->Write(At(step)).ok());
-    ASSERT_TRUE(writer->WriteEvaluation(10, 2.0, 1).ok());
+    ASSERT_TRUE(writer->WriteEvaluation({.step = 10, .loss = 2.0, .count = 1}).ok());
   }
   std::ofstream(path, std::ios::app) << "{\"step\":1,\"loss\":2.";  // killed while writing
   {

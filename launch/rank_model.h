@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "models/gpt.h"
 #include "models/grid_gpt.h"
+#include "models/model.h"
 #include "parallel/grid/grid.h"
 #include "parallel/grid/parameter.h"
 #include "parallel/pipeline/layer_stage.h"
@@ -17,7 +17,7 @@ namespace lycia {
 class RankModel {
  public:
   struct Args {
-    GptConfig model;
+    Model model;
     std::int64_t samples = 0;    // of a micro-batch
     const Grid* grid = nullptr;  // nullptr: none; outlives this and all stages
     GridPolicy policy;
@@ -26,8 +26,7 @@ class RankModel {
   // InvalidArgument for sizes that do not fit the model or the grid.
   static StatusOr<RankModel> Create(const Args& args);
 
-  TensorSpec tokens() const;                     // [samples, T] i32, of this rank's z
-  TensorSpec boundary(DType compute) const;      // between two stages
+  std::int64_t message_bytes(DType compute) const;  // of the largest activations between two stages
   SampleRange Own(const SampleRange& of) const;  // the samples of a micro-batch whose tokens and labels this rank reads
 
   struct Stage {
@@ -35,16 +34,22 @@ class RankModel {
     std::vector<GridParameter> grid_parameters;  // of its layers; empty without a grid
     std::vector<ParameterSpec> stored;           // what the parameter store holds for it
   };
-  // Layers [first, last) of 2 L + 2, planned afresh.
+  // Layers [first, last), planned afresh.
   StatusOr<Stage> MakeStage(int first, int last, const LayerStage::Options& options) const;
-  int num_layers() const { return static_cast<int>(2 * args_.model.layers + 2); }
+  int num_layers() const { return num_layers_; }
 
  private:
   explicit RankModel(const Args& args) : args_(args) {}
   StatusOr<std::vector<std::unique_ptr<GridLayer>>> GridLayers(bool whole) const;
+  const GptConfig& gpt() const { return std::get<GptConfig>(args_.model); }  // on a grid
+  TensorSpec tokens() const;                                                 // [samples, T] i32, of this rank's z
+  TensorSpec boundary(DType compute) const;                                  // on a grid
+  // Inputs of each layer and the outputs of the last, of a micro-batch.
+  StatusOr<std::vector<std::vector<TensorSpec>>> Edges(DType compute) const;
 
   Args args_;
   GridSizes sizes_;  // with a grid
+  int num_layers_ = 0;
 };
 
 }  // namespace lycia

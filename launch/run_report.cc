@@ -10,6 +10,7 @@
 #include "launch/kernel_names.h"
 #include "launch/measured_costs.h"
 #include "launch/model_weights.h"
+#include "launch/reuse_run.h"
 #include "launch/step_picture.h"
 #include "runtime/io/directory.h"
 #include "runtime/io/file.h"
@@ -17,8 +18,10 @@
 namespace lycia {
 namespace {
 
-// Its GPT-2 has as many key/value heads as heads.
-bool IsHuggingFaceModel(const ModelConfig& model) { return model.kv_heads == 0 || model.kv_heads == model.heads; }
+bool HasGroups(const ModelConfig& model) { return model.kv_heads != 0 && model.kv_heads != model.heads; }
+
+// Its GPT-2 has as many key/value heads as heads, and learned positions.
+bool IsHuggingFaceModel(const ModelConfig& model) { return !HasGroups(model) && model.position == "learned"; }
 
 // What Hugging Face's GPT2LMHeadModel needs beside the weights.
 std::string HuggingFaceConfig(const ModelConfig& model) {
@@ -34,6 +37,64 @@ std::string Printable(const std::string& text) {
   std::string shown;
   for (const char c : text) shown.push_back(c == '\n' || c == '\t' || (c >= ' ' && c <= '~') ? c : '?');
   return shown;
+}
+
+// What a model is, in a few words.
+std::string ModelText(const ModelConfig& model) {
+  if (model.kind != "gpt") {
+    return absl::StrFormat("images of %d x %d x %d, %d classes, batch norms over %d samples", model.height, model.width, model.channels,
+                           model.classes, model.norm_samples);
+  }
+  const std::string groups = HasGroups(model) ? StrCat(" on ", model.kv_heads, " key/value heads") : "";
+  return absl::StrFormat("%d layers, %d heads%s, hidden %d, context %d, vocabulary %d%s%s", model.layers, model.heads, groups, model.hidden,
+                         model.context, model.vocab, model.tied ? ", tied" : "", model.position == "rotary" ? ", rotary positions" : "");
+}
+
+Status PrintSample(const ReportArgs& args, const std::string& model_path) {
+  const GenerateConfig& generate = args.config.generate;
+  LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, Generator::Load(model_path, GptConfigOf(args.config.model)));
+  LYCIA_ASSIGN_OR_RETURN(const std::vector<std::int32_t> sample,
+                         generator->Generate(BytesToTokens(generate.prompt), {.tokens = generate.tokens,
+                                                                              .temperature = generate.temperature,
+                                                                              .top_k = generate.top_k,
+                                                                              .seed = static_cast<std::uint64_t>(args.config.train.seed)}));
+  std::printf("\n--- a sample ---\n%s%s\n--- end of sample ---\n\n", Printable(generate.prompt).c_str(),
+              Printable(TokensToBytes(sample)).c_str());
+  return OkStatus();
+}
+
+Status ReportText(const ReportArgs& args, const std::string& model_path) {
+  const bool hugging_face = IsHuggingFaceModel(args.config.model);
+  if (hugging_face) {
+    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
+  } else {  // one of an earlier run would say what is not true
+    LYCIA_RETURN_IF_ERROR(RemoveTree(args.config.output.dir, "config.json"));
+  }
+  if (args.held_out) {
+    const Baselines baselines = MeasureBaselines(args.data.text()->training(), args.data.text()->held_out());
+    std::printf("held-out loss, nats/byte:  unigram %.4f   bigram %.4f   this model %.4f  (%s the bigram model)\n", baselines.unigram,
+                baselines.bigram, args.held_out->loss, args.held_out->loss < baselines.bigram ? "beats" : "does not beat");
+  }
+  if (args.config.generate.tokens > 0) LYCIA_RETURN_IF_ERROR(PrintSample(args, model_path));
+  std::printf("weights (Hugging Face GPT-2 names): %s\n", model_path.c_str());
+  if (HasGroups(args.config.model)) {
+    std::printf("no config.json: Hugging Face's GPT-2 cannot have %d key/value heads for %d heads (docs/numerics.md)\n",
+                static_cast<int>(args.config.model.kv_heads), static_cast<int>(args.config.model.heads));
+  } else if (!hugging_face) {
+    std::printf("no config.json: Hugging Face's GPT-2 cannot have rotary positions (docs/numerics.md)\n");
+  }
+  return OkStatus();
+}
+
+Status ReportImages(const ReportArgs& args, const std::string& model_path) {
+  if (args.held_out) {
+    std::printf("held-out accuracy %.2f %% of %d images, loss %.4f nats/image  (the commonest class alone: %.2f %%)\n",
+                100 * args.held_out->accuracy, static_cast<int>(args.held_out->count), args.held_out->loss,
+                100 * CommonestClassShare(*args.data.images()));
+  }
+  LYCIA_RETURN_IF_ERROR(RemoveTree(args.config.output.dir, "config.json"));  // of a text run, if any: not ours
+  std::printf("weights (torchvision's names, filters [K, R, S, C]): %s\n", model_path.c_str());
+  return OkStatus();
 }
 
 Status DrawTracedStep(const ReportArgs& args) {
@@ -73,14 +134,10 @@ void PrintGridTraffic(const Trainer& trainer) {
 }  // namespace
 
 void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std::int64_t staging_bytes, std::int64_t step) {
-  const ModelConfig& model = config.model;
-  const std::string groups = IsHuggingFaceModel(model) ? "" : StrCat(" on ", model.kv_heads, " key/value heads");
-  std::fprintf(stderr, "model: %s, %.2f M parameters (%d layers, %d heads%s, hidden %d, context %d, vocabulary %d%s), %s\n",
-               model.kind.c_str(), static_cast<double>(trainer.num_parameters()) / 1e6, static_cast<int>(model.layers),
-               static_cast<int>(model.heads), groups.c_str(), static_cast<int>(model.hidden), static_cast<int>(model.context),
-               static_cast<int>(model.vocab), model.tied ? ", tied" : "", config.train.precision.c_str());
-  std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d sequences a replica and step; stages of",
-               trainer.schedule().name.c_str(), trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
+  std::fprintf(stderr, "model: %s, %.2f M parameters (%s), %s\n", config.model.kind.c_str(),
+               static_cast<double>(trainer.num_parameters()) / 1e6, ModelText(config.model).c_str(), config.train.precision.c_str());
+  std::fprintf(stderr, "layout: %s over %s; %d micro-batches of %d samples a replica and step; stages of", trainer.schedule().name.c_str(),
+               trainer.mesh().ToString().c_str(), static_cast<int>(MicroBatchesPerReplica(config)),
                static_cast<int>(config.train.micro_batch));
   for (std::size_t s = 0; s + 1 < trainer.cuts().size(); ++s) std::fprintf(stderr, " %d", trainer.cuts()[s + 1] - trainer.cuts()[s]);
   const KernelNames kernels = KernelsFor(trainer.precision());
@@ -97,39 +154,14 @@ Status WriteReport(const ReportArgs& args) {
   const std::string model_path = JoinPath(args.config.output.dir, "model.safetensors");
   LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(args.checkpoints, args.step), Verify::kSizes));
   LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, model_path));
-  const bool hugging_face = IsHuggingFaceModel(args.config.model);
-  if (hugging_face) {
-    LYCIA_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(args.config.output.dir, "config.json"), HuggingFaceConfig(args.config.model)));
-  } else {  // one of an earlier run would say what is not true
-    LYCIA_RETURN_IF_ERROR(RemoveTree(args.config.output.dir, "config.json"));
-  }
-
   std::printf("\n");
   if (!std::isnan(args.training_loss)) {  // a resumed run that had no step left has none
-    std::printf("training loss %.4f nats/byte at step %d\n", args.training_loss, static_cast<int>(args.step));
+    std::printf("training loss %.4f %s at step %d\n", args.training_loss, args.data.loss_unit(), static_cast<int>(args.step));
   }
   PrintGridTraffic(args.trainer);
-  if (!std::isnan(args.held_out_loss)) {
-    const Baselines baselines = MeasureBaselines(args.data.training(), args.data.held_out());
-    std::printf("held-out loss, nats/byte:  unigram %.4f   bigram %.4f   this model %.4f  (%s the bigram model)\n", baselines.unigram,
-                baselines.bigram, args.held_out_loss, args.held_out_loss < baselines.bigram ? "beats" : "does not beat");
-  }
-  if (args.config.generate.tokens > 0) {
-    LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, Generator::Load(model_path, GptConfigOf(args.config.model)));
-    LYCIA_ASSIGN_OR_RETURN(
-        const std::vector<std::int32_t> sample,
-        generator->Generate(BytesToTokens(args.config.generate.prompt), {.tokens = args.config.generate.tokens,
-                                                                         .temperature = args.config.generate.temperature,
-                                                                         .top_k = args.config.generate.top_k,
-                                                                         .seed = static_cast<std::uint64_t>(args.config.train.seed)}));
-    std::printf("\n--- a sample ---\n%s%s\n--- end of sample ---\n\n", Printable(args.config.generate.prompt).c_str(),
-                Printable(TokensToBytes(sample)).c_str());
-  }
-  std::printf("weights (Hugging Face GPT-2 names): %s\ncheckpoints: %s\n", model_path.c_str(), args.checkpoints.c_str());
-  if (!hugging_face) {
-    std::printf("no config.json: Hugging Face's GPT-2 cannot have %d key/value heads for %d heads (docs/numerics.md)\n",
-                static_cast<int>(args.config.model.kv_heads), static_cast<int>(args.config.model.heads));
-  }
+  if (args.trainer.reuse() != nullptr) std::printf("%s", ReuseTable(*args.trainer.reuse()).c_str());
+  LYCIA_RETURN_IF_ERROR(args.data.text() != nullptr ? ReportText(args, model_path) : ReportImages(args, model_path));
+  std::printf("checkpoints: %s\n", args.checkpoints.c_str());
   bool traced = !args.spans.empty();
   for (const RankSpans& spans : args.spans) traced = traced && !spans.spans.empty();
   return traced ? DrawTracedStep(args) : OkStatus();

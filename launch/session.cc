@@ -18,9 +18,13 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "bazel/build_config.h"
 #include "launch/cli.h"
+#include "runtime/comm/nccl_world.h"
 #include "runtime/comm/transports.h"
+#include "runtime/device/gpus.h"
 #include "runtime/trace/board_link.h"
+#include "runtime/trace/nvtx_cuda.h"
 
 namespace lycia {
 namespace {
@@ -222,13 +226,52 @@ Status RunOneRank(Session session, const SessionOptions& options, const std::fun
   return status;
 }
 
+// Which of its host's GPUs is a rank's: its place among the ranks of its host, in turn.
+StatusOr<int> GpuOfProcess(Communicator& world) {
+  LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, GatherHosts(world));
+  const auto mine = hosts.begin() + world.rank();
+  const auto before = static_cast<int>(std::count(hosts.begin(), mine, *mine));
+  LYCIA_ASSIGN_OR_RETURN(const int gpus, CountGpus());
+  return before % gpus;
+}
+
+// The same ranks over NCCL, which MPI sets up.
+StatusOr<std::unique_ptr<Communicator>> OverNccl(std::unique_ptr<Communicator> mpi, int gpu) {
+  if constexpr (kNcclEnabled) {
+    return nccl::OpenWorld(std::move(mpi), {.device = gpu});
+  } else {
+    return absl::UnavailableError(StrCat("rank ", mpi->rank(), " on GPU ", gpu,
+                                         ": processes move tensors of GPUs by NCCL, which this build has not; install it and build again, "
+                                         "or use `lycia train --ranks=N`, whose ranks are threads"));
+  }
+}
+
+// Collective: all ranks have a GPU and NCCL, or none goes on.
+Status MoveToGpus(std::unique_ptr<Communicator>& world, int* gpu) {
+  const StatusOr<int> chosen = GpuOfProcess(*world);
+  LYCIA_RETURN_IF_ERROR(AgreeOnInput(*world, chosen.status()));
+  *gpu = *chosen;
+  LYCIA_ASSIGN_OR_RETURN(world, OverNccl(std::move(world), *gpu));
+  return OkStatus();
+}
+
 Status RunMpiRank(const SessionOptions& options, const std::function<Status(Session&)>& body) {
   LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, OpenMpiWorld());
   MpiBoard board;
   Status status = AgreeOnInput(*world, board.Open(*world, options));
+  int gpu = 0;
+  if (status.ok() && options.cuda) {
+    status = MoveToGpus(world, &gpu);
+    if (world == nullptr) {
+      std::fprintf(stderr, "lycia: %s\n", std::string(status.message()).c_str());
+      std::fflush(nullptr);
+      MpiAbort(kExitFailure);
+      return Status(status.code(), "");
+    }
+  }
   if (status.ok()) {
     const DeathWatch deaths(board.board(), world->rank(), DeadlineNs(options));
-    status = RunOneRank({.world = world.get(), .board = board.board()}, options, body);
+    status = RunOneRank({.world = world.get(), .board = board.board(), .gpu = gpu}, options, body);
   }
   if (status.ok()) return status;
   const int code = ExitCode(status);
@@ -252,11 +295,18 @@ Status RunRanks(const SessionOptions& options, const std::function<Status(Sessio
   if (options.thread_ranks == 0 && StartedByMpi()) return RunMpiRank(options, body);
   const int ranks = std::max(1, options.thread_ranks);
   LYCIA_ASSIGN_OR_RETURN(std::unique_ptr<Board> board, Board::Open({.ranks = ranks}));
-  return RunThreadRanks(ranks, [&](Communicator& world) {
-    const Status status = RunOneRank({.world = &world, .board = board.get(), .threads = true}, options, body);
+  std::vector<int> gpu_of_rank(static_cast<std::size_t>(ranks), 0);
+  if (options.cuda) {
+    LYCIA_ASSIGN_OR_RETURN(const int gpus, CountGpus());
+    for (int rank = 0; rank < ranks; ++rank) gpu_of_rank[static_cast<std::size_t>(rank)] = rank % gpus;
+  }
+  const auto run = [&](Communicator& world) {
+    const int gpu = gpu_of_rank[static_cast<std::size_t>(world.rank())];
+    const Status status = RunOneRank({.world = &world, .board = board.get(), .threads = true, .gpu = gpu}, options, body);
     if (status.ok() || ExitCode(status) != kExitFailure) return status;
     return Annotate(status, StrCat("rank ", world.rank()));
-  });
+  };
+  return options.cuda ? RunCudaThreadRanks(gpu_of_rank, run) : RunThreadRanks(ranks, run);
 }
 
 Status AgreeOnInput(Communicator& world, const Status& mine) {
@@ -302,9 +352,13 @@ void SessionObserver::Begin(const schedule::Instruction& instruction, const std:
   if (instruction.op == Op::kSendActivation || instruction.op == Op::kSendGradient) span.flow_out = MessageId(instruction, replica_);
   if (instruction.op == Op::kReceiveActivation || instruction.op == Op::kReceiveGradient) span.flow_in = MessageId(instruction, replica_);
   open_ = recorder_.Begin(span);
+  if constexpr (kCudaEnabled) cuda::BeginNvtxRange(text.c_str());
 }
 
-void SessionObserver::End(const schedule::Instruction&) { recorder_.End(open_); }
+void SessionObserver::End(const schedule::Instruction&) {
+  if constexpr (kCudaEnabled) cuda::EndNvtxRange();
+  recorder_.End(open_);
+}
 
 StatusOr<std::vector<RankSpans>> GatherSpans(Communicator& world, const RankSpans& mine, WaitGuard* guard) {
   const std::string bytes = SerializeSpans(mine);

@@ -20,6 +20,7 @@ struct SessionOptions {
   int thread_ranks = 0;           // > 0: so many ranks as threads of this process; 0: MPI where it started us, else one thread
   double deadline_seconds = 60;   // of the watchdog; 0: off
   std::string board_address;      // between hosts; "": the address of this host's name
+  bool cuda = false;              // ranks on GPUs: those of a host take its GPUs in turn
 };
 
 struct Session {
@@ -27,6 +28,7 @@ struct Session {
   Board* board = nullptr;
   Watchdog* watchdog = nullptr;
   bool threads = false;  // ranks share this process
+  int gpu = 0;           // of this rank, with SessionOptions::cuda
 
   int rank() const { return world->rank(); }
   int ranks() const { return world->size(); }
@@ -34,7 +36,8 @@ struct Session {
 
 // Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
 // (AgreeOnInput) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The status returned has
-// an empty message where it has been printed, by this rank or another.
+// an empty message where it has been printed, by this rank or another. With `cuda` operands of the world may lie on the rank's GPU: threads
+// move them there, processes by NCCL; Unavailable without a GPU, or for processes in a build without NCCL.
 Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
 
 // Collective. OK when every rank's status is; otherwise InvalidArgument everywhere, carrying the message of the first rank that failed.

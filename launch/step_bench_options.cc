@@ -30,8 +30,8 @@ Status CheckTokens(const StepBenchOptions& options, const Config& config) {
 
 // What a run does besides its steps, or what would make steps unlike each other.
 Status CheckMeasurable(const Config& config) {
-  if (config.parallel.device != "cpu") {
-    return InvalidArgument("parallel.device = \"", config.parallel.device, "\" computes nothing to measure; use \"cpu\"");
+  if (config.parallel.device == "emulated") {
+    return InvalidArgument("parallel.device = \"", config.parallel.device, "\" computes nothing to measure; use \"cpu\" or \"cuda\"");
   }
   if (config.checkpoint.resume)
     return InvalidArgument("checkpoint.resume: a bench has no checkpoints; give --weights=FILE to start from weights");

@@ -24,7 +24,9 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
   LYCIA_RETURN_IF_ERROR(trainer->PlanMemory());
   LYCIA_RETURN_IF_ERROR(trainer->OpenChannels());
   if (!options.emulation) {  // which has no data
-    trainer->InitialiseWeights();
+    LYCIA_RETURN_IF_ERROR(trainer->InitialiseWeights());
+    trainer->states_->Initialise(*trainer->stream_);
+    if (trainer->reuse_ != nullptr) trainer->reuse_->Initialise(*trainer->stream_, options.seed);
     LYCIA_RETURN_IF_ERROR(trainer->PublishWeights());
   }
   return trainer;
@@ -35,18 +37,23 @@ Status Trainer::PublishWeights() {
   return stream_->Synchronize();
 }
 
-// Each owner its shard, by the tensor's own indices, so that the values are the same on all layouts.
-void Trainer::InitialiseWeights() {
+// Each owner its shard, by the tensor's own indices and on the CPU, so that the values are the same on all layouts and devices.
+Status Trainer::InitialiseWeights() {
+  LYCIA_ASSIGN_OR_RETURN(Stream* const stream, host_->ComputeStream());
   for (const OwnPart& part : OwnParts()) {
-    FillInitial(*stream_, {.block = part.stored.block.rows.empty() ? WholeTensor(part.stored.count) : part.stored.block,
-                           .begin = part.stored.begin + part.begin,
-                           .end = part.stored.begin + part.end,
-                           .tensor = part.stored.tensor,
-                           .initial = part.spec->initial,
-                           .std = part.spec->std,
-                           .seed = options_.seed,
-                           .out = part.weight});
+    LYCIA_RETURN_IF_ERROR(host_->Write(part.weight, [&](const Tensor& host) {
+      FillInitial(*stream, {.block = part.stored.block.rows.empty() ? WholeTensor(part.stored.count) : part.stored.block,
+                            .begin = part.stored.begin + part.begin,
+                            .end = part.stored.begin + part.end,
+                            .tensor = part.stored.tensor,
+                            .initial = part.spec->initial,
+                            .std = part.spec->std,
+                            .seed = options_.seed,
+                            .out = host});
+      return stream->Synchronize();
+    }));
   }
+  return OkStatus();
 }
 
 std::vector<Trainer::OwnPart> Trainer::OwnParts() const {
@@ -116,44 +123,78 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
                        .gradient_scale = 1.0 / static_cast<double>(loss_tokens_)};
   const GridBytes before = TotalGridBytes();
   optimizer_->BeginStep(*stream_);
+  states_->BeginStep(*stream_);
+  if (reuse_ != nullptr) reuse_->BeginStep(*stream_);
   BeginWeights();
   const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
   LYCIA_RETURN_IF_ERROR(executor_->Run(training_, context, first_sample, options_.samples_per_micro_batch, *this));
+  LYCIA_RETURN_IF_ERROR(MergeStates());
+  if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->EndStep(*stream_, *world_, loss()));
   LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
   grid_bytes_ = TotalGridBytes();
   for (std::size_t g = 0; g < before.size(); ++g) grid_bytes_[g] -= before[g];
   return OkStatus();
 }
 
-StatusOr<double> Trainer::Evaluate(const BatchSource& source, std::int64_t batches) {
+// What the step has observed, into the states, unless its update was not made.
+Status Trainer::MergeStates() {
+  if (!decision().finite) return OkStatus();
+  StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = step_};
+  for (const int stage : states_->stages()) {
+    states_->Gather(*stream_, stage, *optimizer_->holders(stage));
+    const auto of_stage = std::ranges::find_if(stages_, [&](const auto& entry) { return entry.first.second == stage; });
+    of_stage->second->MergeStates(context);
+  }
+  return OkStatus();
+}
+
+std::vector<Trainer::OwnState> Trainer::States() const {
+  std::vector<OwnState> all;
+  for (const int stage : states_->stages()) {
+    const bool owner = optimizer_->holders(stage)->rank() == 0;
+    for (const StateStore::Entry& entry : states_->entries(stage)) all.push_back({&entry.spec, entry.state, owner});
+  }
+  return all;
+}
+
+StatusOr<Trainer::Evaluation> Trainer::Evaluate(const BatchSource& source, std::int64_t batches) {
   source_ = &source;
   training_now_ = false;
   BeginWeights();
-  double total = 0;
+  Evaluation total;
   for (std::int64_t batch = 0; batch < batches; ++batch) {
     first_source_sample_ = batch * samples_per_step();
-    stream_->Zero(evaluation_losses_.data, evaluation_losses_.bytes());
+    stream_->Zero(evaluated_.data, evaluated_.bytes());
     const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
     StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = 0, .training = false};
     LYCIA_RETURN_IF_ERROR(executor_->Run(evaluation_, context, first_sample, options_.samples_per_micro_batch, *this));
-    stream_->Wait(world_->AllReduce({.in = evaluation_losses_, .out = evaluation_losses_, .tag = Tag::kMetrics}, stream_->Record()));
-    LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
-    const double* losses = evaluation_losses_.as<double>();
-    for (std::int64_t s = 0; losses != nullptr && s < samples_per_step(); ++s) total += losses[s];
+    stream_->Wait(world_->AllReduce({.in = evaluated_, .out = evaluated_, .tag = Tag::kMetrics}, stream_->Record()));
+    LYCIA_RETURN_IF_ERROR(host_->Read(evaluated_, [&](const Tensor& host) {
+      const double* of_sample = host.as<double>();
+      for (std::int64_t s = 0; s < samples_per_step(); ++s) {
+        total.loss += of_sample[s];
+        total.hits += of_sample[samples_per_step() + s];
+      }
+      return OkStatus();
+    }));
   }
   return total;
 }
 
-void Trainer::LoadTokens(Stream& stream, const SampleRange& samples, void* to) {
+void Trainer::LoadInputs(Stream& stream, const SampleRange& samples, void* to) {
   const SampleRange own = model_->Own(samples);
-  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + own.begin, own.count, staging_.as<std::int32_t>(), nullptr);
-  stream.Copy(to, staging_.data, own.count * options_.model.context * SizeOf(DType::kI32));
+  void* const host = batches_.Next(stream);
+  if (host == nullptr) return;
+  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + own.begin, own.count, host, nullptr);
+  batches_.CopyTo(stream, to, InputOf(options_.model, own.count).bytes());
 }
 
 void Trainer::LoadLabels(Stream& stream, const SampleRange& samples, void* to) {
   const SampleRange own = model_->Own(samples);
-  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + own.begin, own.count, nullptr, staging_.as<std::int32_t>());
-  stream.Copy(to, staging_.data, own.count * options_.model.context * SizeOf(DType::kI32));
+  void* const host = batches_.Next(stream);
+  if (host == nullptr) return;
+  source_->Load(training_now_ ? step_ : 0, first_source_sample_ + own.begin, own.count, nullptr, static_cast<std::int32_t*>(host));
+  batches_.CopyTo(stream, to, LabelsOf(options_.model, own.count).bytes());
 }
 
 void Trainer::SynchronizeGradients(Stream& stream, int sync_set) {
@@ -167,8 +208,13 @@ void Trainer::Update(Stream& stream) { optimizer_->Update(stream, step_, learnin
 
 double* Trainer::SampleLosses(const SampleRange& samples) {
   const std::int64_t first = model_->Own(samples).begin;
-  if (!training_now_) return evaluation_losses_.as<double>() + first;
+  if (!training_now_) return evaluated_.as<double>() + first;
   return optimizer_->sample_losses() == nullptr ? nullptr : optimizer_->sample_losses() + first;
+}
+
+double* Trainer::SampleHits(const SampleRange& samples) {
+  if (training_now_ || evaluated_.data == nullptr) return nullptr;
+  return evaluated_.as<double>() + samples_per_step() + model_->Own(samples).begin;
 }
 
 }  // namespace lycia

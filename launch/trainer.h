@@ -10,14 +10,18 @@
 #include <string>
 #include <vector>
 
+#include "launch/batch_staging.h"
+#include "launch/host_access.h"
 #include "launch/rank_model.h"
-#include "models/gpt.h"
+#include "launch/reuse_control.h"
+#include "models/model.h"
 #include "parallel/grid/working_weights.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/optimizer/sharded_adamw.h"
 #include "parallel/pipeline/emulated_clock.h"
 #include "parallel/pipeline/executor.h"
 #include "parallel/pipeline/layer_stage.h"
+#include "parallel/pipeline/state_store.h"
 #include "parallel/schedule/costs.h"
 #include "parallel/schedule/passes.h"
 #include "parallel/schedule/schedule.h"
@@ -30,8 +34,9 @@ namespace lycia {
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  // tokens, labels: [count, T] i32, either may be nullptr. Must not allocate.
-  virtual void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const = 0;
+  // inputs as the model's first layer reads them: tokens [count, T] i32, or images [count, H, W, C] u8; labels [count, T] i32 or, of
+  // images, [count, 1]. Either may be nullptr. Must not allocate.
+  virtual void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, void* inputs, std::int32_t* labels) const = 0;
   // Labels >= 0 in samples [first_sample, first_sample + count) of a step.
   virtual std::int64_t LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const = 0;
 };
@@ -47,9 +52,11 @@ struct EmulationOptions {
 enum class PackedWeights : std::uint8_t { kAuto, kOn, kOff };
 
 struct TrainerOptions {
-  GptConfig model;
+  Model model;
+  ReuseTraining reuse;                   // its layers are the model's own
   CpuOptions cpu;                        // threads of this rank
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
+  int gpu = 0;                           // of this rank, for kCuda: its ordinal
   DType precision = DType::kF32;         // of weights and activations: bf16, f32 or f64; with bf16 all else is f32 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
   PackedWeights packed_weights = PackedWeights::kAuto;
@@ -95,13 +102,20 @@ class Trainer final : private StepActions {
   // The same step as the simulator sees it.
   const schedule::Timeline& simulated_step() const { return simulated_; }
 
-  // Sum of losses of `batches` global batches starting with sample 0 of source's step 0; dropout off, nothing changed; collective.
-  StatusOr<double> Evaluate(const BatchSource& source, std::int64_t batches);
+  struct Evaluation {
+    double loss = 0;  // sum over the labels
+    double hits = 0;  // labels whose logit was the largest; 0 where the model does not tell
+  };
+  // Of `batches` global batches starting with sample 0 of source's step 0; dropout off, nothing changed; collective.
+  StatusOr<Evaluation> Evaluate(const BatchSource& source, std::int64_t batches);
   // After the weights of the own shards (optimizer().shard) were set from outside: all holders get them. Collective.
   Status PublishWeights();
   // Compares the weights of all holders of every local group; DataLoss naming the stages, the ranks that hold them and their hashes.
   // Collective.
   Status CompareReplicas();
+
+  // Of a run with computation reuse; nullptr: none.
+  ReuseControl* reuse() const { return reuse_.get(); }
 
   std::int64_t samples_per_step() const { return options_.data * options_.micro_batches * options_.samples_per_micro_batch; }
   double flops_per_step() const {
@@ -137,6 +151,13 @@ class Trainer final : private StepActions {
     Tensor weight, m, v;
   };
   std::vector<OwnPart> OwnParts() const;
+  // States of the layers of this rank. Every rank that holds one has the same numbers; one of them is its owner, which saves it.
+  struct OwnState {
+    const StateSpec* spec = nullptr;
+    Tensor state;
+    bool owner = false;
+  };
+  std::vector<OwnState> States() const;
   ParameterStore& store() { return *store_; }
   ShardedAdamW& optimizer() { return *optimizer_; }
   const Communicator& pipeline() const { return *pipeline_; }
@@ -146,6 +167,8 @@ class Trainer final : private StepActions {
   std::int64_t memory_bytes() const { return arena_.bytes(); }
   Stream& stream() { return *stream_; }
   Device& device() { return *device_; }
+  // For the parts, weights and gradients above, which lie in the device's memory.
+  HostAccess& host() { return *host_; }
 
  private:
   explicit Trainer(const TrainerOptions& options, Communicator& world) : options_(options), world_(&world) {}
@@ -158,16 +181,17 @@ class Trainer final : private StepActions {
   Status PlanWeights(const StageMemory& memory, ArenaPlan& plan);
   void BindStages(const StageMemory& memory);
   Status OpenChannels();  // communicators and channels
-  void InitialiseWeights();
+  Status InitialiseWeights();
   // trainer_emulation.cc
   Status PlanEmulation();
   Status OpenClock(const std::map<int, Communicator*>& holders);
 
   int grid_ranks() const { return options_.x * options_.y * options_.z; }
   GridBytes TotalGridBytes() const;
+  Status MergeStates();
   void BeginWeights();  // what layers see of the weights, before a step or an evaluation
 
-  void LoadTokens(Stream& stream, const SampleRange& samples, void* to) override;
+  void LoadInputs(Stream& stream, const SampleRange& samples, void* to) override;
   void LoadLabels(Stream& stream, const SampleRange& samples, void* to) override;
   LayerStage::Options OptionsOfStage(int pipe, int stage) const;  // what the schedule asks of it
 
@@ -175,11 +199,13 @@ class Trainer final : private StepActions {
   void UpdateSet(Stream& stream, int sync_set) override;
   void Update(Stream& stream) override;
   double* SampleLosses(const SampleRange& samples) override;
+  double* SampleHits(const SampleRange& samples) override;
 
   TrainerOptions options_;
   Communicator* world_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<HostAccess> host_;
   std::unique_ptr<Mesh> mesh_;
   std::unique_ptr<RankModel> model_;
   int worker_ = 0, replica_ = 0;
@@ -198,14 +224,17 @@ class Trainer final : private StepActions {
   std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<WorkingWeights> working_weights_;  // with a grid
+  std::unique_ptr<StateStore> states_;
+  std::unique_ptr<ReuseControl> reuse_;
+  std::vector<ReuseSpec> reuse_specs_;  // of the whole model
   std::unique_ptr<ShardedAdamW> optimizer_;
   // Communicators go before the memory that they may still write to.
   std::unique_ptr<Grid> grid_;  // null: no tensor grid
   std::unique_ptr<Communicator> pipeline_;
   std::vector<std::unique_ptr<Communicator>> holders_;  // [group]; null where this rank holds none of it
   std::unique_ptr<Executor> executor_;
-  Tensor staging_;                    // [samples_per_micro_batch, T] i32, host
-  Tensor evaluation_losses_;          // [samples_per_step] f64
+  BatchStaging batches_;
+  Tensor evaluated_;                  // [2, samples_per_step] f64: losses, hits
   std::vector<std::int64_t> hashes_;  // of CompareReplicas
   double forward_flops_ = 0;          // of one micro-batch through the whole model
   std::int64_t num_parameters_ = 0;   // of the model

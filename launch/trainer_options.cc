@@ -32,9 +32,57 @@ DType TrainerPrecision(const Config& config) {
   return precision == "f64" ? DType::kF64 : precision == "bf16" ? DType::kBF16 : DType::kF32;
 }
 
+Model ModelOf(const ModelConfig& config) {
+  if (config.kind == "gpt") return GptConfigOf(config);
+  return ImageModelConfig{.kind = config.kind == "cnn"        ? ImageModelKind::kCnn
+                                  : config.kind == "vgg16"    ? ImageModelKind::kVgg16
+                                  : config.kind == "resnet18" ? ImageModelKind::kResNet18
+                                                              : ImageModelKind::kResNet50,
+                          .height = config.height,
+                          .width = config.width,
+                          .channels = config.channels,
+                          .classes = config.classes,
+                          .norm_samples = config.norm_samples,
+                          .norm_momentum = config.norm_momentum,
+                          .dropout = config.dropout,
+                          .mean = config.image_mean,
+                          .deviation = config.image_deviation};
+}
+
+namespace {
+
+ReuseTraining ReuseOf(const Config& config) {
+  const ReuseConfig& reuse = config.reuse;
+  ReuseTraining training;
+  training.layers = {.on = reuse.mode != "off",
+                     .policy = reuse.mode == "quantized" ? ReusePolicy::kQuantized
+                               : reuse.mode == "lsh"     ? ReusePolicy::kLsh
+                                                         : ReusePolicy::kExact,
+                     .layers = reuse.layers};
+  const double width = reuse.mode == "exact" ? 0 : reuse.width;
+  training.controller = {.steps = config.train.steps,
+                         .budget = reuse.budget,
+                         .first_width = width,
+                         .least_width = reuse.width / 64,
+                         .most_width = 16 * reuse.width,
+                         .hash_every = reuse.hash_every,
+                         .probe_every = reuse.probe_every,
+                         .patience = reuse.patience,
+                         .cooldown_steps = reuse.cooldown,
+                         .final_fraction = reuse.final_fraction};
+  training.always = reuse.dispatch == "always";
+  return training;
+}
+
+}  // namespace
+
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer) {
   TrainerOptions options;
-  options.model = GptConfigOf(config.model);
+  options.model = ModelOf(config.model);
+  options.reuse = ReuseOf(config);
+  std::visit([&](auto& model) { model.reuse = options.reuse.layers; }, options.model);
+  options.device = config.parallel.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kCpu;
+  options.gpu = session.gpu;
   options.precision = TrainerPrecision(config);
   options.recompute = config.train.recompute == "layers"  ? Recompute::kLayers
                       : config.train.recompute == "stage" ? Recompute::kStage
@@ -65,9 +113,10 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
                          .overlap = config.parallel.overlap};
   options.weights_each_step = config.parallel.weights_each_step;
   options.mesh_order = config.parallel.order;
-  // The configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
-  for (const std::int64_t blocks : config.parallel.partition) options.partition.push_back(2 * blocks);
-  if (!options.partition.empty()) {
+  // For a GPT the configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
+  const bool gpt = config.model.kind == "gpt";
+  for (const std::int64_t count : config.parallel.partition) options.partition.push_back(gpt ? 2 * count : count);
+  if (gpt && !options.partition.empty()) {
     ++options.partition.front();
     ++options.partition.back();
   }

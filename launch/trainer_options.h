@@ -9,6 +9,8 @@
 namespace lycia {
 
 DType TrainerPrecision(const Config& config);
+// The model that a configuration describes; one of images, once its data is open.
+Model ModelOf(const ModelConfig& config);
 
 // `config` is resolved; observer and the session's watchdog outlive the trainer.
 TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionObserver& observer);

@@ -38,6 +38,11 @@ StatusOr<WholeModel> MeasureModel(const TrainerOptions& options) {
   return WholeModel{groups.num_parameters, stage.stage->forward_flops()};
 }
 
+StatusOr<std::unique_ptr<Device>> OpenDevice(const TrainerOptions& options) {
+  if (options.device == DeviceKind::kCuda) return NewCudaDevice(options.gpu);
+  return options.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice(options.cpu);
+}
+
 }  // namespace
 
 // Plans the whole model once, without memory, to learn its costs, boundaries and parameters.
@@ -63,7 +68,8 @@ Status Trainer::PlanModel() {
   LYCIA_ASSIGN_OR_RETURN(TrainingSchedule planned, PlanTrainingSchedule({.options = options_,
                                                                          .layers = model.stage->plans(),
                                                                          .num_parameters = whole.num_parameters,
-                                                                         .message_bytes = model_->boundary(options_.precision).bytes()}));
+                                                                         .message_bytes = model_->message_bytes(options_.precision)}));
+  reuse_specs_ = model.stage->reuses();
   why_ = std::move(planned.why);
   compute_ = std::move(planned.compute);
   cuts_ = std::move(planned.cuts);
@@ -132,6 +138,7 @@ struct Trainer::StageMemory {
   std::map<std::pair<int, int>, Slots> slots;
   Region transient;
   std::set<int> stages;
+  std::map<int, std::vector<StateSpec>> states;  // by stage
   std::vector<ParameterSpec> uses;
   std::vector<GridParameter> grid_parameters;
 };
@@ -156,10 +163,20 @@ Status Trainer::PlanStages(ArenaPlan& plan, StageMemory& memory) {
       memory.uses.insert(memory.uses.end(), made.stored.begin(), made.stored.end());
       memory.grid_parameters.insert(memory.grid_parameters.end(), made.grid_parameters.begin(), made.grid_parameters.end());
       memory.stages.insert(stage);
+      memory.states[stage] = made.stage->states();
       stages_[{pipe, stage}] = std::move(made.stage);
     }
   }
   memory.transient = plan.Add("transient", transient_bytes);
+  for (const auto& [stage, states] : memory.states) LYCIA_RETURN_IF_ERROR(CheckStates(states, options_.samples_per_micro_batch));
+  if (options_.reuse.layers.on) {
+    std::set<std::string> local;
+    for (const auto& [key, stage] : stages_) {
+      for (const ReuseSpec& spec : stage->reuses()) local.insert(spec.name);
+    }
+    LYCIA_ASSIGN_OR_RETURN(reuse_, ReuseControl::Create(options_.reuse, reuse_specs_, local, options_.precision, plan));
+  }
+  states_ = std::make_unique<StateStore>(memory.states, samples_per_step(), ArithmeticDType(options_.precision), plan);
   return OkStatus();
 }
 
@@ -189,6 +206,8 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
 
 void Trainer::BindStages(const StageMemory& memory) {
   store_->Bind(arena_);
+  states_->Bind(arena_);
+  if (reuse_ != nullptr) reuse_->Bind(arena_);
   if (working_weights_ != nullptr) {
     working_weights_->Bind(arena_, {.weight = [this](const std::string& name) { return store_->weight(name); },
                                     .gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); }});
@@ -205,13 +224,16 @@ void Trainer::BindStages(const StageMemory& memory) {
       return working_weights_ ? working_weights_->gradient(name, use) : store_->gradient(name, use);
     };
     if (!working_weights_) of_stage.fresh = [this](const std::string& name, int use) { return store_->fresh(name, use); };
+    of_stage.state = [this](const std::string& name) { return states_->entry(name).state; };
+    of_stage.observations = [this](const std::string& name) { return states_->entry(name).observations; };
+    if (reuse_ != nullptr) of_stage.reuse = [this](const std::string& name) { return reuse_->slot(name); };
     if (slots.packed) of_stage.packed = arena_.At(*slots.packed);
     stage->Bind(of_stage);
   }
 }
 
 Status Trainer::PlanMemory() {
-  device_ = options_.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice(options_.cpu);
+  LYCIA_ASSIGN_OR_RETURN(device_, OpenDevice(options_));
   ArenaPlan plan;
   StageMemory memory;
   LYCIA_RETURN_IF_ERROR(PlanStages(plan, memory));
@@ -226,17 +248,18 @@ Status Trainer::PlanMemory() {
   LYCIA_ASSIGN_OR_RETURN(pipeline_, world_->Split(mesh_->ColorsAlong({Axis::kPipeline})));
   executor.pipeline = pipeline_.get();
   executor_ = std::make_unique<Executor>(std::move(executor), plan);
-  const TensorSpec staging = model_->tokens();
-  const TensorSpec losses{DType::kF64, {samples_per_step()}};
-  const Region staging_region = plan.Add("batches", staging);
-  const Region losses_region = plan.Add("batches", losses);
+  const std::int64_t samples = options_.samples_per_micro_batch;
+  const TensorSpec evaluated{DType::kF64, {2, samples_per_step()}};
+  const Region evaluated_region = plan.Add("batches", evaluated);
 
   memory_plan_ = plan;
   LYCIA_ASSIGN_OR_RETURN(arena_, Arena::Allocate(*device_, plan));
   LYCIA_ASSIGN_OR_RETURN(stream_, device_->NewStream());
   stream_->set_guard(options_.guard);
-  staging_ = arena_.At(staging_region, staging);
-  evaluation_losses_ = arena_.At(losses_region, losses);
+  host_ = std::make_unique<HostAccess>(*device_, *stream_);
+  LYCIA_ASSIGN_OR_RETURN(batches_, BatchStaging::Create(*device_, std::max(InputOf(options_.model, samples).bytes(),
+                                                                           LabelsOf(options_.model, samples).bytes())));
+  evaluated_ = arena_.At(evaluated_region, evaluated);
   BindStages(memory);
   return OkStatus();
 }

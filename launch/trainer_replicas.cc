@@ -39,7 +39,11 @@ Status Trainer::CompareReplicas() {
     const Tensor weights = store_->flat_weights(g);
     Communicator& holders = *optimizer_->holders(g);
     if (weights.data == nullptr || weights.bytes() == 0 || holders.size() == 1) continue;
-    const std::int64_t mine = HashOf(weights);
+    std::int64_t mine = 0;
+    LYCIA_RETURN_IF_ERROR(host_->Read(weights, [&](const Tensor& host) {
+      mine = HashOf(host);
+      return OkStatus();
+    }));
     const std::span<std::int64_t> all(hashes_.data(), static_cast<std::size_t>(holders.size()));
     const Event gathered = holders.AllGather(
         {.in = ConstTensor(&mine, DType::kI64, {1}), .out = Tensor{all.data(), DType::kI64, {holders.size()}}, .tag = Tag::kMetrics}, {});

@@ -12,7 +12,6 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
-#include "launch/batches.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/names.h"
 #include "launch/checkpoint/writer.h"
@@ -22,6 +21,7 @@
 #include "launch/model_weights.h"
 #include "launch/peak.h"
 #include "launch/progress.h"
+#include "launch/reuse_run.h"
 #include "launch/run_report.h"
 #include "launch/trainer.h"
 #include "launch/trainer_options.h"
@@ -39,15 +39,14 @@ constexpr int kMaxFailedSaves = 3;
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 constexpr const char* kPrecisionBytes = "precision_bytes";  // of a weight of the model
+constexpr const char* kRopeBase = "rope_base_millionths";   // of a model with rotary positions, only
 
 class Run {
  public:
-  Run(const Config& config, Session& session, const TextData& data)
+  Run(const Config& config, Session& session, const TrainingData& data)
       : config_(config),
         session_(session),
         data_(data),
-        batches_(data),
-        held_out_(data),
         observer_(session, kSpanCapacity),
         checkpoints_(JoinPath(config.output.dir, "checkpoints")) {}
 
@@ -75,6 +74,9 @@ class Run {
     TrainerOptions options = TrainerOptionsOf(config_, session_, observer_);
     LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(*session_.world, static_cast<int>(config_.parallel.threads)));
     share_ = options.cpu;
+    if (options.reuse.layers.on) {
+      LYCIA_ASSIGN_OR_RETURN(options.reuse.rates, MeasureReuseRates(session_, share_, options.precision));
+    }
     StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *session_.world);
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, trainer.status()));
@@ -126,12 +128,16 @@ class Run {
     for (const auto& [name, mine] : Identity()) {
       const StatusOr<std::int64_t> found = checkpoint.state().Integer(name);
       if (!found.ok() && name == kPrecisionBytes) continue;  // written before there was bf16: the tensors' types tell f32 from f64
+      if (!found.ok() && name == kRopeBase) {
+        return InvalidArgument("cannot resume ", checkpoint.path(), ": its positions are learned; set model.position = \"learned\"");
+      }
       LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, found);
       if (saved != mine) {
         return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
                                "; a continued run must see the same data and model");
       }
     }
+    LYCIA_RETURN_IF_ERROR(RestoreReuse(checkpoint.state(), *trainer_));
     return LoadCheckpoint(checkpoint, *trainer_);
   }
 
@@ -139,7 +145,7 @@ class Run {
     std::uint64_t nonce = std::random_device{}();
     LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&nonce, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
     std::vector<Piece> pieces = CheckpointPieces(*trainer_);
-    LYCIA_ASSIGN_OR_RETURN(staging_, trainer_->device().Allocate(StagingBytes(pieces), MemoryKind::kHost));
+    LYCIA_ASSIGN_OR_RETURN(staging_, trainer_->device().Allocate(StagingBytes(pieces), MemoryKind::kPinned));
     CheckpointWriter::Options options{.directory = checkpoints_,
                                       .run = absl::StrFormat("%08x", nonce),
                                       .rank = session_.rank(),
@@ -172,12 +178,22 @@ class Run {
 
   // What a continued run must share with the one that wrote the checkpoint, beside the shapes of its tensors.
   std::vector<std::pair<std::string, std::int64_t>> Identity() const {
-    return {{"seed", config_.train.seed},
-            {"data_seed", config_.data.seed},
-            {"batch", config_.train.batch},
-            {"heads", config_.model.heads},
-            {kPrecisionBytes, SizeOf(TrainerPrecision(config_))},  // bf16 and f32 have checkpoints of the same shapes and types
-            {"training_bytes", static_cast<std::int64_t>(data_.training().size())}};
+    std::vector<std::pair<std::string, std::int64_t>> identity = {
+        {"seed", config_.train.seed},
+        {"data_seed", config_.data.seed},
+        {"batch", config_.train.batch},
+        {"heads", config_.model.heads},
+        {kPrecisionBytes, SizeOf(TrainerPrecision(config_))},  // bf16 and f32 have checkpoints of the same shapes and types
+        {data_.size_name(), data_.size()}};
+    if (data_.images() != nullptr) {
+      const std::pair<const char*, std::int64_t> of_images[] = {{"norm_samples", config_.model.norm_samples},
+                                                                {"fold", config_.data.fold},
+                                                                {"shift", config_.data.shift},
+                                                                {"mirror", config_.data.mirror ? 1 : 0}};
+      identity.insert(identity.end(), std::begin(of_images), std::end(of_images));
+    }
+    if (config_.model.position == "rotary") identity.emplace_back(kRopeBase, std::llround(1e6 * config_.model.rope_base));
+    return identity;
   }
 
   CheckpointState State() const {
@@ -186,6 +202,7 @@ class Run {
     state.integers = Identity();
     state.integers.emplace_back("samples", step_ * config_.train.batch);
     state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(trainer_->schedule().name, ", ", trainer_->mesh().ToString())}};
+    SaveReuse(*trainer_, state);
     return state;
   }
 
@@ -201,7 +218,7 @@ class Run {
       observer_.StartStep(step_ + 1);
       observer_.recorder().Enable(step_ + 1 == config_.output.trace_step);
       Show("begins a step");
-      LYCIA_RETURN_IF_ERROR(trainer_->TrainStep(step_, batches_, rate, StopRequested()));
+      LYCIA_RETURN_IF_ERROR(trainer_->TrainStep(step_, data_.training(), rate, StopRequested()));
       observer_.recorder().Enable(false);
       ++step_;
       LYCIA_RETURN_IF_ERROR(AfterStep(rate, Seconds() - started));
@@ -221,17 +238,22 @@ class Run {
     }
     stopped_ = decision.stop;
     if (first()) {
-      const double tokens = static_cast<double>(config_.train.batch * config_.model.context);
+      const std::int64_t of_step = config_.train.batch * data_.labels_per_sample();
       const StepMetrics metrics{.step = step_,
                                 .loss = trainer_->loss(),
                                 .lr = rate,
                                 .grad_norm = decision.gradient_norm,
-                                .tokens = step_ * config_.train.batch * config_.model.context,
-                                .tokens_per_second = tokens / seconds,
+                                .unit = data_.unit(),
+                                .count = step_ * of_step,
+                                .per_second = static_cast<double>(of_step) / seconds,
                                 .step_seconds = seconds,
                                 .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
       last_loss_ = metrics.loss;
       LYCIA_RETURN_IF_ERROR(metrics_.Write(metrics));
+      if (trainer_->reuse() != nullptr) {
+        ReuseMetricsOf(*trainer_->reuse(), reuse_metrics_);
+        LYCIA_RETURN_IF_ERROR(metrics_.WriteReuse(step_, reuse_metrics_));
+      }
       progress_->Step(metrics);
     }
     if (config_.train.hash_every > 0 && step_ % config_.train.hash_every == 0) LYCIA_RETURN_IF_ERROR(trainer_->CompareReplicas());
@@ -260,15 +282,20 @@ class Run {
 
   Status Evaluate() {
     const std::int64_t per_batch = trainer_->samples_per_step();
-    const std::int64_t all = (data_.held_out_windows() + per_batch - 1) / per_batch;
+    const std::int64_t all = (data_.held_out_samples() + per_batch - 1) / per_batch;
     const std::int64_t batches = config_.train.eval_batches > 0 ? std::min(config_.train.eval_batches, all) : all;
-    const std::int64_t tokens = data_.HeldOutTokens(0, batches * per_batch);
-    if (tokens == 0) return OkStatus();
-    LYCIA_ASSIGN_OR_RETURN(const double sum, trainer_->Evaluate(held_out_, batches));
-    held_out_loss_ = sum / static_cast<double>(tokens);
+    const std::int64_t labels = data_.held_out_labels(batches * per_batch);
+    if (labels == 0) return OkStatus();
+    LYCIA_ASSIGN_OR_RETURN(const Trainer::Evaluation sum, trainer_->Evaluate(data_.held_out(), batches));
+    held_out_ = {.step = step_,
+                 .loss = sum.loss / static_cast<double>(labels),
+                 .accuracy = sum.hits / static_cast<double>(labels),
+                 .unit = data_.unit(),
+                 .count = labels};
     if (!first()) return OkStatus();
-    progress_->Message(absl::StrFormat("step %d: held-out loss %.4f nats/byte (%d bytes)", step_, held_out_loss_, tokens));
-    return metrics_.WriteEvaluation(step_, held_out_loss_, tokens);
+    progress_->Message(absl::StrFormat("step %d: held-out loss %.4f %s, accuracy %.2f %% (of %d %s)", step_, held_out_->loss,
+                                       data_.loss_unit(), 100 * held_out_->accuracy, labels, data_.unit()));
+    return metrics_.WriteEvaluation(*held_out_);
   }
 
   Status Finish() {
@@ -298,16 +325,14 @@ class Run {
                             .checkpoints = checkpoints_,
                             .step = step_,
                             .training_loss = last_loss_,
-                            .held_out_loss = held_out_loss_});
+                            .held_out = held_out_});
     }
     return report;
   }
 
   const Config& config_;
   Session& session_;
-  const TextData& data_;
-  TrainingBatches batches_;
-  HeldOutBatches held_out_;
+  const TrainingData& data_;
   SessionObserver observer_;
   std::string checkpoints_;
   std::unique_ptr<Trainer> trainer_;
@@ -318,7 +343,9 @@ class Run {
   std::int64_t step_ = 0;  // done
   bool stopped_ = false;
   CpuOptions share_;
-  double peak_flops_ = NAN, last_loss_ = NAN, held_out_loss_ = NAN;
+  double peak_flops_ = NAN, last_loss_ = NAN;
+  std::optional<EvaluationMetrics> held_out_;
+  std::vector<ReuseMetrics> reuse_metrics_;
 };
 
 }  // namespace
@@ -326,6 +353,6 @@ class Run {
 void RequestStop() { stop_requested = 1; }
 bool StopRequested() { return stop_requested != 0; }
 
-Status RunTraining(const Config& config, Session& session, const TextData& data) { return Run(config, session, data).Execute(); }
+Status RunTraining(const Config& config, Session& session, const TrainingData& data) { return Run(config, session, data).Execute(); }
 
 }  // namespace lycia

@@ -3,8 +3,8 @@
 #define LYCIA_LAUNCH_TRAINING_RUN_H_
 
 #include "launch/config.h"
-#include "launch/data/text_data.h"
 #include "launch/session.h"
+#include "launch/training_data.h"
 
 namespace lycia {
 
@@ -14,7 +14,7 @@ bool StopRequested();
 
 // `config` is resolved for session.ranks(). Collective. InvalidArgument (all ranks agree): input that cannot work. Cancelled: stopped by a
 // signal after a checkpoint was written. Only rank 0 prints.
-Status RunTraining(const Config& config, Session& session, const TextData& data);
+Status RunTraining(const Config& config, Session& session, const TrainingData& data);
 
 }  // namespace lycia
 

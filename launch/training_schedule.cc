@@ -127,20 +127,33 @@ StatusOr<TrainingSchedule> Named(const TrainingScheduleArgs& args) {
   return planned;
 }
 
-Status AcceptParts(const Schedule& schedule, const TrainerOptions& options) {
+// The same on every rank, also on those that hold no layer with states.
+Status CheckStateParts(const Schedule& schedule, std::span<const LayerPlan> layers) {
+  const int parts = schedule::MaxParts(schedule);
+  for (const LayerPlan& layer : layers) {
+    if (parts == 1 || layer.states().empty()) continue;
+    return InvalidArgument("schedule ", schedule.name, " runs micro-batches in ", parts, " parts, but ", layer.states().front().name,
+                           " is taken over several samples, so that micro-batches cannot be divided; use a parallel.schedule that keeps "
+                           "them whole");
+  }
+  return OkStatus();
+}
+
+Status AcceptParts(const Schedule& schedule, const TrainingScheduleArgs& args) {
+  const TrainerOptions& options = args.options;
+  LYCIA_RETURN_IF_ERROR(CheckStateParts(schedule, args.layers));
   LYCIA_RETURN_IF_ERROR(CheckGridParts(schedule, options.x * options.y * options.z));
   return CheckParts(schedule, options.samples_per_micro_batch);
 }
 
 // The fastest schedule of all whose stages the model can be cut into and whose parts divide the samples.
 StatusOr<TrainingSchedule> Fastest(const TrainingScheduleArgs& args) {
-  const schedule::PlanRules rules{
-      .costs = [&](const schedule::ScheduleShape& shape) -> StatusOr<Costs> {
-        TrainingSchedule planned;
-        LYCIA_RETURN_IF_ERROR(CutFor(shape, args, planned));
-        return planned.costs;
-      },
-      .accepts = [&](const Schedule& schedule) { return AcceptParts(schedule, args.options); }};
+  const schedule::PlanRules rules{.costs = [&](const schedule::ScheduleShape& shape) -> StatusOr<Costs> {
+                                    TrainingSchedule planned;
+                                    LYCIA_RETURN_IF_ERROR(CutFor(shape, args, planned));
+                                    return planned.costs;
+                                  },
+                                  .accepts = [&](const Schedule& schedule) { return AcceptParts(schedule, args); }};
   StatusOr<schedule::Plan> plan = schedule::PlanSchedule(GenerateOptionsOf(args.options), rules);
   if (!plan.ok()) return FirstLine(plan.status(), "parallel.schedule = \"auto\"");
   TrainingSchedule planned;
@@ -165,7 +178,7 @@ StatusOr<TrainingSchedule> PlanTrainingSchedule(const TrainingScheduleArgs& args
     LYCIA_ASSIGN_OR_RETURN(planned, options.schedule == "auto" ? Fastest(args) : Named(args));
   }
   LYCIA_RETURN_IF_ERROR(CheckActivations(planned.compute, options.max_activations));
-  LYCIA_RETURN_IF_ERROR(AcceptParts(planned.compute, options));
+  LYCIA_RETURN_IF_ERROR(AcceptParts(planned.compute, args));
   return planned;
 }
 

@@ -54,6 +54,7 @@ Status BenchStep(const Arguments& arguments) {
   if (flags.ok()) {
     options.deadline_seconds = flags->config.watchdog.deadline_seconds;
     options.board_address = flags->config.watchdog.address;
+    options.cuda = flags->config.parallel.device == "cuda";
   }
   return RunRanks(options, [&](Session& session) { return BenchOneRank(flags, session); });
 }

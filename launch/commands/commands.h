@@ -15,6 +15,7 @@ Command EmulateCommand();          // emulate.cc
 Command PlanCommand();             // plan.cc
 Command BenchKernelsCommand();     // bench_kernels.cc
 Command BenchConvCommand();        // bench_conv.cc
+Command BenchReuseCommand();       // bench_reuse.cc
 Command BenchStepCommand();        // bench_step.cc
 
 }  // namespace lycia

@@ -18,9 +18,12 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "bazel/build_config.h"
 #include "kernels/gemm/blas_core.h"
 #include "kernels/gemm/gemm_kernels.h"
 #include "launch/commands/commands.h"
+#include "launch/gpu_report.h"
+#include "runtime/comm/nccl_world.h"
 #include "runtime/comm/transports.h"
 #include "runtime/device/device.h"
 #include "runtime/io/json.h"
@@ -96,6 +99,11 @@ void Blas(Findings& findings) {
 void Transports(Findings& findings) {
   findings.push_back({"transports", "threads", "always"});
   findings.push_back({"transports", "mpi", MpiDescription()});
+  if constexpr (kNcclEnabled) {
+    findings.push_back({"transports", "nccl", nccl::Version()});
+  } else {
+    findings.push_back({"transports", "nccl", "not in this build"});
+  }
   findings.push_back({"transports", "shared memory", SharedMemoryDescription()});
   findings.push_back({"transports", "started by mpi", StartedByMpi() ? "yes" : "no"});
   std::string launcher;
@@ -110,6 +118,7 @@ void Devices(Findings& findings) {
   findings.push_back({"devices", "cpu", "always"});
   const StatusOr<std::unique_ptr<Device>> gpu = NewCudaDevice(0);
   findings.push_back({"devices", "cuda", gpu.ok() ? (*gpu)->name() : std::string(gpu.status().message())});
+  for (const GpuLine& line : GpuReport()) findings.push_back({"gpus", line.name, line.value, line.advice});
 }
 
 std::string Limit(int resource) {

@@ -1,13 +1,13 @@
-// lycia train --config=FILE [--set key=value]... [--ranks=N] [--resume]
+// lycia train --config=FILE [--set key=value]... [--ranks=N] [--reuse=MODE] [--resume]
 #include <csignal>
 #include <string>
 #include <vector>
 
 #include "launch/commands/commands.h"
 #include "launch/config.h"
-#include "launch/data/text_data.h"
 #include "launch/emulated_run.h"
 #include "launch/session.h"
+#include "launch/training_data.h"
 #include "launch/training_run.h"
 #include "runtime/comm/transports.h"
 
@@ -29,19 +29,12 @@ void InstallStopSignals() {
 
 StatusOr<Config> ReadConfig(const Arguments& arguments) {
   std::vector<std::string> overrides = arguments.All("set");
+  if (arguments.Has("reuse")) overrides.push_back("reuse.mode=" + arguments.Get("reuse"));
   if (arguments.Has("resume")) overrides.push_back("checkpoint.resume=true");
   return LoadConfig(arguments.Get("config"), overrides);
 }
 
-StatusOr<TextData> OpenData(const Config& config) {
-  return TextData::Open({.files = config.data.files,
-                         .held_out = config.data.held_out,
-                         .context = config.model.context,
-                         .batch = config.train.batch,
-                         .seed = static_cast<std::uint64_t>(config.data.seed)});
-}
-
-// One rank that MPI started, with its own configuration and text; what is wrong with them is said once, by rank 0.
+// One rank that MPI started, with its own configuration and data; what is wrong with them is said once, by rank 0.
 Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Session& session) {
   Status status = read.status();
   if (arguments.Has("ranks")) {
@@ -54,9 +47,9 @@ Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Se
     status = ResolveConfig(session.ranks(), config);
   }
   const bool emulated = config.parallel.device == "emulated";
-  StatusOr<TextData> data = absl::UnknownError("not opened");
+  StatusOr<TrainingData> data = absl::UnknownError("not opened");
   if (status.ok() && !emulated) {
-    data = OpenData(config);
+    data = TrainingData::Open(config);
     status = data.status();
   }
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session.world, status));
@@ -73,6 +66,7 @@ Status Train(const Arguments& arguments) {
   if (read.ok()) {
     options.deadline_seconds = read->watchdog.deadline_seconds;
     options.board_address = read->watchdog.address;
+    options.cuda = read->parallel.device == "cuda";
   }
   if (StartedByMpi()) {
     return RunRanks(options, [&](Session& session) { return TrainMpiRank(arguments, read, session); });
@@ -85,8 +79,8 @@ Status Train(const Arguments& arguments) {
   if (emulated) {
     return RunRanks(options, [&](Session& session) { return RunEmulation(config, session); });
   }
-  // Ranks as threads share one text.
-  LYCIA_ASSIGN_OR_RETURN(const TextData data, OpenData(config));
+  // Ranks as threads share one.
+  LYCIA_ASSIGN_OR_RETURN(const TrainingData data, TrainingData::Open(config));
   return RunRanks(options, [&](Session& session) { return RunTraining(config, session, data); });
 }
 
@@ -99,6 +93,7 @@ Command TrainCommand() {
                .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
                          {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
                          {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
+                         {.name = "reuse", .value = "MODE", .doc = "short for --set reuse.mode=MODE: off, exact, quantized or lsh"},
                          {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
                .details = ConfigKeysHelp()},
       .run = Train};

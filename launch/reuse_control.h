@@ -1,0 +1,103 @@
+// ReuseControl: computation reuse in a run of the trainer: what each layer does in a step, decided from what the steps before have shown
+// (parallel/reuse/controller.h), alike on every rank. docs/computation_reuse.md.
+#ifndef LYCIA_LAUNCH_REUSE_CONTROL_H_
+#define LYCIA_LAUNCH_REUSE_CONTROL_H_
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/reuse/cost_model.h"
+#include "parallel/layer/reuse.h"
+#include "parallel/reuse/controller.h"
+#include "runtime/comm/communicator.h"
+#include "runtime/device/arena.h"
+#include "runtime/device/device.h"
+
+namespace lycia {
+
+struct ReuseTraining {
+  ReuseOptions layers;                  // what the model is planned for
+  reuse::ControllerOptions controller;  // layers and steps are filled in
+  bool always = false;                  // reuse wherever rows repeat at all, whatever it costs
+  ReuseRates rates;                     // of a rank's threads, the same on all ranks
+  // First steps, every second one reused in all layers: what each takes then is what decisions are made by. Even; 0: by the rates alone.
+  std::int64_t calibration_steps = 8;
+};
+
+class ReuseControl {
+ public:
+  // specs: of the whole model, in its order. local: names that this rank's layers have. dtype: of activations.
+  static StatusOr<std::unique_ptr<ReuseControl>> Create(const ReuseTraining& training, std::vector<ReuseSpec> specs,
+                                                        const std::set<std::string>& local, DType dtype, ArenaPlan& plan);
+  void Bind(const Arena& arena);
+  // Draws projections, functions of (seed, layer).
+  void Initialise(Stream& stream, std::uint64_t seed);
+
+  const ReuseSlot* slot(const std::string& layer) const;
+
+  // Orders of the step into the slots; nothing is measured yet.
+  void BeginStep(Stream& stream);
+  // After the step: what all ranks have measured, and the orders of the next one. Collective. Internal where ranks have decided otherwise
+  // than this one.
+  Status EndStep(Stream& stream, Communicator& world, double loss);
+
+  // What the last step did, of every layer of the model.
+  struct Row {
+    std::string layer;
+    ReuseUse use = ReuseUse::kDense;
+    double unique_ratio = 1;      // U / M over all ranks and micro-batches; 1 where nothing was counted
+    double relative_error = 0;    // |X - C| / |X|
+    double width = 0;             // of clusters; 0: equal rows only
+    double predicted_saving = 0;  // share of the dense time of this layer's products, by the cost model; negative: reuse is slower
+  };
+  std::span<const Row> rows() const { return rows_; }
+
+  // All that later decisions depend on, for checkpoints.
+  std::vector<double> State() const;
+  // InvalidArgument where it is of another model.
+  Status Restore(std::span<const double> state);
+  // The same as text, 16 hexadecimal digits a number, so that all bits return.
+  std::string StateText() const;
+  Status RestoreText(std::string_view text);
+
+ private:
+  // The best of the calibration steps, summed over ranks; of a layer whose time no host can tell, 0.
+  struct Calibrated {
+    double dense_seconds = 0, reuse_seconds = 0, unique_ratio = 1;
+  };
+  struct Layer {
+    ReuseSpec spec;
+    bool local = false;
+    Region projections_region, shifts_region;
+    Tensor projections, shifts;  // [H, K], [H]; of kLsh
+    ReuseSlot slot;
+    Calibrated calibrated;
+  };
+  bool calibrates() const { return !training_.always && controller_->next_step() < training_.calibration_steps; }
+  void Calibrate(std::size_t layer, const ReuseMeasures& seen);
+  ReuseControl(const ReuseTraining& training, DType dtype) : training_(training), dtype_(dtype) {}
+  std::int64_t reduced_elements() const { return static_cast<std::int64_t>(layers_.size()) * kReuseMeasures; }
+  reuse::Seconds Cost(std::int64_t layer, double kept) const;
+  // Every rank's fingerprint, to compare.
+  Status CheckAgreement(Communicator& world);
+
+  ReuseTraining training_;
+  DType dtype_;
+  std::vector<Layer> layers_;
+  std::unique_ptr<reuse::Controller> controller_;
+  reuse::Observation observation_;
+  Region measures_region_;
+  Tensor measures_;                          // [layers, kReuseMeasures] f64, on the device
+  std::vector<ReuseMeasures> reduced_;       // of all ranks
+  std::vector<std::uint64_t> fingerprints_;  // of all ranks
+  std::vector<Row> rows_;
+};
+
+}  // namespace lycia
+
+#endif  // LYCIA_LAUNCH_REUSE_CONTROL_H_
