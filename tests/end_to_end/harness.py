@@ -153,7 +153,7 @@ def metrics(out):
 
 def numbers(out):
     """What must not depend on how a run was started or interrupted: everything in the metrics but times."""
-    times = ("tokens_per_second", "step_seconds", "mfu_or_peak_share")
+    times = ("tokens_per_second", "images_per_second", "step_seconds", "mfu_or_peak_share")
     return [{key: value for key, value in line.items() if key not in times} for line in metrics(out)]
 
 

@@ -32,6 +32,12 @@ CONFIGS = {
     "full": dict(blocks=1, width=6, heads=2, ffn=14, context=7, sequence=5, vocabulary=11, batch=4, tied=True, dropout=0.2, std=0.3,
                  clip=1000.0, lr=0.05, min_lr=0.01, warmup=0, weight_decay=0.2, beta1=0.7, beta2=0.9, eps=1e-8, seed=4, masked=True,
                  full=True),
+    "rotary": dict(blocks=3, width=24, heads=3, ffn=52, context=14, sequence=13, vocabulary=29, batch=4, tied=True, dropout=0.1, std=0.15,
+                   clip=0.4, lr=0.01, min_lr=0.001, warmup=1, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, seed=5, masked=True,
+                   rope_base=10000.0),
+    "rotary_full": dict(blocks=1, width=8, heads=2, ffn=13, context=6, sequence=6, vocabulary=11, batch=3, tied=False, dropout=0.0, std=0.3,
+                        clip=0.0, lr=0.05, min_lr=0.01, warmup=0, weight_decay=0.2, beta1=0.7, beta2=0.9, eps=1e-8, seed=6, masked=True,
+                        rope_base=30.0, full=True),
 }
 
 MASK64 = (1 << 64) - 1
@@ -93,7 +99,9 @@ def check_philox():
 
 def parameter_shapes(c):
     C, ffn, V = c["width"], c["ffn"], c["vocabulary"]
-    shapes = {"wte.weight": (V, C), "wpe.weight": (c["context"], C)}
+    shapes = {"wte.weight": (V, C)}
+    if "rope_base" not in c:
+        shapes["wpe.weight"] = (c["context"], C)
     for i in range(c["blocks"]):
         block = {
             "ln_1.weight": (C,), "ln_1.bias": (C,), "attn.c_attn.weight": (C, 3 * C), "attn.c_attn.bias": (3 * C,),
@@ -150,12 +158,23 @@ def forward(c, w, step, tokens, labels):
     def linear(x, name):
         return x @ w[name + ".weight"] + w[name + ".bias"]
 
+    def turned(x):
+        """x [B, H, T, D] with rotary positions as in Hugging Face's Llama: x cos + rotate_half(x) sin, angles repeated for both halves."""
+        if "rope_base" not in c:
+            return x
+        frequencies = 1.0 / c["rope_base"] ** (torch.arange(0, D, 2, dtype=torch.float64) / D)
+        angles = torch.outer(torch.arange(T, dtype=torch.float64), frequencies)
+        angles = torch.cat((angles, angles), dim=1)
+        rotated_half = torch.cat((-x[..., D // 2:], x[..., :D // 2]), dim=3)
+        return x * angles.cos().to(dtype) + rotated_half * angles.sin().to(dtype)
+
     causal = torch.ones(T, T, dtype=torch.bool).tril()
-    x = dropout(w["wte.weight"][tokens] + w["wpe.weight"][:T], "embedding")
+    x = w["wte.weight"][tokens]
+    x = dropout(x if "rope_base" in c else x + w["wpe.weight"][:T], "embedding")
     for i in range(c["blocks"]):
         h = "h.%d." % i
         q, k, v = (part.reshape(B, T, H, D).transpose(1, 2) for part in linear(norm(x, h + "ln_1"), h + "attn.c_attn").split(C, dim=2))
-        scores = (q @ k.transpose(2, 3) / math.sqrt(D)).masked_fill(~causal, float("-inf"))
+        scores = (turned(q) @ turned(k).transpose(2, 3) / math.sqrt(D)).masked_fill(~causal, float("-inf"))
         mixed = dropout(scores.softmax(dim=3), h + "attn") @ v
         x = x + dropout(linear(mixed.transpose(1, 2).reshape(B, T, C), h + "attn.c_proj"), h + "attn_out")
         hidden = F.gelu(linear(norm(x, h + "ln_2"), h + "mlp.c_fc"), approximate="tanh")

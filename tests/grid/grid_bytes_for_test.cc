@@ -2,67 +2,6 @@
 
 namespace lycia {
 
-std::map<std::string, Counter> Traffic(const Grid& grid) {
-  std::map<std::string, Counter> traffic;
-  for (int g = 0; g < kNumGridGroups; ++g) {
-    const GridGroup group = static_cast<GridGroup>(g);
-    if (grid.along(group) == nullptr) continue;
-    const Counters& counters = grid.along(group)->counters();
-    for (std::size_t o = 0; o < counters.of.size(); ++o) {
-      for (std::size_t t = 0; t < counters.of[o].size(); ++t) {
-        const Counter& counter = counters.of[o][t];
-        if (counter.calls == 0) continue;
-        traffic[StrCat(Name(group), " ", Name(static_cast<Tag>(t)), " ", Name(static_cast<Operation>(o)))] = counter;
-      }
-    }
-  }
-  return traffic;
-}
-
-namespace {
-
-// One rank's counters, put together from operands by the number of elements that all ranks of a group hold of them.
-class Forms {
- public:
-  Forms(const Grid& grid, std::int64_t element_bytes) : grid_(grid), e_(element_bytes) {}
-
-  // `calls` collectives, each of an operand that is cut into nearly equal parts. Rank p owns o = n / q elements, the first n mod q ranks
-  // one more: others' elements, n - o, come to it; or q - 1 summands of its own o.
-  void Gather(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) { Add(group, tag, "all-gather", calls, n - Owned(group, n)); }
-  void Reduce(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) {
-    Add(group, tag, "reduce-scatter", calls, (grid_.size(group) - 1) * Owned(group, n));
-  }
-  void AllReduce(GridGroup group, Tag tag, std::int64_t n, std::int64_t calls) {
-    Add(group, tag, "all-reduce", calls, (grid_.size(group) - 2) * Owned(group, n) + n);
-  }
-  // The vectors of a group in one message, each cut on its own, gathered once a step and their gradients reduced once.
-  void Vectors(GridGroup group, const std::vector<std::int64_t>& sizes, std::int64_t steps) {
-    std::int64_t all = 0, owned = 0;
-    for (const std::int64_t n : sizes) all += n, owned += Owned(group, n);
-    Add(group, Tag::kVector, "all-gather", steps, all - owned);
-    Add(group, Tag::kVector, "reduce-scatter", steps, (grid_.size(group) - 1) * owned);
-  }
-  std::map<std::string, Counter> Take() { return std::move(traffic_); }
-
- private:
-  std::int64_t Owned(GridGroup group, std::int64_t n) const {
-    const std::int64_t q = grid_.size(group);
-    return n / q + (grid_.position(group) < n % q ? 1 : 0);
-  }
-  void Add(GridGroup group, Tag tag, const char* operation, std::int64_t calls, std::int64_t elements) {
-    if (grid_.size(group) == 1 || calls == 0) return;
-    Counter& counter = traffic_[StrCat(Name(group), " ", Name(tag), " ", operation)];
-    counter.calls += calls;
-    counter.bytes += e_ * calls * elements;
-  }
-
-  const Grid& grid_;
-  std::int64_t e_;
-  std::map<std::string, Counter> traffic_;
-};
-
-}  // namespace
-
 std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase& c, std::int64_t e, int steps) {
   constexpr GridGroup kX = GridGroup::kX, kY = GridGroup::kY, kZ = GridGroup::kZ, kZY = GridGroup::kZY, kZX = GridGroup::kZX;
   const GptConfig& model = c.options.model;
@@ -76,7 +15,7 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
   const std::int64_t kv = 2 * (shared ? x * y : G) * D / y;
   const std::int64_t x_times = 1 + !policy.cache_inputs, dy_times = 1 + (c.split && !policy.cache_output_gradients),
                      w = policy.cache_weights ? 1 : 2;
-  Forms traffic(grid, e);
+  TrafficForms traffic(grid, e);
 
   // A product gathers X and reduces Y forward; backward it gathers dY and reduces dX; without caches the weight gradient gathers again.
   const auto product = [&](GridGroup in, std::int64_t in_width, GridGroup out, std::int64_t out_width, std::int64_t times) {
@@ -126,16 +65,7 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
 }
 
 Status CompareBytes(const Grid& grid, const GridCase& c, std::int64_t element, int steps) {
-  const std::map<std::string, Counter> expected = ExpectedTraffic(grid, c, element, steps), actual = Traffic(grid);
-  std::map<std::string, Counter> all = expected;
-  all.insert(actual.begin(), actual.end());
-  for (const auto& [what, unused] : all) {
-    const Counter want = expected.contains(what) ? expected.at(what) : Counter{}, got = actual.contains(what) ? actual.at(what) : Counter{};
-    if (want == got) continue;
-    return absl::InternalError(StrCat("rank ", grid.rank(), " of ", c.ToString(), ": ", what, " has ", got.calls, " calls with ", got.bytes,
-                                      " bytes, not ", want.calls, " with ", want.bytes));
-  }
-  return OkStatus();
+  return CompareTraffic(grid, ExpectedTraffic(grid, c, element, steps), c.ToString());
 }
 
 }  // namespace lycia

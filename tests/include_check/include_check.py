@@ -23,6 +23,7 @@ MAY_INCLUDE = {
     "parallel/layer": ("runtime", "kernels", "parallel/mesh"),
     "parallel/grid": ("runtime", "kernels", "parallel/mesh", "parallel/layer"),
     "parallel/optimizer": ("runtime", "kernels", "parallel/mesh", "parallel/layer"),
+    "parallel/reuse": ("runtime/core",),
     "parallel/pipeline": ("runtime", "kernels", "parallel/mesh", "parallel/layer", "parallel/schedule", "parallel/optimizer"),
     "parallel/plan": ("runtime", "kernels", "parallel/mesh", "parallel/layer", "parallel/grid", "parallel/schedule"),
     "models": ("runtime", "kernels", "parallel"),

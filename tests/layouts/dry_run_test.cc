@@ -10,7 +10,7 @@ namespace {
 
 class NoBatches final : public BatchSource {
  public:
-  void Load(std::int64_t, std::int64_t, std::int64_t, std::int32_t*, std::int32_t*) const override {}
+  void Load(std::int64_t, std::int64_t, std::int64_t, void*, std::int32_t*) const override {}
   std::int64_t LossTokens(std::int64_t, std::int64_t, std::int64_t count) const override { return count; }
 };
 
@@ -37,7 +37,7 @@ void CheckStep(const std::string& schedule, int stages, int replicas, int pipes)
   SCOPED_TRACE(schedule + " D " + std::to_string(stages) + " W " + std::to_string(replicas));
   TrainerOptions options;
   options.device = DeviceKind::kShape;
-  options.model = {.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
+  options.model = GptConfig{.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
   options.schedule = schedule;
   options.stages = stages;
   options.data = replicas;
@@ -92,7 +92,7 @@ void CheckStep(const std::string& schedule, int stages, int replicas, int pipes)
 TEST(DryRun, StageBoundariesOfAGridMoveTheResidualOnly) {
   TrainerOptions options;
   options.device = DeviceKind::kShape;
-  options.model = {.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
+  options.model = GptConfig{.layers = kBlocks, .heads = 4, .hidden = kC, .context = kT, .vocab = kV, .ffn = kF, .tied = false};
   options.schedule = "chimera";
   options.stages = 4;
   options.data = 2;

@@ -40,7 +40,7 @@ StatusOr<Result> Emulate(const TrainerOptions& options) {
 TrainerOptions OptionsOf(const std::string& schedule, int stages, int data, int micro_batches) {
   TrainerOptions options;
   options.device = DeviceKind::kShape;
-  options.model = {.layers = 9, .heads = 4, .hidden = kC, .context = kT, .vocab = 48, .ffn = 96, .tied = true};
+  options.model = GptConfig{.layers = 9, .heads = 4, .hidden = kC, .context = kT, .vocab = 48, .ffn = 96, .tied = true};
   options.schedule = schedule;
   options.stages = stages;
   options.data = data;

@@ -141,6 +141,22 @@ TEST(GridLayouts, GroupedQueriesAndUntiedHeadsEqualTheTruth) {
   }
 }
 
+// q and k of a part's heads are turned by the positions of whole sequences; no position table.
+TEST(GridLayouts, RotaryPositionsEqualTheTruth) {
+  for (const int kv_heads : {0, 1, 4}) {
+    for (const char* schedule : {"gpipe", "chimera", "chimera-zb"}) {
+      Layout layout = Cube(schedule);
+      layout.rotary = true;
+      layout.kv_heads = kv_heads;
+      layout.tied = kv_heads != 4;
+      if (std::string(schedule) == "gpipe") layout.stages = 1;
+      ExpectTruth(layout);
+      layout.policy = {.cache_inputs = false, .cache_weights = true, .cache_output_gradients = false};
+      ExpectTruth(layout);
+    }
+  }
+}
+
 TEST(GridLayouts, F32GradientsAreAsGoodAsTheSerialRuns) {
   for (const char* schedule : {"1f1b", "chimera-zb"}) {
     Layout layout = Cube(schedule);

@@ -26,7 +26,7 @@ struct Case {
 };
 
 TrainerOptions OptionsOf(const Case& c) {
-  return {.model = {.layers = L, .heads = H, .hidden = h, .context = T, .vocab = V, .ffn = f},
+  return {.model = GptConfig{.layers = L, .heads = H, .hidden = h, .context = T, .vocab = V, .ffn = f},
           .precision = DType::kF32,
           .schedule = "gpipe",
           .x = c.x,
@@ -39,7 +39,8 @@ TrainerOptions OptionsOf(const Case& c) {
 // Random tokens; only memory matters here.
 class Tokens final : public BatchSource {
  public:
-  void Load(std::int64_t, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
+  void Load(std::int64_t, std::int64_t first, std::int64_t count, void* inputs, std::int32_t* labels) const override {
+    auto* tokens = static_cast<std::int32_t*>(inputs);
     for (std::int64_t i = 0; i < count * T; ++i) {
       const auto token = static_cast<std::int32_t>((first * T + i) * 7 % V);
       if (tokens != nullptr) tokens[i] = token;

@@ -7,6 +7,7 @@
 
 #include "parallel/schedule/generators.h"
 #include "runtime/comm/transports.h"
+#include "tests/layouts/random_images.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
@@ -47,6 +48,14 @@ std::vector<Layout> LayoutsOn(int ranks) {
   for (const Layout& layout : GridLayouts()) {
     if (layout.ranks() == ranks) layouts.push_back(layout);
   }
+  // Images: running statistics between processes.
+  for (const Layout& layout :
+       {Layout{.stages = 2, .micro_batches = 3, .samples = 2, .masked = true, .images = SmallCnn()},
+        Layout{.data = 4, .micro_batches = 1, .samples = 4, .images = SmallCnn()},
+        Layout{.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 4, .samples = 2, .images = SmallCnn()},
+        Layout{.schedule = "chimera-zb", .stages = 4, .data = 2, .micro_batches = 4, .samples = 4, .images = SmallResNet()}}) {
+    if (layout.ranks() == ranks) layouts.push_back(layout);
+  }
   return layouts;
 }
 
@@ -54,11 +63,14 @@ std::vector<Layout> LayoutsOn(int ranks) {
 template <typename Use>
 void ForEachNumber(Record& record, const Use& use) {
   use(record.evaluation);
+  use(record.hits);
   for (StepRecord& step : record.steps) {
     use(step.loss);
     use(step.grad_norm);
-    for (auto& [name, values] : step.weights) {
-      for (double& value : values) use(value);
+    for (Tensors* tensors : {&step.weights, &step.states}) {
+      for (auto& [name, values] : *tensors) {
+        for (double& value : values) use(value);
+      }
     }
   }
 }

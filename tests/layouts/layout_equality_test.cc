@@ -70,6 +70,19 @@ TEST_P(LayoutEquality, GroupedQueriesEqualTheTruth) {
   }
 }
 
+TEST_P(LayoutEquality, RotaryPositionsEqualTheTruth) {
+  for (const int kv_heads : {0, 1}) {
+    for (const int stages : {1, 2, 4}) {
+      if (stages == 1 && GetParam() == "chimera") continue;
+      Layout layout{.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 3, .samples = 2, .rotary = true, .masked = true};
+      layout.kv_heads = kv_heads;
+      ExpectTruth(layout);
+      layout.recompute = Recompute::kLayers;  // q and k are turned once again
+      ExpectTruth(layout);
+    }
+  }
+}
+
 TEST_P(LayoutEquality, F32GradientsAreAsGoodAsTheSerialRuns) {
   for (const int stages : {2, 4}) {
     const Layout layout{.schedule = GetParam(), .stages = stages, .data = 2, .micro_batches = 6, .precision = DType::kF32};

@@ -11,16 +11,22 @@
 #include "absl/strings/str_join.h"
 #include "parallel/schedule/generators.h"
 #include "runtime/comm/transports.h"
+#include "runtime/core/check.h"
 #include "runtime/core/philox.h"
+#include "tests/layouts/random_images.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
 namespace {
 
-// Widens n elements.
-std::vector<double> Widen(const Tensor& tensor) {
+// Widened, in the host's memory.
+std::vector<double> Widen(Trainer& trainer, const Tensor& tensor) {
   std::vector<double> values;
-  DispatchStored(tensor.dtype, [&]<typename T>() { values.assign(tensor.as<T>(), tensor.as<T>() + tensor.elements()); });
+  const Status read = trainer.host().Read(tensor, [&](const Tensor& host) {
+    DispatchStored(host.dtype, [&]<typename T>() { values.assign(host.as<T>(), host.as<T>() + host.elements()); });
+    return OkStatus();
+  });
+  LYCIA_CHECK(read.ok()) << read.message();
   return values;
 }
 
@@ -47,7 +53,7 @@ Tensors WeightsOf(Trainer& trainer) {
   Tensors weights;
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      Put(trainer.stored(p.spec.name), 0, p.elements, Widen(trainer.store().weight(p.spec.name)).data(), weights);
+      Put(trainer.stored(p.spec.name), 0, p.elements, Widen(trainer, trainer.store().weight(p.spec.name)).data(), weights);
     }
   }
   return weights;
@@ -58,7 +64,7 @@ Tensors OwnGradientsOf(Trainer& trainer) {
   Tensors gradients;
   for (const int g : trainer.store().local_groups()) {
     const ParameterGroup& group = trainer.groups().groups[static_cast<std::size_t>(g)];
-    const std::vector<double> flat = Widen(trainer.store().flat_gradients(g));
+    const std::vector<double> flat = Widen(trainer, trainer.store().flat_gradients(g));
     const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
     for (const Segment& segment : SegmentsOf(group, shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
@@ -66,6 +72,12 @@ Tensors OwnGradientsOf(Trainer& trainer) {
     }
   }
   return gradients;
+}
+
+Tensors StatesOf(Trainer& trainer) {
+  Tensors states;
+  for (const Trainer::OwnState& own : trainer.States()) states[own.spec->name] = Widen(trainer, own.state);
+  return states;
 }
 
 Status CompareWeights(const Tensors& a, const Tensors& b, const std::string& where) {
@@ -101,7 +113,7 @@ Status NothingIsMissing(const Tensors& tensors, const std::string& what) {
 
 // Adds another rank's record to `all`.
 Status Merge(Record& all, const Record& one, int rank) {
-  if (!SameBits(all.evaluation, one.evaluation)) {
+  if (!SameBits(all.evaluation, one.evaluation) || all.hits != one.hits) {
     return absl::InternalError(StrCat("evaluation is ", all.evaluation, " on rank 0 and ", one.evaluation, " on rank ", rank));
   }
   for (std::size_t s = 0; s < one.steps.size(); ++s) {
@@ -113,6 +125,8 @@ Status Merge(Record& all, const Record& one, int rank) {
     }
     LYCIA_RETURN_IF_ERROR(CompareWeights(from.weights, to.weights, where));
     MergeWeights(to.weights, from.weights);
+    LYCIA_RETURN_IF_ERROR(CompareWeights(from.states, to.states, where));
+    MergeWeights(to.states, from.states);
     for (const auto& [name, values] : from.gradients) {
       std::vector<double>& sums = to.gradients.try_emplace(name, values.size(), std::numeric_limits<double>::quiet_NaN()).first->second;
       for (std::size_t i = 0; i < values.size(); ++i) {
@@ -145,6 +159,12 @@ std::string Layout::Name() const {
   if (recompute != Recompute::kNone) name += recompute == Recompute::kLayers ? " recompute layers" : " recompute stage";
   if (credits != 2) name += StrCat(" credits ", credits);
   if (!mesh_order.empty()) name += StrCat(" order ", mesh_order);
+  if (rotary) name += " rotary";
+  if (device == DeviceKind::kCuda) name += " cuda";
+  if (threads != 1) name += StrCat(" threads ", threads);
+  if (dropout != kDropout) name += StrCat(" dropout ", dropout);
+  if (reuse) name += StrCat(" reuse ", static_cast<int>(reuse->layers.policy), reuse->always ? " always" : "");
+  if (images) return StrCat(name, " images of kind ", static_cast<int>(images->kind), " ", masked ? "masked " : "", lycia::Name(precision));
   return StrCat(name, tied ? " tied " : " untied ", masked ? "masked " : "", lycia::Name(precision));
 }
 
@@ -190,16 +210,24 @@ std::vector<Layout> GridLayouts() {
 
 TrainerOptions OptionsOf(const Layout& layout) {
   TrainerOptions options;
-  options.model = {.layers = layout.blocks,
-                   .heads = layout.heads,
-                   .kv_heads = layout.kv_heads,
-                   .hidden = layout.width,
-                   .context = kContext,
-                   .vocab = kVocabulary,
-                   .ffn = kFfn,
-                   .tied = layout.tied,
-                   .dropout = kDropout,
-                   .init_std = kInitialStd};
+  options.model = GptConfig{.layers = layout.blocks,
+                            .heads = layout.heads,
+                            .kv_heads = layout.kv_heads,
+                            .hidden = layout.width,
+                            .context = kContext,
+                            .vocab = kVocabulary,
+                            .ffn = kFfn,
+                            .tied = layout.tied,
+                            .dropout = layout.dropout,
+                            .init_std = kInitialStd,
+                            .position = layout.rotary ? PositionEncoding::kRotary : PositionEncoding::kLearned,
+                            .rope_base = kRopeBase};
+  if (layout.images) options.model = *layout.images;
+  if (layout.reuse) {
+    options.reuse = *layout.reuse;
+    std::visit([&](auto& model) { model.reuse = layout.reuse->layers; }, options.model);
+  }
+  options.cpu.threads = layout.threads;
   options.x = layout.x;
   options.y = layout.y;
   options.z = layout.z;
@@ -223,13 +251,14 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.optimizer = {.beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kWeightDecay, .clip = layout.clip ? kClip : 0};
   options.seed = kSeed;
   options.credits = layout.credits;
+  options.device = layout.device;
   return options;
 }
 
 double LearningRateOf(std::int64_t step) { return truth::LearningRate(TruthOptions(Layout()), static_cast<int>(step)); }
 
-void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens,
-                         std::int32_t* labels) const {
+void RandomBatches::Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, void* inputs, std::int32_t* labels) const {
+  auto* tokens = static_cast<std::int32_t*>(inputs);
   const RandomStream text(kSeed, "layouts/text", static_cast<std::uint64_t>(step)),
       mask(kSeed, "layouts/mask", static_cast<std::uint64_t>(step));
   for (std::int64_t i = 0; i < count * kContext; ++i) {
@@ -253,8 +282,14 @@ std::int64_t RandomBatches::LossTokens(std::int64_t step, std::int64_t first_sam
   return tokens;
 }
 
+std::unique_ptr<BatchSource> SourceOf(const Layout& layout) {
+  if (layout.images) return std::make_unique<RandomImages>(*layout.images, layout.masked);
+  return std::make_unique<RandomBatches>(layout.masked);
+}
+
 StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* watch) {
-  const RandomBatches source(layout.masked);
+  const std::unique_ptr<BatchSource> batches = SourceOf(layout);
+  const BatchSource& source = *batches;
   TrainerOptions options = OptionsOf(layout);
   if (watch != nullptr) options.observer = watch->observer();
   LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(options, world));
@@ -265,18 +300,29 @@ StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* w
     if (watch != nullptr) LYCIA_RETURN_IF_ERROR(watch->Finish(*trainer, /*training=*/true));
     if (!trainer->decision().finite || trainer->decision().stop) return absl::InternalError("the step was not finite, or was told to stop");
     LYCIA_RETURN_IF_ERROR(trainer->CompareReplicas());
-    record.steps.push_back({trainer->loss(), trainer->decision().gradient_norm, WeightsOf(*trainer), OwnGradientsOf(*trainer)});
+    record.steps.push_back({.loss = trainer->loss(),
+                            .grad_norm = trainer->decision().gradient_norm,
+                            .weights = WeightsOf(*trainer),
+                            .gradients = OwnGradientsOf(*trainer),
+                            .states = StatesOf(*trainer)});
     if (step > 0) continue;
     if (watch != nullptr) watch->Start(*trainer, /*training=*/false);
-    LYCIA_ASSIGN_OR_RETURN(record.evaluation, trainer->Evaluate(source, kEvaluationBatches));
+    LYCIA_ASSIGN_OR_RETURN(const Trainer::Evaluation evaluation, trainer->Evaluate(source, kEvaluationBatches));
+    record.evaluation = evaluation.loss;
+    if (layout.x * layout.y * layout.z == 1) record.hits = evaluation.hits;
     if (watch != nullptr) LYCIA_RETURN_IF_ERROR(watch->Finish(*trainer, /*training=*/false));
   }
   return record;
 }
 
+Status OnRanks(const Layout& layout, const std::function<Status(Communicator&)>& body) {
+  if (layout.device != DeviceKind::kCuda) return RunThreadRanks(layout.ranks(), body);
+  return RunCudaThreadRanks(std::vector<int>(static_cast<std::size_t>(layout.ranks()), 0), body);
+}
+
 StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch) {
   std::vector<Record> records(static_cast<std::size_t>(layout.ranks()));
-  LYCIA_RETURN_IF_ERROR(RunThreadRanks(layout.ranks(), [&](Communicator& world) -> Status {
+  LYCIA_RETURN_IF_ERROR(OnRanks(layout, [&](Communicator& world) -> Status {
     const std::unique_ptr<RankWatch> watch = new_watch ? new_watch() : nullptr;
     LYCIA_ASSIGN_OR_RETURN(records[static_cast<std::size_t>(world.rank())], RunRank(layout, world, watch.get()));
     return OkStatus();
@@ -294,11 +340,12 @@ Status CompareBitwise(const Record& a, const Record& b) {
   for (std::size_t s = 0; s < a.steps.size(); ++s) {
     const std::string where = StrCat("step ", s);
     LYCIA_RETURN_IF_ERROR(CompareWeights(a.steps[s].weights, b.steps[s].weights, where));
+    LYCIA_RETURN_IF_ERROR(CompareWeights(a.steps[s].states, b.steps[s].states, where));
     if (SameBits(a.steps[s].loss, b.steps[s].loss) && SameBits(a.steps[s].grad_norm, b.steps[s].grad_norm)) continue;
     return absl::InternalError(
         StrCat(where, ": loss or norm differ: ", a.steps[s].loss - b.steps[s].loss, " and ", a.steps[s].grad_norm - b.steps[s].grad_norm));
   }
-  if (SameBits(a.evaluation, b.evaluation)) return OkStatus();
+  if (SameBits(a.evaluation, b.evaluation) && a.hits == b.hits) return OkStatus();
   return absl::InternalError(StrCat("evaluation differs by ", a.evaluation - b.evaluation));
 }
 

@@ -1,4 +1,4 @@
-// One small GPT trained for a few steps on any layout, recorded so that layouts can be compared with each other and with the truth.
+// One small model, a GPT or one of images, trained for a few steps on any layout, recorded so that layouts can be compared with each other and with the truth.
 #ifndef LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 #define LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 
@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 namespace lycia::layouts {
 
 inline constexpr int kBlocks = 2;  // of the model: six stages have one layer each
+inline constexpr double kDropout = 0.2;
 inline constexpr int kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;  // all extents differ
 
 // How the ranks share the work, and the few properties of model and data that tests vary.
@@ -32,6 +34,7 @@ struct Layout {
   schedule::UpdateMode update = schedule::UpdateMode::kDecided;
   bool clip = true;
   bool tied = true;
+  bool rotary = false;  // positions, of base kRopeBase
   bool masked = false;  // every fifth label is -1
   DType precision = DType::kF64;
   Recompute recompute = Recompute::kNone;
@@ -43,6 +46,11 @@ struct Layout {
   int heads = kHeads, kv_heads = 0, width = kWidth;
   GridPolicy policy;
   bool weights_each_step = false;
+  std::optional<ImageModelConfig> images;  // this model instead of a GPT, on random images
+  int threads = 1;
+  double dropout = kDropout;
+  std::optional<ReuseTraining> reuse;
+  DeviceKind device = DeviceKind::kCpu;  // kCuda: all ranks on GPU 0
 
   int ranks() const { return stages * data * x * y * z; }
   int global_batch() const { return data * micro_batches * samples; }
@@ -53,9 +61,9 @@ inline constexpr int kSteps = 3;
 inline constexpr int kEvaluationBatches = 2;
 inline constexpr std::uint64_t kSeed = 11;
 inline constexpr double kInitialStd = 0.3;  // large, so that every gradient stands well above rounding
-inline constexpr double kDropout = 0.2;
 inline constexpr double kClip = 0.25;  // below every gradient norm: clipping acts in all steps
 inline constexpr double kLearningRate = 1e-2, kMinLearningRate = 1e-3, kWeightDecay = 0.1, kBeta1 = 0.9, kBeta2 = 0.95, kEps = 1e-8;
+inline constexpr double kRopeBase = 50;  // so that every pair of so few positions turns by an angle that matters
 inline constexpr int kWarmup = 1;
 
 // Layouts of a schedule on D workers: one each for fewer, as many and more micro-batches than workers, as far as the schedule takes them,
@@ -73,12 +81,15 @@ double LearningRateOf(std::int64_t step);  // step counts from 0
 class RandomBatches final : public BatchSource {
  public:
   explicit RandomBatches(bool masked) : masked_(masked) {}
-  void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override;
+  void Load(std::int64_t step, std::int64_t first_sample, std::int64_t count, void* inputs, std::int32_t* labels) const override;
   std::int64_t LossTokens(std::int64_t step, std::int64_t first_sample, std::int64_t count) const override;
 
  private:
   bool masked_;
 };
+
+// Random tokens or images, whatever the layout's model reads.
+std::unique_ptr<BatchSource> SourceOf(const Layout& layout);
 
 using Tensors = std::map<std::string, std::vector<double>>;  // by parameter name; f32 values are widened, which is exact
 
@@ -87,10 +98,12 @@ struct StepRecord {
   Tensors weights;         // after the step; NaN where this rank of a grid does not hold them
   Tensors gradients;       // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
   double clip_factor = 1;  // of the update's gradients; the truth's
+  Tensors states;          // of layers, after the step
 };
 struct Record {
   std::vector<StepRecord> steps;
   double evaluation = 0;  // summed loss of kEvaluationBatches after the first step
+  double hits = -1;       // its labels with the largest logit; -1 where the model does not tell: on a grid
 };
 
 // Looks over the shoulder of one rank.
@@ -107,8 +120,10 @@ using NewWatch = std::function<std::unique_ptr<RankWatch>()>;
 // This rank's part of a layout's training; collective. watch may be null.
 StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* watch = nullptr);
 
+// Runs body on all ranks as threads, on the layout's device.
+Status OnRanks(const Layout& layout, const std::function<Status(Communicator&)>& body);
 // All ranks as threads, merged. Internal, with name, element, ranks and both values, where two holders of a parameter differ in a bit after
-// any step, where ranks disagree about loss or norm, or where a gradient element has not exactly one owner.
+// any step, or of a state, where ranks disagree about loss or norm, or where a gradient element has not exactly one owner.
 StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch = nullptr);
 
 // Internal, naming the first difference, unless both records hold the same bits; names that only one of them has are ignored.

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_format.h"
 #include "runtime/core/check.h"
+#include "tests/layouts/random_images.h"
+#include "tests/truth/serial_images.h"
 
 namespace lycia::layouts {
 namespace {
@@ -27,6 +29,18 @@ Tensors Widened(const std::map<std::string, std::vector<Number>>& arrays) {
   return tensors;
 }
 
+// Labels whose logit is the largest of its row.
+template <typename Number>
+int HitsOf(const truth::SerialGpt<Number>& gpt, const truth::TokenBatch& batch) {
+  const std::vector<Number> logits = gpt.Logits(batch, /*dropout=*/false);
+  int hits = 0;
+  for (std::size_t i = 0; i < batch.labels.size(); ++i) {
+    const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i) * kVocabulary;
+    hits += batch.labels[i] >= 0 && *std::max_element(row, row + kVocabulary) == row[batch.labels[i]] ? 1 : 0;
+  }
+  return hits;
+}
+
 template <typename Number>
 Record TrainTruth(const Layout& layout) {
   const truth::GptSizes sizes{.blocks = layout.blocks,
@@ -36,7 +50,8 @@ Record TrainTruth(const Layout& layout) {
                               .ffn = kFfn,
                               .context = kContext,
                               .vocabulary = kVocabulary,
-                              .tied = layout.tied};
+                              .tied = layout.tied,
+                              .rope_base = layout.rotary ? kRopeBase : 0};
   const RandomBatches source(layout.masked);
   truth::SerialGpt<Number> gpt(sizes, TruthOptions(layout));
   Record record;
@@ -50,8 +65,59 @@ Record TrainTruth(const Layout& layout) {
     const int samples = kEvaluationBatches * layout.global_batch();
     record.evaluation = static_cast<double>(gpt.Loss(BatchOf(source, 0, samples), /*dropout=*/false)) *
                         static_cast<double>(source.LossTokens(0, 0, samples));
+    record.hits = HitsOf(gpt, BatchOf(source, 0, samples));
   }
   return record;
+}
+
+truth::ImageBatch ImagesOf(const RandomImages& source, const ImageModelConfig& model, std::int64_t step, int samples) {
+  truth::ImageBatch batch;
+  batch.images.resize(static_cast<std::size_t>(samples * model.height * model.width * model.channels));
+  batch.labels.resize(static_cast<std::size_t>(samples));
+  source.Load(step, 0, samples, batch.images.data(), batch.labels.data());
+  return batch;
+}
+
+template <typename Number>
+Record TrainImageTruth(const Layout& layout) {
+  const ImageModelConfig& model = *layout.images;
+  const truth::ImageSizes sizes{.kind = model.kind == ImageModelKind::kCnn        ? "cnn"
+                                        : model.kind == ImageModelKind::kResNet18 ? "resnet18"
+                                                                                  : "resnet50",
+                                .height = static_cast<int>(model.height),
+                                .width = static_cast<int>(model.width),
+                                .channels = static_cast<int>(model.channels),
+                                .classes = static_cast<int>(model.classes),
+                                .filters = static_cast<int>(model.filters),
+                                .norm_samples = static_cast<int>(model.norm_samples),
+                                .momentum = model.norm_momentum,
+                                .mean = model.mean,
+                                .deviation = model.deviation};
+  const RandomImages source(model, layout.masked);
+  truth::SerialImages<Number> trained(sizes, TruthOptions(layout));
+  Record record;
+  for (int step = 0; step < kSteps; ++step) {
+    const truth::StepResult result = trained.Step(ImagesOf(source, model, step, layout.global_batch()));
+    const double clipped = layout.clip ? std::min(1.0, kClip / (result.grad_norm + 1e-6)) : 1.0;
+    record.steps.push_back(
+        {result.loss, result.grad_norm, Widened(trained.weights()), Widened(trained.gradients()), clipped, Widened(trained.states())});
+    LYCIA_CHECK_GT(result.grad_norm, 1.1 * kClip);
+    if (step > 0) continue;
+    const auto evaluation = trained.Evaluate(ImagesOf(source, model, 0, kEvaluationBatches * layout.global_batch()));
+    record.evaluation = static_cast<double>(evaluation.loss);
+    record.hits = evaluation.hits;
+  }
+  return record;
+}
+
+const Record& ImageTruthOf(const Layout& layout, bool f64) {
+  using Key = std::tuple<int, int, std::int64_t, std::int64_t, bool, bool, bool>;
+  static std::map<Key, Record>* const runs = new std::map<Key, Record>;
+  const ImageModelConfig& model = *layout.images;
+  auto [entry, fresh] = runs->try_emplace(
+      Key(layout.global_batch(), static_cast<int>(model.kind), model.norm_samples, model.height, layout.clip, layout.masked, f64));
+  if (fresh) entry->second = f64 ? TrainImageTruth<double>(layout) : TrainImageTruth<float>(layout);
+  return entry->second;
 }
 
 double Norm(const std::vector<double>& values) {
@@ -60,12 +126,18 @@ double Norm(const std::vector<double>& values) {
   return std::sqrt(squares);
 }
 
-// 2-norm of all gradients of the layer that holds `name`: a block, or a tensor outside the blocks.
+// The layer that a parameter is of: a block ("h.1", "layer2.0"), a convolution with its batch norm ("conv1" of "bn1.bias"), or itself.
+std::string LayerOf(const std::string& name) {
+  if (name.starts_with("h.") || name.starts_with("layer")) return name.substr(0, name.find('.', name.find('.') + 1));
+  if (name.starts_with("bn")) return StrCat("conv", name.substr(2, name.find('.') - 2));
+  return name.starts_with("conv") ? name.substr(0, name.find('.')) : name;
+}
+
+// 2-norm of all gradients of the layer that holds `name`.
 double LayerGradientNorm(const Tensors& gradients, const std::string& name) {
-  if (!name.starts_with("h.")) return Norm(gradients.at(name));
   double squares = 0;
   for (const auto& [other, values] : gradients) {
-    if (other.starts_with(name.substr(0, name.find('.', 2) + 1))) squares += std::pow(Norm(values), 2);
+    if (LayerOf(other) == LayerOf(name)) squares += std::pow(Norm(values), 2);
   }
   return std::sqrt(squares);
 }
@@ -90,7 +162,7 @@ class AdamReach {
 };
 
 // Gradients at weights that are d apart (2-norm of all) differ by so many times d, relative to their layer's gradient norm: measured on
-// this model, at most 0.6.
+// the GPT, at most 0.6.
 constexpr double kCurvature = 2;
 
 // The element that is furthest beyond its limit.
@@ -113,7 +185,7 @@ struct Worst {
 truth::TrainingOptions TruthOptions(const Layout& layout) {
   return {.seed = kSeed,
           .std = kInitialStd,
-          .dropout = kDropout,
+          .dropout = layout.dropout,
           .clip = layout.clip ? kClip : 0,
           .lr = kLearningRate,
           .min_lr = kMinLearningRate,
@@ -126,11 +198,12 @@ truth::TrainingOptions TruthOptions(const Layout& layout) {
 }
 
 const Record& TruthOf(const Layout& layout, DType precision) {
-  using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool>;
+  using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool, double, bool>;
   static std::map<Key, Record>* const runs = new std::map<Key, Record>;
   const bool f64 = precision == DType::kF64;
-  auto [entry, fresh] = runs->try_emplace(
-      Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width, layout.clip, layout.tied, layout.masked, f64));
+  if (layout.images) return ImageTruthOf(layout, f64);
+  auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width,
+                                              layout.clip, layout.tied, layout.rotary, layout.masked, layout.dropout, f64));
   if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
   return entry->second;
 }
@@ -153,6 +226,13 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
         worst.Add(StrCat(at, "gradient ", name, "[", i, "]"), values[i], expected.gradients.at(name)[i], limit);
       }
     }
+    for (const auto& [name, values] : step.states) {
+      const auto found = expected.states.find(name);
+      if (found == expected.states.end() || found->second.size() != values.size()) return absl::InternalError(StrCat("unexpected ", name));
+      const double limit = allowed * std::max(1.0, Norm(found->second));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        worst.Add(StrCat(at, "state ", name, "[", i, "]"), values[i], found->second[i], limit);
+    }
     double squares = 0;
     for (const auto& [name, values] : step.weights) {
       const auto found = expected.weights.find(name);
@@ -174,6 +254,7 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
     distance = std::sqrt(squares);
   }
   worst.Add("evaluation", record.evaluation, truth.evaluation, 1e-12 * truth.evaluation);
+  if (record.hits >= 0) worst.Add("hits", record.hits, truth.hits, 0.5);
   return worst.status();
 }
 

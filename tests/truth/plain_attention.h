@@ -3,6 +3,7 @@
 #define LYCIA_TESTS_TRUTH_PLAIN_ATTENTION_H_
 
 #include <cmath>
+#include <complex>
 #include <cstddef>
 
 #include "tests/truth/plain_ops.h"
@@ -23,6 +24,20 @@ struct Attention {
   }
   std::size_t InMixed(std::size_t b, std::size_t t, std::size_t h) const { return ((b * T + t) * H + h) * D; }
   std::size_t RowOf(std::size_t b, std::size_t h, std::size_t query) const { return ((b * H + h) * T + query) * T; }
+
+  // q and k of token t with features d and d + D/2 of every head taken as a complex number and multiplied by exp(sign i t base^(-2 d / D))
+  // (Su et al. 2021, eq. 15); v as it was. What maps q and k with sign 1 maps their gradients with sign -1: the transpose.
+  Vector<N> Turned(Vector<N> qkv, double base, int sign) const {
+    for (std::size_t i = 0; i < B * T * (H + G) * (D / 2); ++i) {
+      const std::size_t d = i % (D / 2), head = i / (D / 2) % (H + G), token = i / (D / 2) / (H + G);
+      const std::complex<double> turn = std::polar(1.0, sign * static_cast<double>(token % T) / std::pow(base, 2.0 * static_cast<double>(d) / static_cast<double>(D)));
+      N &real = qkv[(token * (H + 2 * G) + head) * D + d], &imaginary = qkv[(token * (H + 2 * G) + head) * D + d + D / 2];
+      const N before = real;
+      real = before * static_cast<N>(turn.real()) - imaginary * static_cast<N>(turn.imag());
+      imaginary = before * static_cast<N>(turn.imag()) + imaginary * static_cast<N>(turn.real());
+    }
+    return qkv;
+  }
 
   // Returns mixed.
   Vector<N> Forward(const Vector<N>& qkv, const Vector<N>& mask, Vector<N>& probabilities) const {

@@ -9,6 +9,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/core/philox.h"
+#include "tests/truth/plain_adamw.h"
 #include "tests/truth/plain_attention.h"
 #include "tests/truth/plain_ops.h"
 
@@ -21,13 +22,23 @@ bool IsMatrix(const std::string& name) { return name.ends_with(".weight") && nam
 
 std::map<std::string, size_t> ParameterSizes(const GptSizes& s) {
   const size_t C = s.width, F = s.ffn, V = s.vocabulary, QKV = C + 2 * (s.kv_heads == 0 ? s.heads : s.kv_heads) * (C / s.heads);
-  std::map<std::string, size_t> sizes = {{"wte.weight", V * C}, {"wpe.weight", s.context * C}, {"ln_f.weight", C}, {"ln_f.bias", C}};
+  std::map<std::string, size_t> sizes = {{"wte.weight", V * C}, {"ln_f.weight", C}, {"ln_f.bias", C}};
+  if (s.rope_base == 0) sizes["wpe.weight"] = s.context * C;
   if (!s.tied) sizes["lm_head.weight"] = V * C;
   for (int i = 0; i < s.blocks; ++i) {
     const std::string h = "h." + std::to_string(i) + ".";
-    sizes.insert({{h + "ln_1.weight", C}, {h + "ln_1.bias", C}, {h + "attn.c_attn.weight", C * QKV}, {h + "attn.c_attn.bias", QKV},
-                  {h + "attn.c_proj.weight", C * C}, {h + "attn.c_proj.bias", C}, {h + "ln_2.weight", C}, {h + "ln_2.bias", C},
-                  {h + "mlp.c_fc.weight", C * F}, {h + "mlp.c_fc.bias", F}, {h + "mlp.c_proj.weight", F * C}, {h + "mlp.c_proj.bias", C}});
+    sizes.insert({{h + "ln_1.weight", C},
+                  {h + "ln_1.bias", C},
+                  {h + "attn.c_attn.weight", C * QKV},
+                  {h + "attn.c_attn.bias", QKV},
+                  {h + "attn.c_proj.weight", C * C},
+                  {h + "attn.c_proj.bias", C},
+                  {h + "ln_2.weight", C},
+                  {h + "ln_2.bias", C},
+                  {h + "mlp.c_fc.weight", C * F},
+                  {h + "mlp.c_fc.bias", F},
+                  {h + "mlp.c_proj.weight", F * C},
+                  {h + "mlp.c_proj.bias", C}});
   }
   return sizes;
 }
@@ -41,11 +52,12 @@ struct SerialGpt<Number>::Pass {
   const TokenBatch& batch;
   const Arrays& weights;
   const std::uint64_t seed, step;
-  const double rate;  // of dropout
-  Arrays* gradients;  // +=; null: forward only
+  const double rate;        // of dropout
+  Arrays* gradients;        // +=; null: forward only
   Array* logits = nullptr;  // =; null: not wanted
   double loss_tokens = 0;
   const size_t B = batch.samples, T = batch.sequence, C = sizes.width, H = sizes.heads;
+  const bool rotary = sizes.rope_base > 0;
   const Attention<Number> attention = {B, T, H, C / H, sizes.kv_heads == 0 ? H : static_cast<size_t>(sizes.kv_heads)};
 
   const Array& W(const std::string& name) const { return weights.at(name); }
@@ -82,7 +94,8 @@ struct SerialGpt<Number>::Pass {
     const Array attn_mask = Mask(h + "attn", B * H * T * T);
     const Array attn_out = Mask(h + "attn_out", x.size()), mlp_out = Mask(h + "mlp_out", x.size());
     Array probabilities, dy;
-    const Array norm_1 = Norm(x, h + "ln_1"), qkv = Affine(norm_1, h + "attn.c_attn");
+    const Array norm_1 = Norm(x, h + "ln_1"), affine = Affine(norm_1, h + "attn.c_attn");
+    const Array qkv = rotary ? attention.Turned(affine, sizes.rope_base, 1) : affine;
     const Array mixed = attention.Forward(qkv, attn_mask, probabilities);
     const Array middle = Plus(x, Times(Affine(mixed, h + "attn.c_proj"), attn_out));
     const Array norm_2 = Norm(middle, h + "ln_2"), fc = Affine(norm_2, h + "mlp.c_fc");
@@ -96,7 +109,8 @@ struct SerialGpt<Number>::Pass {
     const Array dnorm_2 = AffineBackward(norm_2, h + "mlp.c_fc", Times(dactive, slope));
     const Array dmiddle = Plus(dy, NormBackward(middle, h + "ln_2", dnorm_2));
     const Array dmixed = AffineBackward(mixed, h + "attn.c_proj", Times(dmiddle, attn_out));
-    const Array dqkv = attention.Backward(qkv, attn_mask, probabilities, dmixed);
+    Array dqkv = attention.Backward(qkv, attn_mask, probabilities, dmixed);
+    if (rotary) dqkv = attention.Turned(std::move(dqkv), sizes.rope_base, -1);
     dx = Plus(dmiddle, NormBackward(x, h + "ln_1", AffineBackward(norm_1, h + "attn.c_attn", dqkv)));
     return loss;
   }
@@ -134,11 +148,12 @@ struct SerialGpt<Number>::Pass {
     LYCIA_CHECK(loss_tokens > 0) << "a batch without a loss token";
     const Array mask = Mask("embedding", B * T * C);
     Array x(B * T * C), dx;
-    for (size_t i = 0; i < x.size(); ++i) x[i] = W("wte.weight")[batch.tokens[i / C] * C + i % C] + W("wpe.weight")[i / C % T * C + i % C];
+    for (size_t i = 0; i < x.size(); ++i) x[i] = W("wte.weight")[batch.tokens[i / C] * C + i % C];
+    for (size_t i = 0; i < x.size() && !rotary; ++i) x[i] += W("wpe.weight")[i / C % T * C + i % C];
     const Number loss = From(0, Times(x, mask), dx);
     for (size_t i = 0; i < dx.size(); ++i) {
       G("wte.weight")[batch.tokens[i / C] * C + i % C] += dx[i] * mask[i];
-      G("wpe.weight")[i / C % T * C + i % C] += dx[i] * mask[i];
+      if (!rotary) G("wpe.weight")[i / C % T * C + i % C] += dx[i] * mask[i];
     }
     return loss;
   }
@@ -181,22 +196,9 @@ StepResult SerialGpt<Number>::Step(const TokenBatch& batch) {
   return result;
 }
 
-// AdamW with decoupled decay; step_ is the t of the paper (Loshchilov & Hutter 2019).
 template <typename Number>
 void SerialGpt<Number>::Update(double lr, double clip_factor) {
-  const auto [b1, b2] = std::pair(options_.beta1, options_.beta2);
-  for (auto& [name, weight] : weights_) {
-    const double decay = IsMatrix(name) ? options_.weight_decay : 0;
-    for (size_t i = 0; i < weight.size(); ++i) {
-      const Number g = gradients_[name][i] * static_cast<Number>(clip_factor);
-      Number &w = weight[i], &m = first_moments_[name][i], &v = second_moments_[name][i];
-      w -= static_cast<Number>(lr * decay) * w;
-      m = static_cast<Number>(b1) * m + static_cast<Number>(1 - b1) * g;
-      v = static_cast<Number>(b2) * v + static_cast<Number>(1 - b2) * g * g;
-      const Number m_hat = m / static_cast<Number>(1 - std::pow(b1, step_)), v_hat = v / static_cast<Number>(1 - std::pow(b2, step_));
-      w -= static_cast<Number>(lr) * m_hat / (std::sqrt(v_hat) + static_cast<Number>(options_.eps));
-    }
-  }
+  AdamW<Number>{options_, step_, lr, clip_factor}.Update(IsMatrix, gradients_, weights_, first_moments_, second_moments_);
 }
 
 double LearningRate(const TrainingOptions& o, int step) {

@@ -17,10 +17,11 @@ struct GptSizes {
   int width = 0;  // C; a multiple of heads
   int heads = 1;
   int kv_heads = 0;  // 0: as many as heads
-  int ffn = 0;  // F
-  int context = 0;  // T: rows of wpe, the longest sequence
+  int ffn = 0;       // F
+  int context = 0;   // T: rows of wpe, if there is one; the longest sequence
   int vocabulary = 0;
   bool tied = true;
+  double rope_base = 0;  // above 0: no wpe, but rotary positions of this base
 };
 
 struct TrainingOptions {

@@ -1,0 +1,240 @@
+// Convolutions on every kind of grid against dense, serial loops in f64, and their messages against the closed forms.
+//
+// What would a wrong implementation still pass? One convolution with as many channels as filters (exchanged axes hide), square images,
+// channels that divide (padding hides), stride 1, one sample a rank. So sizes differ pairwise and two convolutions follow one another.
+#include <algorithm>
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "tests/grid/grid_conv_for_test.h"
+#include "tests/grid/traffic_for_test.h"
+
+namespace lycia {
+namespace {
+
+using Unit = GridConvUnit::Options;
+
+ConvCase Case(int x, int y, int z) { return {.x = x, .y = y, .z = z, .in = {.samples = 12 * z, .height = 7, .width = 5, .channels = 6}}; }
+
+// Two convolutions with bias, 3x3 of stride 2 after 3x3.
+ConvCase Plain(int x, int y, int z) {
+  ConvCase c = Case(x, y, z);
+  c.blocks = {{{Unit{.name = "a", .filters = 10, .filter = 3, .bias = true},
+                Unit{.name = "b", .filters = 4, .filter = 3, .stride = 2, .bias = true, .relu = false}}}};
+  return c;
+}
+
+// A stem and a residual block, with batch norms over groups of `samples`.
+ConvCase Normed(int x, int y, int z, std::int64_t samples) {
+  ConvCase c = Case(x, y, z);
+  const auto unit = [&](const std::string& name, std::int64_t filters, std::int64_t filter, std::int64_t stride) {
+    return Unit{.name = name, .norm = name + ".bn", .filters = filters, .filter = filter, .stride = stride, .norm_samples = samples};
+  };
+  c.blocks = {{{unit("a", 10, 3, 2), unit("b", 8, 1, 1)}}, {{unit("c", 9, 3, 1), unit("d", 8, 3, 1)}, /*skip=*/true}};
+  return c;
+}
+
+// Largest difference, relative to the largest element of the truth.
+double LargestError(const std::vector<double>& actual, const std::vector<double>& truth) {
+  EXPECT_EQ(actual.size(), truth.size());
+  double largest = 0, error = 0;
+  for (std::size_t i = 0; i < std::min(actual.size(), truth.size()); ++i) {
+    largest = std::max(largest, std::abs(truth[i]));
+    if (!(std::abs(actual[i] - truth[i]) <= error)) error = std::isnan(actual[i]) ? INFINITY : std::abs(actual[i] - truth[i]);
+  }
+  return error / largest;
+}
+
+void ExpectNear(const std::vector<double>& actual, const std::vector<double>& truth, const std::string& what) {
+  EXPECT_LE(LargestError(actual, truth), 1e-12) << what;
+}
+
+std::map<std::string, Counter> Expected(const Grid& grid, const ConvCase& c) {
+  TrafficForms traffic(grid, SizeOf(c.dtype));
+  const std::int64_t M = c.micro_batches, x_times = 1 + !c.policy.cache_inputs;
+  const std::vector<Unit> units = c.Units();
+  std::map<GridGroup, std::vector<std::int64_t>> vectors;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const GridImages in = c.ImagesAt(u), out = c.ImagesAt(u + 1);
+    const auto padded = [&](std::int64_t size, Axis axis) { return (size + grid.size(axis) - 1) / grid.size(axis); };
+    const GridGroup K = GroupOf(in.channels_along), N = GroupOf(out.channels_along);
+    const std::int64_t samples = in.samples / c.z, channels = padded(in.channels, in.channels_along),
+                       filters = padded(out.channels, out.channels_along);
+    const std::int64_t X = samples * in.height * in.width * channels, Y = samples * out.height * out.width * filters;
+    const std::int64_t W = filters * units[u].filter * units[u].filter * channels;
+    const bool dx = c.input_gradient || u > 0;
+    traffic.Gather(N, Tag::kActivation, X, M * x_times);
+    traffic.Reduce(K, Tag::kActivation, Y, M);
+    if (dx) traffic.Reduce(N, Tag::kActivation, X, M);
+    traffic.Gather(K, Tag::kActivation, Y, M * (1 + (dx && c.split && !c.policy.cache_output_gradients)));
+    traffic.Gather(GridGroup::kZ, Tag::kWeight, W, c.weights_each_step ? 1 : M * (1 + (dx && !c.policy.cache_weights)));
+    traffic.Reduce(GridGroup::kZ, Tag::kGradient, W, c.weights_each_step ? 1 : M);
+    std::vector<std::int64_t>& of_group = vectors[in.channels_along == Axis::kX ? GridGroup::kZX : GridGroup::kZY];
+    for (std::int64_t n = units[u].norm.empty() ? units[u].bias : 2; n > 0; --n) of_group.push_back(filters);
+  }
+  for (const auto& [group, sizes] : vectors) {
+    if (!sizes.empty()) traffic.Vectors(group, sizes, 1);
+  }
+  return traffic.Take();
+}
+
+void ExpectTruth(const ConvCase& c, bool bytes = true) {
+  SCOPED_TRACE(c.ToString());
+  ConvResult result;
+  const Status run = RunConv(c, result, [&](const ConvRank& rank) {
+    return bytes ? CompareTraffic(rank.grid(), Expected(rank.grid(), c), c.ToString()) : OkStatus();
+  });
+  ASSERT_TRUE(run.ok()) << run;
+  const std::map<std::string, std::vector<double>> initial = InitialWeights(c);
+  EXPECT_EQ(result.numbers.weights, initial);  // bit by bit
+  for (const auto& [name, owners] : result.owners) {
+    EXPECT_TRUE(std::ranges::all_of(owners, [](int n) { return n == 1; })) << name;
+  }
+  const ConvNumbers truth = SerialStep(c, initial);
+  ExpectNear(result.numbers.out, truth.out, "out");
+  if (c.input_gradient) ExpectNear(result.numbers.din, truth.din, "din");
+  ASSERT_EQ(result.numbers.gradients.size(), truth.gradients.size());
+  for (const auto& [name, gradient] : truth.gradients) ExpectNear(result.numbers.gradients.at(name), gradient, "gradient of " + name);
+  ASSERT_EQ(result.numbers.states.size(), truth.states.size());
+  for (const auto& [name, state] : truth.states) ExpectNear(result.numbers.states.at(name), state, name);
+  ExpectNear(result.evaluated, SerialEvaluation(c, truth), "evaluation");
+}
+
+constexpr int kGrids[][3] = {{1, 1, 1}, {2, 1, 1}, {1, 2, 1}, {1, 1, 2}, {2, 2, 1}, {2, 1, 2}, {1, 2, 2},
+                             {2, 2, 2}, {3, 2, 1}, {2, 3, 1}, {1, 3, 2}, {4, 2, 1}, {1, 1, 8}, {4, 1, 2}};
+
+TEST(GridConv, AllGridsEqualTheDenseConvolutions) {
+  int i = 0;
+  for (const auto& [x, y, z] : kGrids) {
+    ConvCase c = Plain(x, y, z);
+    c.policy = {.cache_inputs = i % 2 == 0, .cache_weights = i % 3 == 0};
+    c.micro_batches = i % 4 == 3 ? 2 : 1;
+    c.input_gradient = i % 5 != 4;
+    ExpectTruth(c);
+    ++i;
+  }
+}
+
+// 1x1, 3x3 and 5x5, strides that leave pixels out, images of one pixel and one column; channels fewer than ranks.
+TEST(GridConv, OddShapesEqualTheDenseConvolutions) {
+  struct Odd {
+    std::int64_t height, width, channels, filters, filter, stride;
+  };
+  for (const Odd& odd : {Odd{1, 1, 1, 1, 1, 1}, Odd{1, 9, 3, 5, 3, 1}, Odd{5, 1, 7, 2, 3, 2}, Odd{8, 6, 3, 13, 5, 3},
+                         Odd{9, 9, 17, 3, 1, 2}, Odd{4, 11, 2, 33, 3, 2}}) {
+    for (const auto& [x, y, z] : {std::array{2, 2, 2}, std::array{3, 2, 1}, std::array{1, 4, 1}}) {
+      ConvCase c = Case(x, y, z);
+      c.in.height = odd.height, c.in.width = odd.width, c.in.channels = odd.channels;
+      c.blocks = {{{Unit{.name = "a", .filters = odd.filters, .filter = odd.filter, .stride = odd.stride, .bias = true, .relu = false}}}};
+      ExpectTruth(c);
+    }
+  }
+}
+
+// Two convolutions of exchanged axes with a batch norm between, then a residual block; gradients, running statistics and an evaluation.
+TEST(GridConv, BatchNormsAndResidualsEqualTheSerialOnes) {
+  int i = 0;
+  for (const auto& [x, y, z] : kGrids) {
+    ConvCase c = Normed(x, y, z, std::max(x, y) == 3 ? 2 : i % 2 == 0 ? 3 : 1);
+    c.policy.cache_inputs = i % 3 != 1;
+    c.micro_batches = i % 3 == 2 ? 2 : 1;
+    c.input_gradient = i % 4 != 1;
+    ExpectTruth(c);
+    ++i;
+  }
+}
+
+TEST(GridConv, SchedulesAndPoliciesEqualTheSerialOnes) {
+  for (const int variant : {0, 1, 2, 3, 4, 5}) {
+    ConvCase c = Normed(2, 2, 2, 2);
+    c.micro_batches = 2;
+    c.split = variant < 3;
+    c.policy.cache_output_gradients = variant != 1;
+    c.policy.cache_inputs = variant != 2;
+    c.policy.overlap = variant % 2 == 0;
+    c.weights_each_step = variant == 3;
+    c.input_gradient = variant != 1;
+    c.recompute = variant == 4 ? Recompute::kLayers : variant == 5 ? Recompute::kStage : Recompute::kNone;
+    ExpectTruth(c, /*bytes=*/c.recompute == Recompute::kNone);
+  }
+}
+
+// Root mean square of the error, relative to that of the truth.
+double Error(const std::vector<double>& actual, const std::vector<double>& truth) {
+  EXPECT_EQ(actual.size(), truth.size());
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < std::min(actual.size(), truth.size()); ++i) {
+    error += (actual[i] - truth[i]) * (actual[i] - truth[i]);
+    norm += truth[i] * truth[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+// f32 and bf16 are no further from f64 than 2 times a run without a grid, where sums of a few ranks are rounded each (docs/numerics.md).
+// With ReLUs, whose few results near zero fall on either side and then count whole, 4 times.
+TEST(GridConv, LowPrecisionIsAsGoodAsWithoutAGrid) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const bool normed : {false, true}) {
+      for (const auto& [x, y, z] : {std::array{2, 1, 1}, std::array{1, 2, 1}, std::array{2, 2, 2}, std::array{3, 2, 1}}) {
+        ConvCase c = normed ? Normed(x, y, z, 2) : Plain(x, y, z);
+        c.dtype = dtype;
+        if (!normed) c.blocks[0].units[0].relu = false;
+        SCOPED_TRACE(c.ToString());
+        ConvCase alone = c;
+        alone.x = alone.y = alone.z = 1;
+        ConvResult result, serial;
+        const Status run = RunConv(c, result, [&](const ConvRank& rank) {
+          return dtype == DType::kF32 ? CompareTraffic(rank.grid(), Expected(rank.grid(), c), c.ToString()) : OkStatus();
+        });
+        ASSERT_TRUE(run.ok()) << run;
+        ASSERT_TRUE(RunConv(alone, serial).ok());
+        EXPECT_EQ(result.numbers.weights, serial.numbers.weights);
+        const ConvNumbers truth = SerialStep(c, serial.numbers.weights);
+        const double unit = dtype == DType::kF32 ? 0x1p-24 : 0x1p-9;
+        const auto compare = [&](const std::vector<double>& a, const std::vector<double>& b, const std::vector<double>& t,
+                                 const std::string& of) {
+          EXPECT_LE(Error(a, t), (normed ? 4 : 2) * Error(b, t) + unit) << of << ": without a grid " << Error(b, t);
+          EXPECT_LE(Error(a, t), dtype == DType::kF32 ? 1e-5 : normed ? 0.5 : 0.02) << of;
+        };
+        compare(result.numbers.out, serial.numbers.out, truth.out, "out");
+        compare(result.numbers.din, serial.numbers.din, truth.din, "din");
+        for (const auto& [name, gradient] : truth.gradients) {
+          compare(result.numbers.gradients.at(name), serial.numbers.gradients.at(name), gradient, "gradient of " + name);
+        }
+      }
+    }
+  }
+}
+
+// The truth itself, on a small chain: each gradient is the slope of sum(out * dout) in f64.
+TEST(GridConv, GradientsAreSlopes) {
+  ConvCase c = Normed(2, 2, 1, 2);
+  c.in = {.samples = 4, .height = 4, .width = 3, .channels = 3};
+  ConvResult result;
+  const Status run = RunConv(c, result);
+  ASSERT_TRUE(run.ok()) << run;
+  std::map<std::string, std::vector<double>> weights = InitialWeights(c);
+  const auto loss = [&] {
+    const std::vector<double> out = SerialStep(c, weights).out;
+    double sum = 0;
+    for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * ConvOutputGradient(static_cast<std::int64_t>(i));
+    return sum;
+  };
+  for (auto& [name, values] : weights) {
+    const std::vector<double>& gradient = result.numbers.gradients.at(name);
+    double norm = 0;
+    for (const double g : gradient) norm = std::max(norm, std::abs(g));
+    for (std::size_t i = 0; i < values.size(); i += 1 + values.size() / 5) {
+      const double value = values[i], h = 1e-6;
+      values[i] = value + h;
+      const double above = loss();
+      values[i] = value - h;
+      const double below = loss();
+      values[i] = value;
+      EXPECT_NEAR((above - below) / (2 * h), gradient[i], 1e-6 * norm) << name << " element " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lycia

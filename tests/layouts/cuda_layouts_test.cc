@@ -1,0 +1,119 @@
+// The trainer on a GPU, all ranks on the first one: what it computes there against the independent serial truth, and that it computes it
+// again to the bit. Compiled twice: for CUDA's kernels run on the CPU, thread by thread (kernels/cuda/testing), and for a GPU, where it
+// skips itself if there is none.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/device/device.h"
+#include "runtime/io/temp_directory.h"
+#include "tests/layouts/checkpoint_run.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+class CudaLayouts : public testing::Test {
+ protected:
+  void SetUp() override {
+    const StatusOr<std::unique_ptr<Device>> device = NewCudaDevice(0);
+    if (!device.ok()) GTEST_SKIP() << device.status().message();
+  }
+
+  static Layout OnCuda(Layout layout) {
+    layout.device = DeviceKind::kCuda;
+    return layout;
+  }
+  static Record Run(const Layout& layout) {
+    StatusOr<Record> record = RunOnThreads(layout);
+    EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
+    return record.ok() ? *std::move(record) : Record();
+  }
+  // In f64 as near as any layout of the CPU must be.
+  static void ExpectTruth(const Layout& layout) {
+    const Record record = Run(OnCuda(layout));
+    if (HasFailure()) return;
+    const Status equal = CompareWithTruth(record, TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+};
+
+TEST_F(CudaLayouts, OneRankEqualsTheTruth) { ExpectTruth({.schedule = "gpipe", .micro_batches = 2, .samples = 2, .masked = true}); }
+
+TEST_F(CudaLayouts, PipelinesEqualTheTruth) {
+  ExpectTruth({.schedule = "1f1b", .stages = 2, .micro_batches = 3, .samples = 1});
+  ExpectTruth({.schedule = "chimera", .stages = 2, .micro_batches = 4, .samples = 1});
+  ExpectTruth({.schedule = "chimera-zb", .stages = 2, .micro_batches = 4, .samples = 1, .tied = false});
+  ExpectTruth({.schedule = "1f1b", .stages = 4, .micro_batches = 4, .samples = 1, .recompute = Recompute::kLayers});
+}
+
+TEST_F(CudaLayouts, ReplicasEqualTheTruth) {
+  ExpectTruth({.schedule = "gpipe", .data = 2, .micro_batches = 1, .samples = 2});
+  ExpectTruth({.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .samples = 1, .masked = true});
+}
+
+TEST_F(CudaLayouts, RotaryPositionsAndGroupedQueriesEqualTheTruth) {
+  ExpectTruth({.schedule = "1f1b", .stages = 2, .micro_batches = 2, .samples = 1, .rotary = true, .heads = 4, .kv_heads = 2});
+}
+
+TEST_F(CudaLayouts, EagerUpdatesEqualTheTruth) {
+  ExpectTruth({.schedule = "1f1b",
+               .stages = 2,
+               .data = 2,
+               .micro_batches = 2,
+               .samples = 1,
+               .sync = schedule::GradientSyncMode::kEager,
+               .update = schedule::UpdateMode::kEager,
+               .clip = false});
+}
+
+TEST_F(CudaLayouts, TensorGridsEqualTheTruth) {
+  for (Layout layout : GridLayouts()) {
+    if (layout.schedule != "chimera" || layout.ranks() != 4) continue;  // two workers, twice: along x, y, z, and of replicas
+    layout.micro_batches = 2;
+    ExpectTruth(layout);
+  }
+}
+
+// The contract of f32 and bf16 (docs/numerics.md), beside a serial run on the CPU.
+TEST_F(CudaLayouts, F32AndBF16AreAsNearAsTheCpu) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    const Layout layout{.schedule = "chimera", .stages = 2, .micro_batches = 2, .samples = 2, .precision = precision};
+    const Layout serial{.schedule = "gpipe", .micro_batches = 2, .samples = 2, .precision = precision};
+    const Record record = Run(OnCuda(layout)), of_cpu = Run(serial);
+    if (HasFailure()) return;
+    const Status near = CompareInLowPrecision(record, of_cpu, TruthOf(layout), precision == DType::kF32 ? kF32Tolerance : kBF16Tolerance);
+    EXPECT_TRUE(near.ok()) << layout.Name() << ": " << near;
+  }
+}
+
+TEST_F(CudaLayouts, CheckpointsGoFromDeviceToDevice) {
+  const Layout on_cpu{.schedule = "gpipe", .micro_batches = 2, .samples = 2, .precision = DType::kF32};
+  const Layout on_cuda = OnCuda({.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .precision = DType::kF32});
+  for (const auto& [from, to] : {std::pair{on_cuda, on_cpu}, {on_cpu, on_cuda}, {on_cuda, on_cuda}}) {
+    const TempDirectory folder;
+    const Status trained = TrainAndSave(from, folder / "first");
+    ASSERT_TRUE(trained.ok()) << from.Name() << ": " << trained;
+    const Status loaded = LoadAndSave(folder / "first", to, folder / "second");
+    ASSERT_TRUE(loaded.ok()) << from.Name() << " to " << to.Name() << ": " << loaded;
+    const StatusOr<CheckpointBytes> first = ReadAll(folder / "first"), second = ReadAll(folder / "second");
+    ASSERT_TRUE(first.ok() && second.ok()) << first.status() << second.status();
+    EXPECT_GT(first->size(), 10u);
+    EXPECT_EQ(Differences(*first, *second), std::vector<std::string>()) << from.Name() << " to " << to.Name();
+  }
+}
+
+TEST_F(CudaLayouts, RunsHaveTheSameBits) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    const Layout layout = OnCuda({.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .samples = 1, .precision = precision});
+    const Record first = Run(layout);
+    if (HasFailure()) return;
+    const Status same = CompareBitwise(first, Run(layout));
+    EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+  }
+}
+
+}  // namespace
+}  // namespace lycia::layouts
