@@ -37,7 +37,8 @@ constexpr std::int64_t kMaxThreadRanks = 256;
 class RandomTokens final : public BatchSource {
  public:
   explicit RandomTokens(const ModelConfig& model) : context_(model.context), vocab_(static_cast<std::uint32_t>(model.vocab)) {}
-  void Load(std::int64_t step, std::int64_t first, std::int64_t count, std::int32_t* tokens, std::int32_t* labels) const override {
+  void Load(std::int64_t step, std::int64_t first, std::int64_t count, void* inputs, std::int32_t* labels) const override {
+    auto* tokens = static_cast<std::int32_t*>(inputs);
     const RandomStream random(1, "bench/grid", static_cast<std::uint64_t>(step));
     for (std::int64_t i = 0; i < count * context_; ++i) {
       const std::int64_t at = (first + i / context_) * (context_ + 1) + i % context_;
