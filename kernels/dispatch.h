@@ -4,7 +4,8 @@
 //     DispatchCpuOnly(stream, "Gelu", [&] { cpu::Gelu(stream, args); });
 //   }
 //
-// On a stream that has failed, and on kShape, nothing happens.
+// On a stream that has failed, and on kShape, nothing happens. Where a header says bf16, CUDA's version takes f16 by the same rules; the
+// CPU's does not.
 #ifndef LYCIA_KERNELS_DISPATCH_H_
 #define LYCIA_KERNELS_DISPATCH_H_
 

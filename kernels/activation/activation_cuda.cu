@@ -135,7 +135,7 @@ struct ReluBackwardMap {
 
 void GeluForward(Stream& stream, const GeluForwardArgs& args) {
   LYCIA_CHECK_EQ(args.in.elements(), args.out.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const GeluForwardMap<T> f{args.in.as<T>(), args.out.as<T>()};
     LaunchMap(stream, "GeluForward", 1, args.in.elements(), {Flat(f.in), Flat(f.out)}, f);
   });
@@ -143,7 +143,7 @@ void GeluForward(Stream& stream, const GeluForwardArgs& args) {
 
 void GeluBackward(Stream& stream, const GeluBackwardArgs& args) {
   LYCIA_CHECK(args.in.elements() == args.dout.elements() && args.in.elements() == args.din.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const GeluBackwardMap<T> f{args.in.as<T>(), args.dout.as<T>(), args.din.as<T>()};
     LaunchMap(stream, "GeluBackward", 1, args.in.elements(), {Flat(f.in), Flat(f.dout), Flat(f.din)}, f);
   });
@@ -152,7 +152,7 @@ void GeluBackward(Stream& stream, const GeluBackwardArgs& args) {
 void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args) {
   const ConstMatrix out = AsMatrix(ConstTensor(args.out));
   LYCIA_CHECK_EQ(args.in.elements(), 2 * args.out.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const SwiGluForwardMap<T> f{args.in.as<T>(), args.out.as<T>(), out.cols};
     LaunchMap(stream, "SwiGluForward", out.rows, out.cols, {Rows(f.in, out.cols), Rows(f.out, out.cols)}, f);
   });
@@ -161,7 +161,7 @@ void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args) {
 void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
   const ConstMatrix dout = AsMatrix(args.dout);
   LYCIA_CHECK(args.in.elements() == 2 * args.dout.elements() && args.din.elements() == args.in.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const SwiGluBackwardMap<T> f{args.in.as<T>(), args.dout.as<T>(), args.din.as<T>(), dout.cols};
     LaunchMap(stream, "SwiGluBackward", dout.rows, dout.cols, {Rows(f.in, dout.cols), Rows(f.dout, dout.cols), Rows(f.din, dout.cols)}, f);
   });
@@ -169,7 +169,7 @@ void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
 
 void ReluForward(Stream& stream, const ReluForwardArgs& args) {
   LYCIA_CHECK_EQ(args.in.elements(), args.out.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const ReluForwardMap<T> f{args.in.as<T>(), args.residual.data == nullptr ? nullptr : args.residual.as<T>(), args.out.as<T>()};
     LaunchMap(stream, "ReluForward", 1, args.in.elements(), {Flat(f.in), Flat(f.residual), Flat(f.out)}, f);
   });
@@ -177,7 +177,7 @@ void ReluForward(Stream& stream, const ReluForwardArgs& args) {
 
 void ReluBackward(Stream& stream, const ReluBackwardArgs& args) {
   LYCIA_CHECK(args.out.elements() == args.dout.elements() && args.out.elements() == args.din.elements());
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const ReluBackwardMap<T> f{args.dout.as<T>(), args.out.as<T>(), args.din.as<T>(), args.accumulate};
     LaunchMap(stream, "ReluBackward", 1, args.out.elements(), {Flat(f.dout), Flat(f.out), Flat(f.din)}, f);
   });

@@ -42,7 +42,7 @@ std::int64_t AttentionForwardScratchBytes(const AttentionProblem& p) {
     const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
     return std::max({cpu::WideForward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairForwardBytes(p, *pairs), kForwardCounterBytes});
   }
-  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
+  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
@@ -51,7 +51,7 @@ std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
     const std::int64_t on_cpu = std::max(cpu::WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
     return std::max(on_cpu, cuda::PlanBackwardScratch(p).bytes);
   }
-  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
+  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 double AttentionForwardFlops(const AttentionProblem& p) {

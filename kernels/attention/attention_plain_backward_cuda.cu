@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kPlainRows* kPlainTile) PlainDeltaKernel(Backw
   const T *out = p.out.Row(sample, query, head), *dout = p.dout.Row(sample, query, head);
   A sum = 0;
   for (int feature = lane; feature < s.head_dim; feature += kPlainTile) {
-    sum += static_cast<A>(out[feature]) * static_cast<A>(dout[feature]);
+    sum += Widen(out[feature]) * Widen(dout[feature]);
   }
   sum = PlainWarpSum(sum);
   if (lane == 0) p.delta[(std::int64_t{sample} * s.heads + head) * s.queries + query] = sum;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kPlainRows* kPlainTile) PlainDqKernel(Backward
       const T* row = p.k.Row(sample, first_key + j, key_head);
       for (int i = 0; i < kPlainOfLane; ++i) {
         const int feature = features + i * kPlainTile + lane;
-        if (feature < s.head_dim) dq[i] += dscores[warp][j] * static_cast<A>(row[feature]);
+        if (feature < s.head_dim) dq[i] += dscores[warp][j] * Widen(row[feature]);
       }
     }
     __syncwarp();
@@ -134,8 +134,8 @@ __global__ void __launch_bounds__(kPlainRows* kPlainTile) PlainDkDvKernel(Backwa
         for (int i = 0; i < kPlainOfLane; ++i) {
           const int feature = features + i * kPlainTile + lane;
           if (feature >= s.head_dim) continue;
-          dk[i] += pairs[warp][j].dscore * static_cast<A>(q[feature]);
-          dv[i] += pairs[warp][j].probability * static_cast<A>(dout[feature]);
+          dk[i] += pairs[warp][j].dscore * Widen(q[feature]);
+          dv[i] += pairs[warp][j].probability * Widen(dout[feature]);
         }
       }
       __syncwarp();
@@ -178,7 +178,7 @@ void PlainAttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
   std::int64_t taken = 0;
   const PlainShape shape = MakePlainShape(stream, target, p, &taken);
   if (!stream.ok() || p.samples == 0 || p.heads == 0) return;
-  DispatchStored(p.dtype, [&]<typename T>() {
+  DispatchAnyStored(p.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const std::int64_t rows = p.samples * p.heads * p.queries,
                        most = (kKernelWorkspaceBytes - taken) / static_cast<std::int64_t>(sizeof(A));

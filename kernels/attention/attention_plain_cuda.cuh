@@ -112,9 +112,9 @@ __device__ Arithmetic<T> PlainProduct(PlainShared<Arithmetic<T>>& shared, const 
     const int feature = begin + lane;
     __syncthreads();  // the step before this one has been read
     for (int c = warp; c < kPlainTile; c += kPlainRows) {
-      shared.columns[c][lane] = c < num_columns && feature < head_dim ? static_cast<A>(columns[c * column_stride + feature]) : A(0);
+      shared.columns[c][lane] = c < num_columns && feature < head_dim ? Widen(columns[c * column_stride + feature]) : A(0);
     }
-    shared.rows[warp][lane] = warp < num_rows && feature < head_dim ? static_cast<A>(rows[warp * row_stride + feature]) : A(0);
+    shared.rows[warp][lane] = warp < num_rows && feature < head_dim ? Widen(rows[warp * row_stride + feature]) : A(0);
     __syncthreads();
 #pragma unroll
     for (int f = 0; f < kPlainTile; ++f) sum += shared.rows[warp][f] * shared.columns[lane][f];

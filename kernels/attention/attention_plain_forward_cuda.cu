@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kPlainRows* kPlainTile) PlainForwardKernel(For
       const T* value = p.v.Row(sample, first_key + j, key_head);
       for (int i = 0; i < kPlainOfLane; ++i) {
         const int feature = features + i * kPlainTile + lane;
-        if (feature < s.head_dim) out[i] += probabilities[warp][j] * static_cast<A>(value[feature]);
+        if (feature < s.head_dim) out[i] += probabilities[warp][j] * Widen(value[feature]);
       }
     }
     __syncwarp();
@@ -91,7 +91,7 @@ void PlainAttentionForward(Stream& stream, const AttentionForwardArgs& args) {
                                                  dim3(static_cast<unsigned>(query_tiles) * PlainFeatureBlocks(p.head_dim),
                                                       static_cast<unsigned>(p.heads), static_cast<unsigned>(p.samples)),
                                                  dim3(kPlainTile, kPlainRows));
-  DispatchStored(p.dtype, [&]<typename T>() {
+  DispatchAnyStored(p.dtype, [&]<typename T>() {
     const ForwardPointers<T> pointers{.q = PlainHeads<const T>::Of(args.q),
                                       .k = PlainHeads<const T>::Of(args.k),
                                       .v = PlainHeads<const T>::Of(args.v),

@@ -8,12 +8,12 @@ void CheckTensor(const char* name, const ConstTensor& tensor, std::int64_t eleme
                                              << " elements, not " << elements << " ";
 }
 void CheckImageType(const char* name, DType type) {
-  LYCIA_CHECK(type == DType::kF32 || type == DType::kBF16 || type == DType::kF64)
-      << "convolution: " << name << " is " << Name(type) << ", which is none of bf16, f32 and f64 ";
+  LYCIA_CHECK(type == DType::kF32 || type == DType::kBF16 || type == DType::kF16 || type == DType::kF64)
+      << "convolution: " << name << " is " << Name(type) << ", which is none of bf16, f16, f32 and f64 ";
 }
-// Beside operands of `type`; f32 may stand beside bf16.
+// Beside operands of `type`; f32 may stand beside bf16 and f16.
 void CheckType(const char* name, DType dtype, DType type) {
-  LYCIA_CHECK(dtype == type || (type == DType::kBF16 && dtype == DType::kF32))
+  LYCIA_CHECK(dtype == type || dtype == ArithmeticDType(type))
       << "convolution of " << Name(type) << ": " << name << " is " << Name(dtype) << " ";
 }
 void CheckVector(const char* name, const ConstTensor& tensor, DType type, const ConvShape& shape, std::int64_t elements) {

@@ -12,6 +12,8 @@
 namespace lycia::cpu {
 namespace {
 
+void CheckCpuType(DType type) { LYCIA_CHECK(type != DType::kF16) << "convolutions of f16 are CUDA's; the CPU takes bf16, f32 and f64 "; }
+
 void CopyWeight(const PackConvWeightArgs& args) {
   std::memcpy(args.to.data, args.weight.data, static_cast<std::size_t>(args.weight.bytes()));
 }
@@ -20,6 +22,7 @@ void CopyWeight(const PackConvWeightArgs& args) {
 
 void PackConvWeight(Stream& stream, const PackConvWeightArgs& args) {
   CheckPackConvWeight(args);
+  CheckCpuType(args.to.dtype);
   if (args.to.dtype == DType::kF64) return CopyWeight(args);
   if (IsDepthwise(args.to.shape)) return PackConvWeightDepthwise(args);
   PackConvWeightBlocked(SelectedKernel(args.to.dtype), args, *stream.pool());
@@ -29,6 +32,7 @@ void ConvForward(Stream& stream, const ConvForwardArgs& args) {
   CheckConvForward(args);
   const ConvShape& shape = args.shape;
   const DType type = args.in.dtype;
+  CheckCpuType(type);
   if (shape.N == 0) return;
   if (type == DType::kF64) return ConvForwardDirect(stream, args);
   if (IsDepthwise(shape)) return ConvForwardDepthwise(stream, args);
@@ -39,6 +43,7 @@ void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args) {
   CheckConvBackwardInput(args);
   const ConvShape& shape = args.shape;
   const DType type = args.dout.dtype;
+  CheckCpuType(type);
   if (shape.N == 0) return;
   if (type == DType::kF64) return ConvBackwardInputDirect(stream, args);
   if (IsDepthwise(shape)) return ConvBackwardInputDepthwise(stream, args);
@@ -49,6 +54,7 @@ void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args) {
   CheckConvBackwardWeight(args);
   const ConvShape& shape = args.shape;
   const DType type = args.in.dtype;
+  CheckCpuType(type);
   if (shape.N == 0) return;
   if (type == DType::kF64) return ConvBackwardWeightDirect(stream, args);
   if (args.dbias.data != nullptr) {
@@ -64,6 +70,7 @@ namespace lycia {
 
 std::int64_t PackedConvBytes(DType dtype, ConvUse use, const ConvShape& shape) {
   CheckConvToPack(dtype, shape);
+  if (dtype == DType::kF16) return 0;  // CUDA's, which packs nothing
   if (dtype != DType::kF64 && cpu::IsDepthwise(shape)) return cpu::PackedConvBytesDepthwise(shape);
   if (dtype != DType::kF64) return cpu::PackedConvBytesBlocked(cpu::SelectedKernel(dtype), use, shape);
   return shape.K * shape.R() * shape.S() * shape.group_C() * 8;

@@ -16,7 +16,7 @@ struct ConvOperand {
   bool summed_type;
   __device__ __forceinline__ Arithmetic<T> At(std::int64_t i) const {
     if (summed_type) return static_cast<const Arithmetic<T>*>(data)[i];
-    return static_cast<Arithmetic<T>>(static_cast<const T*>(data)[i]);
+    return Widen(static_cast<const T*>(data)[i]);
   }
 };
 

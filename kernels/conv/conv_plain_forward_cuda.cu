@@ -84,7 +84,7 @@ void Launch(Stream& stream, const ConvForwardArgs& args) {
 
 void ConvForwardPlain(Stream& stream, const ConvForwardArgs& args) {
   const ConvShape& s = args.shape;
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const bool wide = AllowsFour(args.in.as<T>(), s.group_C(), s.C) && AllowsFour(args.weight.as<T>(), s.group_C(), s.group_C());
     return wide ? Launch<T, true>(stream, args) : Launch<T, false>(stream, args);
   });

@@ -145,7 +145,7 @@ void Launch(Stream& stream, const ConvBackwardInputArgs& args) {
 
 void ConvBackwardInputPlain(Stream& stream, const ConvBackwardInputArgs& args) {
   const ConvShape& s = args.shape;
-  DispatchStored(args.dout.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.dout.dtype, [&]<typename T>() {
     const bool wide = AllowsFour(args.dout.as<T>(), s.group_K(), s.K) && AllowsFour(args.weight.as<T>(), s.group_C(), s.group_C());
     return wide ? Launch<T, true>(stream, args) : Launch<T, false>(stream, args);
   });

@@ -31,7 +31,7 @@ __device__ __forceinline__ void LoadFour(const T* from, int count, Arithmetic<T>
   } else {
 #pragma unroll
     for (int i = 0; i < kFour; ++i) {
-      if (i < count) to[i] = static_cast<Arithmetic<T>>(from[i]);
+      if (i < count) to[i] = Widen(from[i]);
     }
   }
 }
@@ -81,7 +81,7 @@ struct PlainPatches {
       for (int i = 0; i < kFour; ++i) {
         if (r >= taps_h) break;
         const T* from = Pixel(at, r, s);
-        if (from != nullptr) to[i] = static_cast<Arithmetic<T>>(from[c]);
+        if (from != nullptr) to[i] = Widen(from[c]);
         if (++c == channels) {
           c = 0;
           if (++s == taps_w) s = 0, ++r;

@@ -94,7 +94,7 @@ void Launch(Stream& stream, const ConvBackwardWeightArgs& args) {
 
 void ConvBackwardWeightPlain(Stream& stream, const ConvBackwardWeightArgs& args) {
   const ConvShape& s = args.shape;
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const bool wide = AllowsFour(args.in.as<T>(), s.group_C(), s.C) && AllowsFour(args.dout.as<T>(), s.group_K(), s.K);
     return wide ? Launch<T, true>(stream, args) : Launch<T, false>(stream, args);
   });

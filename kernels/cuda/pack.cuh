@@ -38,13 +38,38 @@ __device__ __forceinline__ BFloat16 Round<BFloat16>(const float& value) {
   return BFloat16(value);
 #endif
 }
+template <>
+__device__ __forceinline__ Float16 Round<Float16>(const float& value) {
+#if defined(__CUDA_ARCH__)
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return Float16::FromBits(bits);
+#else
+  return Float16(value);
+#endif
+}
+
+template <typename T>
+__device__ __forceinline__ Arithmetic<T> Widen(const T& value) {
+  return static_cast<Arithmetic<T>>(value);
+}
+template <>
+__device__ __forceinline__ float Widen<Float16>(const Float16& value) {
+#if defined(__CUDA_ARCH__)
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value.bits));
+  return wide;
+#else
+  return static_cast<float>(value);
+#endif
+}
 
 template <int V, typename T>
 __device__ __forceinline__ Values<Arithmetic<T>, V> Load(const T* from) {
   const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
   Values<Arithmetic<T>, V> values;
 #pragma unroll
-  for (int k = 0; k < V; ++k) values[k] = static_cast<Arithmetic<T>>(pack.at[k]);
+  for (int k = 0; k < V; ++k) values[k] = Widen(pack.at[k]);
   return values;
 }
 // V numbers of A beside packs of a narrower type: of f32 beside eight of bf16, two loads.

@@ -130,7 +130,7 @@ void RunDropout(Stream& stream, const char* kernel, const DropoutMask& mask, con
   LYCIA_CHECK(mask.rate >= 0 && mask.rate < 1) << "dropout rate " << mask.rate << " ";
   LYCIA_CHECK_EQ(in.elements(), out.elements());
   if (residual.data != nullptr) LYCIA_CHECK_EQ(residual.elements(), out.elements());
-  DispatchStored(in.dtype, [&]<typename T>() {
+  DispatchAnyStored(in.dtype, [&]<typename T>() {
     const DropoutMap<T> f{.in = in.as<T>(),
                           .residual = residual.data == nullptr ? nullptr : residual.as<T>(),
                           .out = out.as<T>(),
@@ -151,7 +151,7 @@ void Add(Stream& stream, const AddArgs& args) {
   const std::int64_t n = args.out.elements();
   LYCIA_CHECK(args.a.elements() == n && args.b.elements() == n)
       << args.a.elements() << " + " << args.b.elements() << " -> " << n << " elements ";
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const AddMap<T> f{args.a.as<T>(), args.b.as<T>(), args.out.as<T>()};
     LaunchMap(stream, "Add", 1, n, {Flat(f.a), Flat(f.b), Flat(f.out)}, f);
   });
@@ -160,14 +160,14 @@ void Add(Stream& stream, const AddArgs& args) {
 void AddInPlace(Stream& stream, const AddInPlaceArgs& args) { cuda::Add(stream, {.a = args.x, .b = args.y, .out = args.x}); }
 
 void Scale(Stream& stream, const ScaleArgs& args) {
-  DispatchStored(args.values.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.values.dtype, [&]<typename T>() {
     const ScaleMap<T> f{args.values.as<T>(), static_cast<Arithmetic<T>>(args.factor)};
     LaunchMap(stream, "Scale", 1, args.values.elements(), {Flat(f.values)}, f);
   });
 }
 
 void Fill(Stream& stream, const FillArgs& args) {
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const FillMap<T> f{args.out.as<T>(), static_cast<Arithmetic<T>>(args.value)};
     LaunchMap(stream, "Fill", 1, args.out.elements(), {Flat(f.out)}, f);
   });
@@ -175,8 +175,8 @@ void Fill(Stream& stream, const FillArgs& args) {
 
 void Convert(Stream& stream, const ConvertArgs& args) {
   LYCIA_CHECK_EQ(args.in.elements(), args.out.elements());
-  DispatchStored(args.in.dtype, [&]<typename From>() {
-    DispatchStored(args.out.dtype, [&]<typename To>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename From>() {
+    DispatchAnyStored(args.out.dtype, [&]<typename To>() {
       const ConvertMap<From, To> f{args.in.as<From>(), args.out.as<To>()};
       LaunchMap(stream, "Convert", 1, args.in.elements(), {Flat(f.in), Flat(f.out)}, f);
     });
@@ -184,7 +184,7 @@ void Convert(Stream& stream, const ConvertArgs& args) {
 }
 
 void FillNormal(Stream& stream, const FillNormalArgs& args) {
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const FillNormalMap<T> f{args.out.as<T>(), args.random, args.std, args.first_index};
     LaunchMap(stream, "FillNormal", 1, args.out.elements(), {Flat(f.out)}, f);
   });

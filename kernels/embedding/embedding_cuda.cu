@@ -80,7 +80,7 @@ struct PositionSumMap {
 void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args) {
   const Sizes size = SizesOf(args.tokens, args.out, args.wte, args.wpe, args.first_position);
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const EmbeddingForwardMap<T> f{.tokens = args.tokens.as<std::int32_t>(),
                                    .wte = args.wte.as<T>(),
                                    .wpe = args.wpe.data == nullptr ? nullptr : args.wpe.as<T>() + args.first_position * size.features,
@@ -96,7 +96,7 @@ void EmbeddingForward(Stream& stream, const EmbeddingForwardArgs& args) {
 
 void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) {
   const Sizes size = SizesOf(args.tokens, args.dout, args.dwte, args.dwpe, args.first_position);
-  DispatchStored(args.dout.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.dout.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const T* dout = args.dout.as<T>();
     if (args.dwte.data != nullptr) {

@@ -31,7 +31,7 @@ struct ColumnSum {
 
 void BiasGradient(Stream& stream, const BiasGradientArgs& args) {
   LYCIA_CHECK_EQ(args.dbias.elements(), args.dout.cols);
-  DispatchStored(args.dout.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.dout.dtype, [&]<typename T>() {
     const ColumnSum<T> sum{static_cast<const T*>(args.dout.data), args.dout.ld, args.dbias.as<Arithmetic<T>>()};
     LaunchColumns(stream, "BiasGradient", 1, args.dout.rows, args.dout.cols, {{sum.dout, sizeof(T), sum.ld}}, sum);
   });

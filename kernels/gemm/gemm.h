@@ -13,8 +13,9 @@ namespace lycia {
 
 // With s = op(a) op(b) (+ c) + bias, one pass over c:
 //   pre_activation = s;  s = GELU(s) if gelu;  s *= GELU'(gelu_input);  s += residual;  c = s
-// Types: a and b f32, c f32; or a and b bf16, c bf16 or f32; or all f64. Every other operand has c's type, but those of a product of bf16
-// may each be bf16 or f32. Sums and all that follows are f32 (f64); bf16 is rounded once, when it is written, to nearest even.
+// Types: a and b f32, c f32; or a and b bf16, c bf16 or f32; on CUDA f16 likewise; or all f64. Every other operand has c's type, but those
+// of a product of bf16 (f16) may each be that or f32. Sums and all that follows are f32 (f64); bf16 and f16 are rounded once, when they are
+// written, to nearest even.
 struct GemmArgs {
   ConstMatrix a;  // op(a) is [m, k]: stored [k, m] when transposed
   bool transpose_a = false;
@@ -32,8 +33,8 @@ struct GemmArgs {
 };
 
 struct BiasGradientArgs {
-  ConstMatrix dout;  // [rows, n] f32, f64 or bf16
-  Tensor dbias;      // [n], += column sums of dout; of dout's type, f32 for bf16
+  ConstMatrix dout;  // [rows, n] f32, f64 or bf16; on CUDA f16
+  Tensor dbias;      // [n], += column sums of dout; of dout's type, f32 for bf16 and f16
 };
 
 // Same bits for the same values on one machine, for any number of threads, with b packed or not. A row of c depends on its row of a alone,

@@ -29,6 +29,8 @@ cudaDataType_t CudaType(DType dtype) {
   switch (dtype) {
     case DType::kBF16:
       return CUDA_R_16BF;
+    case DType::kF16:
+      return CUDA_R_16F;
     case DType::kF64:
       return CUDA_R_64F;
     default:
@@ -98,7 +100,7 @@ class Plan {
                      p);
     };
     LYCIA_RETURN_IF_ERROR(prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kBlasWorkspaceBytes)));
-    // Sums that are split are added in f32 (f64), not in bf16.
+    // Sums that are split are added in f32 (f64), not in bf16 or f16.
     LYCIA_RETURN_IF_ERROR(
         prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));
     LYCIA_RETURN_IF_ERROR(prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, std::uint32_t{p.align_a}));

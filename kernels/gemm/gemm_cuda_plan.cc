@@ -24,14 +24,14 @@ void CheckOperand(const char* name, const ConstMatrix& operand, const GemmArgs& 
       << name << " is [" << operand.rows << ", " << operand.cols << "], not [m, n] = [" << args.c.rows << ", " << args.c.cols << "] ";
 }
 void CheckType(const char* name, DType type, const GemmArgs& args) {
-  const bool bf16 = args.a.dtype == DType::kBF16;
-  LYCIA_CHECK(type == args.a.dtype || (bf16 && type == DType::kF32))
+  // In a product of bf16 or f16 also f32.
+  LYCIA_CHECK(type == args.a.dtype || type == ArithmeticDType(args.a.dtype))
       << name << " is " << Name(type) << " in a product of " << Name(args.a.dtype) << " ";
 }
 
 void Check(const GemmArgs& args) {
   const std::int64_t k = args.transpose_a ? args.a.rows : args.a.cols;
-  LYCIA_CHECK(args.a.dtype == DType::kF32 || args.a.dtype == DType::kF64 || args.a.dtype == DType::kBF16)
+  LYCIA_CHECK(args.a.dtype == DType::kF32 || args.a.dtype == DType::kF64 || args.a.dtype == DType::kBF16 || args.a.dtype == DType::kF16)
       << "a is " << Name(args.a.dtype) << " ";
   LYCIA_CHECK(args.b.dtype == args.a.dtype) << "a is " << Name(args.a.dtype) << ", b " << Name(args.b.dtype) << " ";
   LYCIA_CHECK_EQ(args.transpose_a ? args.a.cols : args.a.rows, args.c.rows);
@@ -89,7 +89,7 @@ GemmPlan PlanGemm(const GemmArgs& args, bool fuse) {
   GemmPlan plan;
   const bool fused = fuse && WhyNotFused(args) == nullptr;
   plan.pass = !fused;
-  plan.in_strips = !fused && args.c.dtype == DType::kBF16;
+  plan.in_strips = !fused && ArithmeticDType(args.c.dtype) != args.c.dtype;
   BlasProduct& p = plan.product;
   p = {.rows = args.c.cols,
        .cols = args.c.rows,

@@ -48,7 +48,7 @@ struct GemmPlan {
   BlasProduct product;
   BlasOperands operands;
   bool pass = false;
-  // The product is made in f32 scratch, a strip of rows after the other, because c is bf16 and may be rounded only once.
+  // The product is made in f32 scratch, a strip of rows after the other, because c is bf16 or f16 and may be rounded only once.
   bool in_strips = false;
 
   // That of rows [first, first + count) of c alone, into memory at `to`.

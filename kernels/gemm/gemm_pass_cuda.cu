@@ -13,26 +13,28 @@
 namespace lycia::cuda {
 namespace {
 
-// A matrix beside a product that is computed in A: of A, or of bf16 where A is float.
+// A matrix beside a product that is computed in A: of A, or of bf16 or f16 where A is float.
 template <typename A>
 struct Operand {
   void* data = nullptr;
   std::int64_t ld = 0;
-  bool bf16 = false;
+  DType dtype = DTypeOf<A>::value;
 
   explicit operator bool() const { return data != nullptr; }
-  MapOperand map() const { return {data, static_cast<std::int64_t>(bf16 ? sizeof(BFloat16) : sizeof(A)), ld}; }
+  MapOperand map() const { return {data, SizeOf(dtype), ld}; }
   template <int V>
   __device__ Values<A, V> Get(std::int64_t row, std::int64_t col) const {
     if constexpr (std::is_same_v<A, float>) {
-      if (bf16) return Load<V>(static_cast<const BFloat16*>(data) + row * ld + col);
+      if (dtype == DType::kBF16) return Load<V>(static_cast<const BFloat16*>(data) + row * ld + col);
+      if (dtype == DType::kF16) return Load<V>(static_cast<const Float16*>(data) + row * ld + col);
     }
     return Load<V>(static_cast<const A*>(data) + row * ld + col);
   }
   template <int V>
   __device__ void Put(std::int64_t row, std::int64_t col, const Values<A, V>& values) const {
     if constexpr (std::is_same_v<A, float>) {
-      if (bf16) return Store<V>(static_cast<BFloat16*>(data) + row * ld + col, values);
+      if (dtype == DType::kBF16) return Store<V>(static_cast<BFloat16*>(data) + row * ld + col, values);
+      if (dtype == DType::kF16) return Store<V>(static_cast<Float16*>(data) + row * ld + col, values);
     }
     Store<V>(static_cast<A*>(data) + row * ld + col, values);
   }
@@ -60,7 +62,9 @@ struct PassMap {
 #pragma unroll
       for (int k = 0; k < V; ++k) {
         if constexpr (std::is_same_v<A, float>) {
-          if (c.bf16) s[k] = static_cast<float>(Round<BFloat16>(s[k]));  // so that it is the GELU of pre_activation
+          // So that it is the GELU of pre_activation.
+          if (c.dtype == DType::kBF16) s[k] = Widen(Round<BFloat16>(s[k]));
+          if (c.dtype == DType::kF16) s[k] = Widen(Round<Float16>(s[k]));
         }
         s[k] = GeluOf(s[k]);
       }
@@ -80,7 +84,7 @@ template <typename A>
 Operand<A> At(const ConstMatrix& matrix, std::int64_t first) {
   if (matrix.data == nullptr) return {};
   const std::int64_t skipped = first * matrix.ld * SizeOf(matrix.dtype);
-  return {const_cast<char*>(static_cast<const char*>(matrix.data)) + skipped, matrix.ld, matrix.dtype == DType::kBF16};
+  return {const_cast<char*>(static_cast<const char*>(matrix.data)) + skipped, matrix.ld, matrix.dtype};
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ struct PackedMatrix {
   std::int64_t k = 0, n = 0;
 };
 
-// Memory that op(b) [k, n] of f32, bf16 or f64 needs when packed: n and k are padded.
+// Memory that op(b) [k, n] of f32, bf16 or f64 needs when packed: n and k are padded. None for f16, which only CUDA multiplies.
 std::int64_t PackedMatrixBytes(DType dtype, std::int64_t k, std::int64_t n);
 // The same on the device: none on CUDA.
 inline std::int64_t PackedMatrixBytes(DeviceKind device, DType dtype, std::int64_t k, std::int64_t n) {

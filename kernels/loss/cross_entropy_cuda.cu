@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kMaxLossThreads, 2) CrossEntropyKernel(LossPoi
     ForRow<V>(first, size, [&]<int W>(std::int64_t i) { Store<W>(p.dlogits + first + i, Values<Arithmetic<G>, W>{}); });
     return;
   }
-  const A at_label = static_cast<A>(p.logits[first + label]);  // before the gradient takes its place
+  const A at_label = Widen(p.logits[first + label]);  // before the gradient takes its place
   const ExpSum<A> s = MergeBlock(SumOfRow<V>(p.logits + first, first, size), of_warp);
   if (threadIdx.x == 0 && p.losses != nullptr)
     p.losses[row] = log(static_cast<double>(s.sum)) + static_cast<double>(s.largest) - static_cast<double>(at_label);
@@ -89,11 +89,11 @@ void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   const std::int64_t B = args.logits.shape[0], T = args.logits.shape[1], V = args.logits.shape[2];
   LYCIA_CHECK_EQ(args.labels.elements(), B * T);
   if (args.dlogits.data != nullptr) LYCIA_CHECK_EQ(args.dlogits.elements(), B * T * V);
-  if (args.logits.dtype == DType::kF32 && args.dlogits.data != nullptr && args.dlogits.dtype == DType::kBF16) {
+  if (args.logits.dtype == DType::kF32 && args.dlogits.data != nullptr && SizeOf(args.dlogits.dtype) == 2) {
     LYCIA_CHECK(args.dlogits.data != args.logits.data) << "dlogits of another type takes the place of the logits ";
-    return Run<float, BFloat16>(stream, args);
+    return args.dlogits.dtype == DType::kF16 ? Run<float, Float16>(stream, args) : Run<float, BFloat16>(stream, args);
   }
-  DispatchStored(args.logits.dtype, [&]<typename N>() { Run<N, N>(stream, args); });
+  DispatchAnyStored(args.logits.dtype, [&]<typename N>() { Run<N, N>(stream, args); });
 }
 
 }  // namespace lycia::cuda

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kMaxLossThreads)
     if (threadIdx.x == 0) hits[row] = 0;
     return;
   }
-  const A at_label = static_cast<A>(logits[first + label]);
+  const A at_label = Widen(logits[first + label]);
   int others = 0;
   ForRow<V>(first, size, [&]<int W>(std::int64_t i) {
     const Values<A, W> x = Load<W>(logits + first + i);
@@ -53,7 +53,7 @@ void LabelHits(Stream& stream, const LabelHitsArgs& args) {
     return stream.Fail(InvalidArgument("label hits of ", rows, " tokens: at most 4,194,304 in a micro-batch; use a smaller one"));
   auto* hits = static_cast<double*>(target.kernel_workspace);
   cudaError_t error = cudaSuccess;
-  DispatchStored(args.logits.dtype, [&]<typename N>() {
+  DispatchAnyStored(args.logits.dtype, [&]<typename N>() {
     const N* logits = args.logits.as<N>();
     constexpr int kVector = kWidest<N>;
     const bool wide = MapAllows(kVector, {{logits, sizeof(N)}});

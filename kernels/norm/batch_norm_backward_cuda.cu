@@ -104,7 +104,7 @@ void BatchNormBackwardSums(Stream& stream, const BatchNormBackwardSumsArgs& args
   CheckElements("sum_d", args.sum_d, s.groups * s.C);
   CheckElements("sum_dn", args.sum_dn, s.groups * s.C);
   if (args.relu_out.data != nullptr) CheckElements("relu_out", args.relu_out, args.in.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const BackwardSums<T> sums{.dout = args.dout.as<T>(),
                                .in = args.in.as<T>(),
@@ -131,7 +131,7 @@ void BatchNormBackwardInput(Stream& stream, const BatchNormBackwardInputArgs& ar
   for (const ConstTensor& tensor : {args.rstd, args.sum_d, args.sum_dn}) CheckElements("a statistic", tensor, s.groups * s.C);
   if (args.relu_out.data != nullptr) CheckElements("relu_out", args.relu_out, args.in.elements());
   if (args.dresidual.data != nullptr) CheckElements("dresidual", args.dresidual, args.in.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const BackwardInputMap<T> f{.dout = args.dout.as<T>(),
                                 .in = args.in.as<T>(),

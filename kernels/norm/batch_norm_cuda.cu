@@ -106,9 +106,9 @@ struct FoldMap {
   A eps;
   template <int V>
   __device__ void Run(std::int64_t, std::int64_t c) const {
-    const A s = static_cast<A>(gamma[c]) / sqrt(variance[c] + eps);
+    const A s = Widen(gamma[c]) / sqrt(variance[c] + eps);
     scale[c] = s;
-    bias[c] = static_cast<A>(beta[c]) - mean[c] * s;
+    bias[c] = Widen(beta[c]) - mean[c] * s;
   }
 };
 
@@ -145,7 +145,7 @@ void BatchNormForward(Stream& stream, const BatchNormForwardArgs& args) {
   CheckElements("out", args.out, args.in.elements());
   if (args.residual.data != nullptr) CheckElements("residual", args.residual, args.in.elements());
   if (args.variance.data != nullptr) CheckElements("variance", args.variance, s.groups * s.C);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const Moments<T> moments{.in = args.in.as<T>(),
                              .mean = args.mean.as<A>(),
@@ -180,7 +180,7 @@ void BatchNormEvaluate(Stream& stream, const BatchNormEvaluateArgs& args) {
   CheckElements("variance", args.variance, s.C);
   CheckElements("out", args.out, args.in.elements());
   if (args.residual.data != nullptr) CheckElements("residual", args.residual, args.in.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     ApplyMap<T>{.in = args.in.as<T>(),
                 .gamma = args.gamma.as<T>(),
@@ -203,7 +203,7 @@ void BatchNormFold(Stream& stream, const BatchNormFoldArgs& args) {
   for (const ConstTensor& tensor : {args.beta, args.mean, args.variance, ConstTensor(args.scale), ConstTensor(args.bias)}) {
     CheckElements("a vector of channels", tensor, C);
   }
-  DispatchStored(args.gamma.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.gamma.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const FoldMap<T> f{args.gamma.as<T>(), args.beta.as<T>(), args.mean.as<A>(),       args.variance.as<A>(),
                        args.scale.as<A>(), args.bias.as<A>(), static_cast<A>(args.eps)};

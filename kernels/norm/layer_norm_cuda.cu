@@ -11,7 +11,7 @@ namespace lycia::cuda {
 
 void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     LaunchNormForward<true, T>(stream, "LayerNormForward", in.rows, in.cols,
                                {.in = args.in.as<T>(),
@@ -26,7 +26,7 @@ void LayerNormForward(Stream& stream, const LayerNormForwardArgs& args) {
 
 void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     LaunchNormForward<true, T>(stream, "AddLayerNormForward", in.rows, in.cols,
                                {.in = args.in.as<T>(),
@@ -43,7 +43,7 @@ void AddLayerNormForward(Stream& stream, const AddLayerNormForwardArgs& args) {
 
 void LayerNormBackwardInput(Stream& stream, const LayerNormBackwardInputArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     LaunchNormBackwardInput<true, T>(stream, "LayerNormBackwardInput", in.rows, in.cols,
                                      {.dout = args.dout.as<T>(),

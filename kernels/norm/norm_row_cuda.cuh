@@ -60,12 +60,12 @@ __global__ void __launch_bounds__(MaxThreadsPerRow(V))
     if (p.residual != nullptr) {
       const Pack<T, V> r = *reinterpret_cast<const Pack<T, V>*>(p.residual + row * cols + column(i));
 #pragma unroll
-      for (int k = 0; k < V; ++k) x[i].at[k] = Round<T>(static_cast<A>(x[i].at[k]) + static_cast<A>(r.at[k]));
+      for (int k = 0; k < V; ++k) x[i].at[k] = Round<T>(Widen(x[i].at[k]) + Widen(r.at[k]));
       *reinterpret_cast<Pack<T, V>*>(p.sum + row * cols + column(i)) = x[i];
     }
 #pragma unroll
     for (int k = 0; k < V; ++k) {
-      const A value = static_cast<A>(x[i].at[k]);
+      const A value = Widen(x[i].at[k]);
       if constexpr (kCentred) {
         sum += value;
       } else {
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(MaxThreadsPerRow(V))
       if (column(i) >= cols) continue;
 #pragma unroll
       for (int k = 0; k < V; ++k) {
-        const A distance = static_cast<A>(x[i].at[k]) - mean;  // no cancellation
+        const A distance = Widen(x[i].at[k]) - mean;  // no cancellation
         squares += distance * distance;
       }
     }
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(MaxThreadsPerRow(V))
     const Values<A, V> gamma = Load<V>(p.gamma + column(i));
     Values<A, V> y;
 #pragma unroll
-    for (int k = 0; k < V; ++k) y[k] = (static_cast<A>(x[i].at[k]) - mean) * rstd * gamma[k];
+    for (int k = 0; k < V; ++k) y[k] = (Widen(x[i].at[k]) - mean) * rstd * gamma[k];
     if constexpr (kCentred) {
       const Values<A, V> beta = Load<V>(p.beta + column(i));
 #pragma unroll
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(MaxThreadsPerRow(V))
     const Values<A, V> gamma = Load<V>(p.gamma + column(i));
 #pragma unroll
     for (int k = 0; k < V; ++k) {
-      const A g = static_cast<A>(dout[i].at[k]) * gamma[k], n = (static_cast<A>(x[i].at[k]) - mean) * rstd;
+      const A g = Widen(dout[i].at[k]) * gamma[k], n = (Widen(x[i].at[k]) - mean) * rstd;
       if constexpr (kCentred) sum_g += g;
       sum_gn += g * n;
       if constexpr (std::is_same_v<T, A>) dout[i].at[k] = g, x[i].at[k] = n;
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(MaxThreadsPerRow(V))
       const Values<A, V> gamma = Load<V>(p.gamma + column(i));
 #pragma unroll
       for (int k = 0; k < V; ++k) {
-        const A g = static_cast<A>(dout[i].at[k]) * gamma[k], n = (static_cast<A>(x[i].at[k]) - mean) * rstd;
+        const A g = Widen(dout[i].at[k]) * gamma[k], n = (Widen(x[i].at[k]) - mean) * rstd;
         y[k] = rstd * (g - mean_g - n * mean_gn);
       }
     }

@@ -61,7 +61,7 @@ struct RmsNormWeight {
 
 void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const LayerNormWeight<T> sums{args.dout.as<T>(),  args.in.as<T>(), args.mean.as<A>(), args.rstd.as<A>(), args.dgamma.as<A>(),
                                   args.dbeta.as<A>(), in.cols};
@@ -72,7 +72,7 @@ void LayerNormBackwardWeight(Stream& stream, const LayerNormBackwardWeightArgs& 
 
 void RmsNormBackwardWeight(Stream& stream, const RmsNormBackwardWeightArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const RmsNormWeight<T> sums{args.dout.as<T>(), args.in.as<T>(), args.rstd.as<A>(), args.dgamma.as<A>(), in.cols};
     LaunchColumns(stream, "RmsNormBackwardWeight", 1, in.rows, in.cols, {{sums.dout, sizeof(T), in.cols}, {sums.in, sizeof(T), in.cols}},

@@ -10,7 +10,7 @@ namespace lycia::cuda {
 
 void RmsNormForward(Stream& stream, const RmsNormForwardArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     LaunchNormForward<false, T>(
         stream, "RmsNormForward", in.rows, in.cols,
         {.in = args.in.as<T>(), .gamma = args.gamma.as<T>(), .out = args.out.as<T>(), .rstd = args.rstd.as<Arithmetic<T>>()}, args.eps);
@@ -19,7 +19,7 @@ void RmsNormForward(Stream& stream, const RmsNormForwardArgs& args) {
 
 void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     LaunchNormForward<false, T>(stream, "AddRmsNormForward", in.rows, in.cols,
                                 {.in = args.in.as<T>(),
                                  .residual = args.residual.as<T>(),
@@ -33,7 +33,7 @@ void AddRmsNormForward(Stream& stream, const AddRmsNormForwardArgs& args) {
 
 void RmsNormBackwardInput(Stream& stream, const RmsNormBackwardInputArgs& args) {
   const ConstMatrix in = AsMatrix(args.in);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     LaunchNormBackwardInput<false, T>(stream, "RmsNormBackwardInput", in.rows, in.cols,
                                       {.dout = args.dout.as<T>(),
                                        .in = args.in.as<T>(),

@@ -15,10 +15,10 @@
 namespace lycia {
 
 // One contiguous segment of n elements; weight, gradient, m and v of one dtype, f32 or f64. Element-wise: any cut of a segment gives the
-// same bits. Memory is passed over once. A model in bf16 keeps f32 weights here and gets its own rounded from them.
+// same bits. Memory is passed over once. A model in bf16 or f16 keeps f32 weights here and gets its own rounded from them.
 struct AdamWArgs {
   Tensor weight;         // [n]
-  Tensor model_weight;   // [n] bf16, = weight, rounded to the nearest; absent when data is null
+  Tensor model_weight;   // [n] bf16 (on CUDA also f16), = weight, rounded to the nearest; absent when data is null
   ConstTensor gradient;  // [n]
   Tensor m, v;           // [n]
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;

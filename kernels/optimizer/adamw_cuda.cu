@@ -1,8 +1,8 @@
 // AdamW on CUDA: every element is read and written once, a thread has one load of up to 16 bytes of each array. Bytes moved: reads weight,
-// gradient, m, v and writes weight, m, v, so 7 elements (28 bytes in f32) an element, and 2 bytes more for a model's weight in bf16. Bound
-// by memory bandwidth; share of it: not yet run (tests/gpu measures it). The step's scalars are read from device memory, so a captured
-// graph stays valid from step to step. One launch takes up to 48 segments, since a model has hundreds, most of them of a few thousand
-// elements; a block finds its own by bisection.
+// gradient, m, v and writes weight, m, v, so 7 elements (28 bytes in f32) an element, and 2 bytes more for a model's weight in bf16 or f16.
+// Bound by memory bandwidth; share of it: not yet run (tests/gpu measures it). The step's scalars are read from device memory, so a
+// captured graph stays valid from step to step. One launch takes up to 48 segments, since a model has hundreds, most of them of a few
+// thousand elements; a block finds its own by bisection.
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -20,12 +20,21 @@ namespace {
 template <typename T>
 struct AdamWSegment {
   T* weight;
-  BFloat16* model_weight;  // or null
+  void* model_weight;  // BFloat16, or Float16 where `half`; or null
   const T* gradient;
   T *m, *v;
   std::int64_t n;
   T weight_decay;
-  bool wide;
+  bool wide, half;
+
+  template <int V>
+  __device__ void StoreModel(std::int64_t begin, const Values<float, V>& values) const {
+    if (half) {
+      Store<V>(static_cast<Float16*>(model_weight) + begin, values);
+    } else {
+      Store<V>(static_cast<BFloat16*>(model_weight) + begin, values);
+    }
+  }
 };
 template <typename T>
 struct AdamWBatch {
@@ -69,11 +78,11 @@ __device__ void UpdatePack(const AdamWElement<T>& element, const AdamWSegment<T>
     Values<float, V> model;
 #pragma unroll
     for (int k = 0; k < V; ++k) model[k] = static_cast<float>(w.at[k]);
-    Store<V>(p.model_weight + begin, model);
+    p.template StoreModel<V>(begin, model);
   } else {
     for (std::int64_t i = begin; i < p.n; ++i) {
       element.Update(p.weight[i], p.gradient[i], p.m[i], p.v[i]);
-      if (p.model_weight != nullptr) p.model_weight[i] = Round<BFloat16>(static_cast<float>(p.weight[i]));
+      if (p.model_weight != nullptr) p.template StoreModel<1>(i, Values<float, 1>{{static_cast<float>(p.weight[i])}});
     }
   }
 }
@@ -113,17 +122,19 @@ void Launch(Stream& stream, const StreamTarget& target, std::span<const AdamWArg
     LYCIA_CHECK(args.gradient.elements() == n && args.m.elements() == n && args.v.elements() == n) << "AdamW on " << n << " elements ";
     if (args.model_weight.data != nullptr) {
       LYCIA_CHECK_EQ(args.model_weight.elements(), n);
-      LYCIA_CHECK(args.weight.dtype == DType::kF32) << "weights of bf16 from those of " << Name(args.weight.dtype) << " ";
+      LYCIA_CHECK(args.weight.dtype == DType::kF32)
+          << "weights of " << Name(args.model_weight.dtype) << " from those of " << Name(args.weight.dtype) << " ";
     }
     if (n == 0) continue;
     AdamWSegment<T>& p = batch.segments[batch.count];
     p = {.weight = args.weight.as<T>(),
-         .model_weight = args.model_weight.data == nullptr ? nullptr : args.model_weight.as<BFloat16>(),
+         .model_weight = args.model_weight.data,
          .gradient = args.gradient.as<T>(),
          .m = args.m.as<T>(),
          .v = args.v.as<T>(),
          .n = n,
-         .weight_decay = static_cast<T>(args.weight_decay)};
+         .weight_decay = static_cast<T>(args.weight_decay),
+         .half = args.model_weight.dtype == DType::kF16};
     p.wide = ElementVector({p.weight, p.gradient, p.m, p.v}, sizeof(T)) == kWidest<T> && MapAllows(kWidest<T>, {{p.model_weight, 2}});
     batch.first_blocks[batch.count++] = static_cast<std::int32_t>(blocks);
     blocks += ElementBlocks(n, p.wide ? kWidest<T> : 1);

@@ -9,7 +9,7 @@ namespace lycia {
 
 struct StepScalars {
   double lr = 0;
-  double clip_factor = 1;       // every gradient is multiplied by it
+  double clip_factor = 1;       // every gradient is multiplied by it: clipping, and one over the loss scale
   double bias_correction1 = 1;  // 1 - beta1^step, step counted from 1
   double bias_correction2 = 1;  // 1 - beta2^step
 };

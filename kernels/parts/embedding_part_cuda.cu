@@ -95,7 +95,7 @@ void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args) {
   LYCIA_CHECK_EQ(args.out.elements(), count * features);
   LYCIA_CHECK(args.table.dtype == args.out.dtype) << "table of " << Name(args.table.dtype) << " into " << Name(args.out.dtype) << " ";
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.table.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.table.dtype, [&]<typename T>() {
     const EmbeddingPartMap<T> f{.tokens = args.tokens.as<std::int32_t>(),
                                 .table = args.table.as<T>(),
                                 .out = args.out.as<T>(),
@@ -111,7 +111,7 @@ void EmbeddingPart(Stream& stream, const EmbeddingPartArgs& args) {
 void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args) {
   const std::int64_t rows = args.dtable.shape[0], features = args.dtable.shape[1], count = args.tokens.elements();
   LYCIA_CHECK_EQ(args.dout.elements(), count * features);
-  DispatchStored(args.dout.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.dout.dtype, [&]<typename T>() {
     AddByToken<T>(stream, "EmbeddingPartBackward",
                   {.tokens = args.tokens.as<std::int32_t>(),
                    .n = count,
@@ -126,7 +126,7 @@ void EmbeddingPartBackward(Stream& stream, const EmbeddingPartBackwardArgs& args
 void AddPositions(Stream& stream, const AddPositionsArgs& args) {
   const Matrix rows = AsMatrix(args.rows);
   LYCIA_CHECK(args.table.shape[1] == rows.cols && args.table.shape[0] >= args.position.length) << args.table.shape.ToString() << " ";
-  DispatchStored(args.rows.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.rows.dtype, [&]<typename T>() {
     const AddPositionsMap<T> f{args.rows.as<T>(), args.table.as<T>(), args.position.first_row, args.position.length, rows.cols};
     LaunchMap(stream, "AddPositions", rows.rows, rows.cols, {Rows(f.rows, rows.cols), Rows(f.table, rows.cols)}, f);
   });
@@ -135,7 +135,7 @@ void AddPositions(Stream& stream, const AddPositionsArgs& args) {
 void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args) {
   const ConstMatrix rows = AsMatrix(args.drows);
   LYCIA_CHECK(args.dtable.shape[1] == rows.cols && args.dtable.shape[0] >= args.position.length) << args.dtable.shape.ToString() << " ";
-  DispatchStored(args.drows.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.drows.dtype, [&]<typename T>() {
     const AddPositionsBackwardMap<T> f{
         args.drows.as<T>(), args.dtable.as<Arithmetic<T>>(), args.position.first_row, args.position.length, rows.rows, rows.cols};
     LaunchMap(stream, "AddPositionsBackward", args.position.length, rows.cols, {Rows(f.drows, rows.cols), Rows(f.dtable, rows.cols)}, f);
@@ -145,7 +145,7 @@ void AddPositionsBackward(Stream& stream, const AddPositionsBackwardArgs& args) 
 void AddBias(Stream& stream, const AddBiasArgs& args) {
   const Matrix rows = AsMatrix(args.rows);
   LYCIA_CHECK_EQ(args.bias.elements(), rows.cols);
-  DispatchStored(args.rows.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.rows.dtype, [&]<typename T>() {
     const AddBiasMap<T> f{args.rows.as<T>(), args.bias.as<T>(), rows.cols};
     LaunchMap(stream, "AddBias", rows.rows, rows.cols, {Rows(f.rows, rows.cols), Rows(f.bias, rows.cols)}, f);
   });

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kMaxLossThreads)
   const std::int32_t label = p.labels[row];
   if (label < -1 || label >= part.vocabulary) *p.fault = {1, label, static_cast<int>(row), static_cast<int>(part.vocabulary)};
   const std::int64_t here = label - part.first;
-  p.sums[rows + row] = label >= 0 && here >= 0 && here < part.valid ? static_cast<A>(p.logits[first + here]) : A(0);
+  p.sums[rows + row] = label >= 0 && here >= 0 && here < part.valid ? Widen(p.logits[first + here]) : A(0);
 }
 
 template <typename T>
@@ -133,7 +133,7 @@ void RowLargest(Stream& stream, const RowLargestArgs& args) {
   const ConstMatrix matrix = AsMatrix(args.logits);
   LYCIA_CHECK_EQ(args.largest.elements(), matrix.rows);
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.logits.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.logits.dtype, [&]<typename T>() {
     const T* logits = args.logits.as<T>();
     auto* largest = args.largest.as<Arithmetic<T>>();
     const std::int64_t valid = args.part.valid;
@@ -152,7 +152,7 @@ void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
   const ConstMatrix matrix = AsMatrix(args.logits);
   LYCIA_CHECK(args.labels.elements() == matrix.rows && args.sums.elements() == 2 * matrix.rows) << matrix.rows << " rows ";
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.logits.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.logits.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const ExpSumPointers<T> p{args.logits.as<T>(), args.labels.as<std::int32_t>(), args.largest.as<A>(), args.sums.as<A>(),
                               target.faults + static_cast<int>(Fault::kLabel)};
@@ -170,7 +170,7 @@ void RowExpSums(Stream& stream, const RowExpSumsArgs& args) {
 void CrossEntropyPart(Stream& stream, const CrossEntropyPartArgs& args) {
   const ConstMatrix matrix = AsMatrix(args.logits);
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.logits.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.logits.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const LossPartPointers<T> p{args.logits.as<T>(), args.labels.as<std::int32_t>(), args.largest.as<A>(), args.sums.as<A>(),
                                 args.dlogits.data == nullptr ? nullptr : args.dlogits.as<T>()};

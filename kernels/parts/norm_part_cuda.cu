@@ -162,7 +162,7 @@ void RowMoments(Stream& stream, const RowMomentsArgs& args) {
   LYCIA_CHECK_EQ(args.moments.elements(), 2 * matrix.rows);
   const StreamTarget target = TargetOf(stream);
   if (!stream.ok() || matrix.rows == 0) return;
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const T* in = args.in.as<T>();
     auto* moments = args.moments.as<Arithmetic<T>>();
     const bool wide = MapAllows(kWidest<T>, {{in, sizeof(T)}});
@@ -188,7 +188,7 @@ void NormalisePart(Stream& stream, const NormalisePartArgs& args) {
   const std::int64_t C = matrix.cols;
   LYCIA_CHECK(args.gamma.elements() == C && args.beta.elements() == C && args.mean.elements() == matrix.rows)
       << args.in.shape.ToString() << " ";
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const NormaliseMap<T> f{
         args.in.as<T>(), args.gamma.as<T>(), args.beta.as<T>(), args.mean.as<A>(), args.rstd.as<A>(), args.out.as<T>(), C};
@@ -201,7 +201,7 @@ void NormGradientSums(Stream& stream, const NormGradientSumsArgs& args) {
   LYCIA_CHECK(args.dout.elements() == args.in.elements() && args.sums.elements() == 2 * matrix.rows) << args.in.shape.ToString() << " ";
   const StreamTarget target = TargetOf(stream);
   if (!stream.ok() || matrix.rows == 0) return;
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const GradientSumPointers<T> p{args.dout.as<T>(), args.in.as<T>(),   args.gamma.as<T>(),
                                    args.mean.as<A>(), args.rstd.as<A>(), args.sums.as<A>()};
@@ -218,7 +218,7 @@ void NormPartBackwardInput(Stream& stream, const NormPartBackwardInputArgs& args
   const ConstMatrix matrix = AsMatrix(args.in);
   const std::int64_t Q = args.sums.shape[0], C = matrix.cols;
   LYCIA_CHECK(args.sums.elements() == 2 * Q * matrix.rows && args.din.elements() == args.in.elements()) << args.in.shape.ToString() << " ";
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     using A = Arithmetic<T>;
     const PartBackwardMap<T> f{.dout = args.dout.as<T>(),
                                .in = args.in.as<T>(),

@@ -214,7 +214,7 @@ void MaxPoolForward(Stream& stream, const MaxPoolForwardArgs& args) {
   const std::int64_t C = args.shape.C;
   CheckTensors(args.shape, true, args.in, args.out);
   LYCIA_CHECK(args.winner.data == nullptr || args.winner.elements() == args.out.elements());
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const MaxForwardMap<T> f{WindowOf(args.shape), args.in.as<T>(), args.out.as<T>(),
                              args.winner.data == nullptr ? nullptr : args.winner.as<std::uint8_t>()};
     LaunchMap(stream, "MaxPoolForward", OutputPixels(args.shape), C, {Rows(f.in, C), Rows(f.out, C), Rows(f.winner, C)}, f);
@@ -225,7 +225,7 @@ void MaxPoolBackward(Stream& stream, const MaxPoolBackwardArgs& args) {
   const std::int64_t C = args.shape.C;
   CheckTensors(args.shape, true, args.din, args.dout);
   LYCIA_CHECK_EQ(args.winner.elements(), args.dout.elements());
-  DispatchStored(args.din.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.din.dtype, [&]<typename T>() {
     const MaxBackwardMap<T> f{WindowOf(args.shape), args.dout.as<T>(), args.winner.as<std::uint8_t>(), args.din.as<T>(), args.accumulate};
     LaunchMap(stream, "MaxPoolBackward", InputPixels(args.shape), C, {Rows(f.dout, C), Rows(f.winner, C), Rows(f.din, C)}, f);
   });
@@ -234,7 +234,7 @@ void MaxPoolBackward(Stream& stream, const MaxPoolBackwardArgs& args) {
 void AveragePoolForward(Stream& stream, const AveragePoolForwardArgs& args) {
   const std::int64_t C = args.shape.C;
   CheckTensors(args.shape, false, args.in, args.out);
-  DispatchStored(args.in.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.in.dtype, [&]<typename T>() {
     const AverageForwardMap<T> f{WindowOf(args.shape), args.in.as<T>(), args.out.as<T>(), args.count_padding};
     LaunchMap(stream, "AveragePoolForward", OutputPixels(args.shape), C, {Rows(f.in, C), Rows(f.out, C)}, f);
   });
@@ -243,7 +243,7 @@ void AveragePoolForward(Stream& stream, const AveragePoolForwardArgs& args) {
 void AveragePoolBackward(Stream& stream, const AveragePoolBackwardArgs& args) {
   const std::int64_t C = args.shape.C;
   CheckTensors(args.shape, false, args.din, args.dout);
-  DispatchStored(args.din.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.din.dtype, [&]<typename T>() {
     const AverageBackwardMap<T> f{WindowOf(args.shape), args.dout.as<T>(), args.din.as<T>(), args.accumulate, args.count_padding};
     LaunchMap(stream, "AveragePoolBackward", InputPixels(args.shape), C, {Rows(f.dout, C), Rows(f.din, C)}, f);
   });

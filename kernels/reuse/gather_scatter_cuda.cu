@@ -152,8 +152,8 @@ void SegmentSum(Stream& stream, const SegmentSumArgs& args) {
   const DType dtype = args.dy.dtype;
   LYCIA_CHECK(args.to.dtype == dtype || args.to.dtype == ArithmeticDType(dtype))
       << "sums of " << Name(dtype) << " as " << Name(args.to.dtype) << " ";
-  DispatchStored(dtype, [&]<typename S>() {
-    DispatchStored(args.to.dtype, [&]<typename To>() {
+  DispatchAnyStored(dtype, [&]<typename S>() {
+    DispatchAnyStored(args.to.dtype, [&]<typename To>() {
       if constexpr (std::is_same_v<S, To> || std::is_same_v<Arithmetic<S>, To>) {
         const SegmentSumMap<S, To> f{
             args.map.size, args.map.members, args.map.offsets, static_cast<const S*>(args.dy.data), static_cast<To*>(args.to.data),
@@ -167,15 +167,17 @@ void SegmentSum(Stream& stream, const SegmentSumArgs& args) {
 void ScatterRows(Stream& stream, const ScatterRowsArgs& args) {
   if (!IsPartitionOfRows(stream, args.map, "ScatterRows")) return;
   CheckRows(args.map, args.y.rows, args.c.cols, args.y.cols);
-  const bool wide = args.y.dtype == DType::kBF16 && args.c.dtype == DType::kF32 && args.residual.data != nullptr;
+  const bool wide = SizeOf(args.y.dtype) == 2 && args.c.dtype == DType::kF32 && args.residual.data != nullptr;
   LYCIA_CHECK(args.c.dtype == args.y.dtype || wide) << Name(args.c.dtype) << " to " << Name(args.y.dtype) << " ";
   if (args.residual.data != nullptr) {
     CheckRows(args.map, args.residual.rows, args.residual.cols, args.y.cols);
     LYCIA_CHECK(args.residual.dtype == args.y.dtype) << "residual is " << Name(args.residual.dtype) << " ";
   }
+  if (wide && args.y.dtype == DType::kF16)
+    return args.mean ? LaunchScatter<float, Float16, true>(stream, args) : LaunchScatter<float, Float16, false>(stream, args);
   if (wide) return args.mean ? LaunchScatter<float, BFloat16, true>(stream, args) : LaunchScatter<float, BFloat16, false>(stream, args);
   if (args.mean || args.residual.data != nullptr) {
-    return DispatchStored(args.y.dtype, [&]<typename S>() {
+    return DispatchAnyStored(args.y.dtype, [&]<typename S>() {
       return args.mean ? LaunchScatter<S, S, true>(stream, args) : LaunchScatter<S, S, false>(stream, args);
     });
   }

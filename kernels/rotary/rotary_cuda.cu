@@ -88,7 +88,7 @@ void Rotary(Stream& stream, const RotaryArgs& args) {
     LYCIA_CHECK(args.first_position >= 0 && args.first_position + T <= table) << T << " positions of a table of " << table << " ";
   }
   const StreamTarget target = TargetOf(stream);
-  DispatchStored(args.rows.dtype, [&]<typename N>() {
+  DispatchAnyStored(args.rows.dtype, [&]<typename N>() {
     using A = Arithmetic<N>;
     const RotaryMap<N> f{.rows = args.rows.as<N>(),
                          .cosines = args.cosines.as<A>(),

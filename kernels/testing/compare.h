@@ -17,13 +17,15 @@ struct Tolerance {
   double relative = 0;
 };
 
-// The types that kernels of activations take.
+// The types that kernels of activations take on every device; on CUDA also f16.
 inline constexpr DType kStoredDTypes[] = {DType::kBF16, DType::kF32, DType::kF64};
 // What a tensor of `dtype` may be off by where a kernel computes in f32 or f64 and rounds once to store it: `f32` or `f64`, and for bf16
-// half a unit in the last place (at most 2^-8 of the value) beside `f32`.
+// and f16 half a unit in the last place (at most 2^-8 and 2^-11 of the value, and 2^-25 where an f16 is subnormal) beside `f32`.
 inline Tolerance StoredTolerance(DType dtype, Tolerance f32, const Tolerance& f64) {
   if (dtype == DType::kF64) return f64;
   if (dtype == DType::kBF16) f32.relative += 0x1p-8 * 1.01;
+  if (dtype == DType::kF16) f32.relative += 0x1p-11 * 1.01;
+  if (dtype == DType::kF16) f32.absolute += 0x1p-25 * 1.01;
   return f32;
 }
 

@@ -73,6 +73,9 @@ std::vector<double> RoundTo(DType dtype, std::vector<double> values) {
   if (dtype == DType::kBF16) {
     for (double& v : values) v = static_cast<float>(BFloat16(static_cast<float>(v)));
   }
+  if (dtype == DType::kF16) {
+    for (double& v : values) v = static_cast<float>(Float16(static_cast<float>(v)));
+  }
   return values;
 }
 

@@ -91,8 +91,8 @@ class Communicator {
   };
   virtual Event ReduceScatter(const ReduceScatterArgs& args, const Event& after) = 0;
 
-  // out = sum (or largest) over ranks of in, elementwise (bf16, added in f32 and rounded once; f32, f64, i64); in place when both are the
-  // same memory.
+  // out = sum (or largest) over ranks of in, elementwise (bf16 and f16, added in f32 and rounded once; f32, f64, i64); in place when both
+  // are the same memory.
   struct AllReduceArgs {
     ConstTensor in;
     Tensor out;

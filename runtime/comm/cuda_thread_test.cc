@@ -105,15 +105,21 @@ TEST_F(CudaThreadWorld, SumsOfDeviceMemoryFollowTheStreamsOfTheirRanks) {
   EXPECT_TRUE(ran.ok()) << ran;
 }
 
-TEST_F(CudaThreadWorld, BFloat16IsAddedInF32AndRoundedOnce) {
+// place: the last one of 1. Three quarters of its half, twice, are more than half of it; once they are less and would round away.
+template <typename T>
+Status AddsInF32AndRoundsOnce(Communicator& world, Device& device, float place) {
+  LYCIA_ASSIGN_OR_RETURN(const Buffer memory, device.Allocate(2, MemoryKind::kPinned));
+  *static_cast<T*>(memory.data()) = T(world.rank() == 0 ? 1.0f : 0.375f * place);
+  const Tensor tensor{memory.data(), DTypeOf<T>::value, {1}};
+  LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = tensor, .out = tensor}, {}).Wait());
+  return conformance::Expect(static_cast<float>(*static_cast<T*>(memory.data())) == 1.0f + place, "rounded between additions");
+}
+
+TEST_F(CudaThreadWorld, NarrowNumbersAreAddedInF32AndRoundedOnce) {
   const Status ran = RunCudaThreadRanks({0, 0, 0}, [&](Communicator& world) -> Status {
     const std::unique_ptr<Device> device = Open(0);
-    LYCIA_ASSIGN_OR_RETURN(const Buffer memory, device->Allocate(2, MemoryKind::kPinned));
-    // Half a place of 1 is 2^-8: 0.75 of that twice is more, once is less and would round away.
-    *static_cast<BFloat16*>(memory.data()) = BFloat16(world.rank() == 0 ? 1.0f : 0.75f * 0x1p-8f);
-    const Tensor tensor{memory.data(), DType::kBF16, {1}};
-    LYCIA_RETURN_IF_ERROR(world.AllReduce({.in = tensor, .out = tensor}, {}).Wait());
-    return conformance::Expect(static_cast<float>(*static_cast<BFloat16*>(memory.data())) == 1.0f + 0x1p-7f, "rounded between additions");
+    LYCIA_RETURN_IF_ERROR(AddsInF32AndRoundsOnce<BFloat16>(world, *device, 0x1p-7f));
+    return AddsInF32AndRoundsOnce<Float16>(world, *device, 0x1p-10f);
   });
   EXPECT_TRUE(ran.ok()) << ran;
 }

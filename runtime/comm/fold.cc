@@ -47,19 +47,23 @@ void LargestOf(std::span<const void* const> sources, std::int64_t elements, void
 
 }  // namespace
 
-bool CanFold(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64; }
+bool CanFold(DType dtype) {
+  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64;
+}
 
 void LeftFold(DType dtype, std::span<const void* const> sources, std::int64_t elements, Fold fold, bool accumulate, void* out) {
   if (sources.size() == 1 && sources[0] == out && !accumulate) return;  // a group of one, in place
   if (fold == Fold::kLargest) {
     LYCIA_CHECK(!accumulate && CanFold(dtype)) << "the largest of " << Name(dtype) << " ";
     if (dtype == DType::kBF16) return LargestOf<BFloat16>(sources, elements, out);
+    if (dtype == DType::kF16) return LargestOf<Float16>(sources, elements, out);
     if (dtype == DType::kF32) return LargestOf<float>(sources, elements, out);
     if (dtype == DType::kF64) return LargestOf<double>(sources, elements, out);
     return LargestOf<std::int64_t>(sources, elements, out);
   }
   switch (dtype) {
     case DType::kBF16: return FoldOf<BFloat16, float>(sources, elements, accumulate, out);
+    case DType::kF16: return FoldOf<Float16, float>(sources, elements, accumulate, out);
     case DType::kF32: return FoldOf<float>(sources, elements, accumulate, out);
     case DType::kF64: return FoldOf<double>(sources, elements, accumulate, out);
     case DType::kI64: return FoldOf<std::uint64_t>(sources, elements, accumulate, out);  // wraps instead of overflowing

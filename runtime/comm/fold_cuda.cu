@@ -9,6 +9,7 @@
 #include "runtime/comm/fold_cuda.h"
 #include "runtime/core/bfloat16.h"
 #include "runtime/core/check.h"
+#include "runtime/core/float16.h"
 
 namespace lycia::cuda {
 namespace {
@@ -76,6 +77,8 @@ cudaError_t LaunchFor(cudaStream_t stream, int multiprocessors, const FoldArgs& 
   switch (args.dtype) {
     case DType::kBF16:
       return LaunchOf<BFloat16, float, kFold>(stream, multiprocessors, args);
+    case DType::kF16:
+      return LaunchOf<Float16, float, kFold>(stream, multiprocessors, args);
     case DType::kF32:
       return LaunchOf<float, float, kFold>(stream, multiprocessors, args);
     case DType::kF64:

@@ -45,6 +45,13 @@ TEST(DType, DispatchStoredAlsoTakesBf16) {
   EXPECT_EQ(DTypeOf<BFloat16>::value, DType::kBF16);
 }
 
+TEST(DType, DispatchAnyStoredAlsoTakesF16) {
+  const auto type = []<typename T>() { return DTypeOf<T>::value; };
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32, DType::kF64}) EXPECT_EQ(DispatchAnyStored(dtype, type), dtype);
+  EXPECT_DEATH(DispatchAnyStored(DType::kI32, type), "dtype i32 is not bf16, f32 or f64");
+  EXPECT_EQ(DispatchAnyStored(DType::kF16, []<typename T>() { return sizeof(Arithmetic<T>); }), sizeof(float));
+}
+
 TEST(Shape, ElementsDimensionsAndText) {
   const Shape shape{4, 64, 128};
   EXPECT_EQ(shape.rank(), 3);

@@ -8,6 +8,7 @@
 
 #include "runtime/core/bfloat16.h"
 #include "runtime/core/check.h"
+#include "runtime/core/float16.h"
 
 namespace lycia {
 
@@ -45,6 +46,7 @@ template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType:
 template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::kI32; };
 template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::kI64; };
 template <> struct DTypeOf<BFloat16> { static constexpr DType value = DType::kBF16; };
+template <> struct DTypeOf<Float16> { static constexpr DType value = DType::kF16; };
 template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
 template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
 
@@ -65,11 +67,20 @@ decltype(auto) DispatchStored(DType dtype, F&& f) {
   return f.template operator()<float>();
 }
 
+// The same with f16, which only CUDA's kernels take: f.template operator()<Float16>() besides.
+template <typename F>
+decltype(auto) DispatchAnyStored(DType dtype, F&& f) {
+  if (dtype == DType::kF16) return f.template operator()<Float16>();
+  return DispatchStored(dtype, f);
+}
+
 namespace internal {
 template <typename T>
 struct ArithmeticOf { using type = T; };
 template <>
 struct ArithmeticOf<BFloat16> { using type = float; };
+template <>
+struct ArithmeticOf<Float16> { using type = float; };
 }  // namespace internal
 
 // What a kernel computes and accumulates in when its tensors are stored as T.

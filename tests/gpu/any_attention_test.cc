@@ -66,8 +66,8 @@ class AnyAttentionTest : public KernelFixture {
                                  .dk = AsHeads(tdk, p.kv_heads),
                                  .dv = AsHeads(tdv, p.kv_heads),
                                  .scratch = back_scratch});
-    // What probabilities and out in bf16 leave (docs/numerics.md); else the roundings of sums.
-    const double of_largest = p.dtype == DType::kBF16 ? 0x1p-6 : 4e-6;
+    // What probabilities and out in bf16 or f16 leave (docs/numerics.md); else the roundings of sums.
+    const double of_largest = p.dtype == DType::kBF16 ? 0x1p-6 : p.dtype == DType::kF16 ? 0x1p-9 : 4e-6;
     const testing::Tolerance near{.absolute = 4e-6, .of_largest = of_largest};
     ExpectNear("out", tout, out, near);
     ExpectNear("log_sum_exp", tlse, lse, {.absolute = 4e-6, .of_largest = 4e-6});
@@ -87,7 +87,7 @@ struct Size {
 constexpr Size kSizes[] = {{1, 1, 1, 1, 1, 1}, {2, 7, 7, 2, 1, 5}, {1, 33, 33, 3, 3, 16}, {2, 9, 41, 4, 2, 33}, {1, 12, 5, 2, 2, 131}};
 
 TEST_P(AnyAttentionTest, SizesAndTypes) {
-  for (const DType dtype : testing::kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const Size& s : kSizes) {
       for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
         AttentionProblem p = Problem(dtype, s.B, s.T, s.S, s.H, s.G, s.D);
@@ -109,7 +109,7 @@ TEST_P(AnyAttentionTest, Offsets) {
 }
 
 TEST_P(AnyAttentionTest, DropoutHasTheBitsOfTheFormula) {
-  for (const DType dtype : testing::kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const double rate : {0.2, 0.9}) {
       AttentionProblem p = Problem(dtype, 2, 37, 37, 2, 2, 8);
       p.dropout = {

@@ -118,6 +118,7 @@ TEST(GpuThreadWorld, SumsInDeviceMemoryHaveTheBitsOfTheHosts) {
             LYCIA_RETURN_IF_ERROR(SumsAreTheHosts<float>(world, *device, elements, skip, fold));
             LYCIA_RETURN_IF_ERROR(SumsAreTheHosts<double>(world, *device, elements, skip, fold));
             LYCIA_RETURN_IF_ERROR(SumsAreTheHosts<BFloat16>(world, *device, elements, skip, fold));
+            LYCIA_RETURN_IF_ERROR(SumsAreTheHosts<Float16>(world, *device, elements, skip, fold));
             LYCIA_RETURN_IF_ERROR(SumsAreTheHosts<std::int64_t>(world, *device, elements, skip, fold));
           }
         }

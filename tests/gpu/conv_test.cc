@@ -10,8 +10,6 @@
 namespace lycia {
 namespace {
 
-using testing::kStoredDTypes;
-
 Shape In(const ConvShape& s) { return {s.N, s.H(), s.W(), s.C}; }
 Shape Out(const ConvShape& s) { return {s.N, s.P(), s.Q(), s.K}; }
 Shape Weight(const ConvShape& s) { return {s.K, s.R(), s.S(), s.group_C()}; }
@@ -67,7 +65,7 @@ class ConvTest : public KernelFixture {
 TEST_P(ConvTest, EqualsTheDefinitionOverTheGrid) {
   std::size_t i = 0;
   for (const ConvShape& s : testing::ConvShapes()) {
-    for (const DType dtype : kStoredDTypes) {
+    for (const DType dtype : Stored()) {
       // An address off by one forbids wide accesses.
       Check(s, dtype, i % 2 == 0, i % 3 == 0, i % 5 == 0 ? 1 : 0);
       ++i;
@@ -85,7 +83,7 @@ TEST_P(ConvTest, EqualsTheDefinitionOverDeepSumsAndEmptyPhases) {
                              ConvShape{.N = 2, .C = 6, .K = 70, .height = sparse, .width = shared, .groups = 2},
                              ConvShape{.N = 1, .C = 68, .K = 132, .height = shared, .width = plain}}) {
     ASSERT_TRUE(CheckConvShape(s).ok());
-    for (const DType dtype : kStoredDTypes) Check(s, dtype, true, false);
+    for (const DType dtype : Stored()) Check(s, dtype, true, false);
   }
 }
 
@@ -112,7 +110,7 @@ TEST_P(ConvTest, NanReachesWhatSeesItOnly) {
   const ConvAxis rows{.in = 6, .filter = 3, .pad_before = 1, .pad_after = 1},
       columns{.in = 7, .filter = 3, .stride = 2, .pad_before = 1, .pad_after = 1};
   const ConvShape s{.N = 1, .C = 4, .K = 8, .height = rows, .width = columns};
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     Values in = Random(In(s).elements(), "in", dtype), dout = Random(Out(s).elements(), "dout", dtype);
     in[(2 * 7 + 3) * 4 + 1] = NAN;    // pixel 2, 3, channel 1
     dout[(5 * 4 + 1) * 8 + 7] = NAN;  // pixel 5, 1, filter 7

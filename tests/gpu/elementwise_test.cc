@@ -15,11 +15,10 @@ namespace {
 
 using testing::kLengths;
 using testing::kRowSizes;
-using testing::kStoredDTypes;
 using ElementwiseTest = KernelFixture;
 
 TEST_P(ElementwiseTest, SumsScalesFillsAndConverts) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const std::int64_t n : kLengths) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << n << " from element " << skip);
@@ -33,7 +32,7 @@ TEST_P(ElementwiseTest, SumsScalesFillsAndConverts) {
         EXPECT_EQ(Bytes(b), Bytes(out));
         Fill(*stream_, {.out = out, .value = -2.5});
         EXPECT_EQ(Get(out), Values(x.size(), -2.5));
-        for (const DType to : kStoredDTypes) {
+        for (const DType to : Stored()) {
           const Tensor other = Poisoned(to, {n}, skip);
           Convert(*stream_, {.in = a, .out = other});
           EXPECT_EQ(Get(other), testing::RoundTo(to, x)) << "to " << Name(to);
@@ -49,7 +48,7 @@ TEST_P(ElementwiseTest, SumsScalesFillsAndConverts) {
 
 TEST_P(ElementwiseTest, FillNormal) {
   const RandomStream random(3, "weights", 2);
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     Values expected(1001);
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = 0.02 * random.Normal(i + 17);
     const Tensor out = Poisoned(dtype, {1001});
@@ -61,7 +60,7 @@ TEST_P(ElementwiseTest, FillNormal) {
 // Which elements are kept is the same on every device, exactly.
 TEST_P(ElementwiseTest, Dropout) {
   const RandomStream random(9, "dropout", 5);
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const auto [R, C] : kRowSizes) {
       for (const double rate : {0.0, 0.1, 0.5, 1 - 0x1p-33}) {
         for (const std::int64_t stride : {std::int64_t{0}, C + 3}) {
@@ -95,7 +94,7 @@ TEST_P(ElementwiseTest, Rotary) {
   struct Size {
     std::int64_t B, T, heads, half, first_feature, rest;
   };
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto& [B, T, H, half, skip, rest] :
          {Size{1, 1, 1, 1, 0, 0}, {2, 3, 2, 5, 1, 2}, {2, 17, 3, 32, 0, 64}, {1, 9, 4, 8, 8, 8}}) {
@@ -118,7 +117,11 @@ TEST_P(ElementwiseTest, Rotary) {
         ExpectNear("turned", rows, y, {.absolute = 1e-7, .of_largest = 3e-7});
         args.inverse = true;
         Rotary(*stream_, args);
-        ExpectNear("turned back", rows, x, {.absolute = 1e-7, .of_largest = dtype == DType::kBF16 ? 0x1p-7 : 6e-7});
+        ExpectNear("turned back", rows, x,
+                   {.absolute = 1e-7,
+                    .of_largest = dtype == DType::kBF16  ? 0x1p-7
+                                  : dtype == DType::kF16 ? 0x1p-10
+                                                         : 6e-7});
         Release();
         if (HasFailure()) return;
       }

@@ -97,8 +97,11 @@ class GemmCudaCases : public GemmCudaTest {
     args.gelu = z.gelu;
     cuda::Gemm(*stream_, args);
     ASSERT_TRUE(stream_->Synchronize().ok()) << stream_->status();
-    // f32 sums of k products of normal numbers; GELU of a sum that bf16 rounds first moves by as much as that rounding.
-    const double f32 = 3e-7 * std::sqrt(static_cast<double>(z.k + 1)) + 1e-6, rounded = z.gelu && z.out == DType::kBF16 ? 0x1p-8 : 0;
+    // f32 sums of k products of normal numbers; GELU of a sum that bf16 or f16 rounds first moves by as much as that rounding.
+    const double f32 = 3e-7 * std::sqrt(static_cast<double>(z.k + 1)) + 1e-6;
+    double rounded = 0;
+    if (z.gelu && z.out == DType::kBF16) rounded = 0x1p-8;
+    if (z.gelu && z.out == DType::kF16) rounded = 0x1p-11;
     ExpectMatrix("c", c, expected, f32 + rounded);
     if (z.pre) ExpectMatrix("pre_activation", pre, sum, f32);
     Release();
@@ -106,8 +109,12 @@ class GemmCudaCases : public GemmCudaTest {
 };
 
 TEST_P(GemmCudaCases, TypesTransposesAndLeadingDimensions) {
-  for (const auto& [in, out] :
-       {std::pair{DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kF64, DType::kF64}}) {
+  for (const auto& [in, out] : {std::pair{DType::kF32, DType::kF32},
+                                {DType::kBF16, DType::kBF16},
+                                {DType::kBF16, DType::kF32},
+                                {DType::kF16, DType::kF16},
+                                {DType::kF16, DType::kF32},
+                                {DType::kF64, DType::kF64}}) {
     for (const int t : {0, 1, 2, 3}) {
       for (const bool accumulate : {false, true}) {
         for (const std::int64_t pad : {0, 3, 8}) {
@@ -134,6 +141,8 @@ TEST_P(GemmCudaCases, WhatFollowsAProduct) {
                                       {DType::kBF16, DType::kBF16, DType::kBF16},
                                       {DType::kBF16, DType::kF32, DType::kBF16},
                                       {DType::kBF16, DType::kBF16, DType::kF32},
+                                      {DType::kF16, DType::kF16, DType::kF16},
+                                      {DType::kF16, DType::kF16, DType::kF32},
                                       {DType::kF64, DType::kF64, DType::kF64}}) {
     for (int bits = 0; bits < 64; ++bits) {
       Check({.m = 13,

@@ -12,7 +12,6 @@
 namespace lycia {
 namespace {
 
-using testing::kStoredDTypes;
 using ImageTest = KernelFixture;
 
 constexpr double kEps = 1e-3;
@@ -22,7 +21,7 @@ struct Size {
 constexpr Size kSizes[] = {{1, 1, 2, 1}, {2, 3, 4, 3}, {1, 2, 9, 16}, {3, 1, 70, 65}, {2, 2, 700, 8}, {1, 8, 25, 136}, {5, 1, 1, 24}};
 
 TEST_P(ImageTest, BatchNorm) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto& [G, samples, pixels, C] : kSizes) {
       for (const bool rest : {false, true}) {
@@ -167,7 +166,7 @@ const Pool kPools[] = {
 };
 
 TEST_P(ImageTest, Pools) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const Pool& z : kPools) {
       const PoolShape shape{z.N, z.C, z.height, z.width};
       ASSERT_TRUE(CheckPoolShape(shape, true).ok()) << CheckPoolShape(shape, true);

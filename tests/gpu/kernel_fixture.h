@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,13 @@ class KernelFixture : public ::testing::TestWithParam<DeviceKind> {
   }
   bool on_cuda() const { return GetParam() == DeviceKind::kCuda; }
 
+  // The types that kernels of activations take here.
+  std::vector<DType> Stored() const {
+    std::vector<DType> dtypes(std::begin(testing::kStoredDTypes), std::end(testing::kStoredDTypes));
+    if (on_cuda()) dtypes.push_back(DType::kF16);
+    return dtypes;
+  }
+
   // A tensor of NaN (i32: of -1 in every byte) that begins `skip` elements behind a 64-byte address and lies between guards.
   Tensor Poisoned(DType dtype, const Shape& shape, int skip = 0) {
     const std::int64_t offset = kGuard + skip * SizeOf(dtype), bytes = shape.elements() * SizeOf(dtype);
@@ -55,7 +63,7 @@ class KernelFixture : public ::testing::TestWithParam<DeviceKind> {
     owned_.push_back({*std::move(buffer), offset, bytes});
     return {static_cast<char*>(owned_.back().buffer.data()) + offset, dtype, shape};
   }
-  // Rounded to dtype: bf16, f32, f64, i32, u8.
+  // Rounded to dtype: bf16, f16, f32, f64, i32, u8.
   Tensor Put(const Values& values, DType dtype, const Shape& shape, int skip = 0) {
     LYCIA_CHECK_EQ(shape.elements(), static_cast<std::int64_t>(values.size()));
     const Tensor tensor = Poisoned(dtype, shape, skip);
@@ -65,6 +73,9 @@ class KernelFixture : public ::testing::TestWithParam<DeviceKind> {
       switch (dtype) {
         case DType::kBF16:
           host.as<BFloat16>()[i] = BFloat16(static_cast<float>(values[i]));
+          break;
+        case DType::kF16:
+          host.as<Float16>()[i] = Float16(static_cast<float>(values[i]));
           break;
         case DType::kF32:
           host.as<float>()[i] = static_cast<float>(values[i]);
@@ -102,6 +113,9 @@ class KernelFixture : public ::testing::TestWithParam<DeviceKind> {
         case DType::kBF16:
           values[i] = host.as<BFloat16>()[i];
           break;
+        case DType::kF16:
+          values[i] = host.as<Float16>()[i];
+          break;
         case DType::kF32:
           values[i] = host.as<float>()[i];
           break;
@@ -120,7 +134,7 @@ class KernelFixture : public ::testing::TestWithParam<DeviceKind> {
     }
     return values;
   }
-  // f32 is what is allowed of f32; of f64 a part of it as small as its unit in the last place; bf16 is rounded once more.
+  // f32 is what is allowed of f32; of f64 a part of it as small as its unit in the last place; bf16 and f16 are rounded once more.
   void ExpectNear(const char* what, const Tensor& tensor, const Values& expected, const testing::Tolerance& f32) {
     constexpr double kUnits = 0x1p-29;  // f64's beside f32's
     const testing::Tolerance f64{f32.absolute * kUnits, f32.of_largest * kUnits, f32.relative * kUnits};

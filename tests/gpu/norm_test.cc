@@ -14,7 +14,6 @@
 namespace lycia {
 namespace {
 
-using testing::kStoredDTypes;
 using NormTest = KernelFixture;
 
 struct Size {
@@ -37,7 +36,7 @@ bool TooLong(std::int64_t cols, DType dtype, int skip) {
 constexpr testing::Tolerance kRow{.absolute = 1e-6, .of_largest = 4e-6};
 
 TEST_P(NormTest, LayerNorm) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto [R, C] : kSizes) {
       for (const int skip : {0, 1}) {
@@ -94,7 +93,7 @@ TEST_P(NormTest, LayerNorm) {
 }
 
 TEST_P(NormTest, RmsNorm) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto [R, C] : kSizes) {
       if (TooLong(C, dtype, 0)) continue;
@@ -128,7 +127,7 @@ TEST_P(NormTest, RmsNorm) {
 
 // The same bits as the sum and the norm apart.
 TEST_P(NormTest, NormsOfASum) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto& [R, C] : {Size{5, 7}, {33, 768}, {3, 4096}, {600, 40}}) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << R << " x " << C);
@@ -162,7 +161,7 @@ TEST_P(NormTest, NormsOfASum) {
 }
 
 TEST_P(NormTest, ColumnSumsOfAPartOfAMatrix) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto [R, C] : kSizes) {
       for (const std::int64_t pad : {0, 3}) {

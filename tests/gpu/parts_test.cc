@@ -17,7 +17,6 @@ namespace lycia {
 namespace {
 
 using testing::kRowSizes;
-using testing::kStoredDTypes;
 using PartsTest = KernelFixture;
 
 Values Columns(const Values& from, std::int64_t columns, std::int64_t first, std::int64_t width) {
@@ -34,7 +33,7 @@ Values Joined(const Values& a, const Values& b) {
 }
 
 TEST_P(PartsTest, TwoPartsOfARowAreTheWhole) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto [R, C] : kRowSizes) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << R << " x 2 * " << C);
@@ -93,7 +92,7 @@ TEST_P(PartsTest, TwoPartsOfARowAreTheWhole) {
 
 // The second part ends with one column of padding, which holds a NaN; the rows are the last of one sample and the first of the next.
 TEST_P(PartsTest, TwoPartsOfTheVocabularyAreTheWhole) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const std::int64_t W : {2, 16, 17, 67, 1032}) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << " 2 * " << W);
@@ -170,7 +169,7 @@ TEST_P(PartsTest, EmbeddingPositionsAndBias) {
   struct Size {
     std::int64_t n, C, first, rows, vocabulary;
   };
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto& [n, C, first, rows, V] : {Size{1, 1, 0, 1, 1}, {7, 5, 3, 4, 9}, {40, 64, 10, 20, 31}, {33, 520, 0, 5, 12}}) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << n << " x " << C << ", rows " << first << " to " << first + rows << " of "

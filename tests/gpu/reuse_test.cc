@@ -10,8 +10,6 @@
 namespace lycia {
 namespace {
 
-using testing::kStoredDTypes;
-
 struct Partition {
   std::vector<std::int32_t> ids, representatives, counts, members, offsets;
   std::int64_t size() const { return static_cast<std::int64_t>(counts.size()); }
@@ -67,7 +65,7 @@ class ReuseTest : public KernelFixture {
 };
 
 TEST_P(ReuseTest, EqualsTheDefinitions) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const auto& [rows, cols, distinct] : kSizes) {
       for (const bool mean : {false, true}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " [" << rows << ", " << cols << "] of " << distinct << (mean ? " mean" : ""));

@@ -14,7 +14,6 @@
 namespace lycia {
 namespace {
 
-using testing::kStoredDTypes;
 using TokenTest = KernelFixture;
 
 // Few different tokens in many places, and one in half of them.
@@ -36,7 +35,7 @@ struct Size {
 constexpr Size kEmbeddings[] = {{1, 1, 1, 1}, {2, 3, 5, 7}, {3, 17, 64, 11}, {2, 40, 520, 300}, {4, 33, 6, 2}};
 
 TEST_P(TokenTest, Embedding) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto& [B, T, C, V] : kEmbeddings) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << B << " x " << T << " x " << C << " of " << V);
@@ -100,8 +99,12 @@ TEST_P(TokenTest, ATokenOutsideTheVocabularyIsReported) {
 constexpr Size kLosses[] = {{1, 1, 0, 1}, {2, 3, 0, 7}, {2, 5, 0, 64}, {3, 33, 0, 257}, {1, 4, 0, 5003}, {2, 2, 0, 4096}};
 
 TEST_P(TokenTest, CrossEntropy) {
-  for (const auto& [dtype, gradient] :
-       {std::pair{DType::kBF16, DType::kBF16}, {DType::kF32, DType::kF32}, {DType::kF32, DType::kBF16}, {DType::kF64, DType::kF64}}) {
+  for (const auto& [dtype, gradient] : {std::pair{DType::kBF16, DType::kBF16},
+                                        {DType::kF32, DType::kF32},
+                                        {DType::kF32, DType::kBF16},
+                                        {DType::kF64, DType::kF64},
+                                        {DType::kF16, DType::kF16},
+                                        {DType::kF32, DType::kF16}}) {
     for (const auto& [B, T, unused, V] : kLosses) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " to " << Name(gradient) << ' ' << B << " x " << T << " x " << V);
@@ -138,7 +141,7 @@ TEST_P(TokenTest, CrossEntropy) {
 }
 
 TEST_P(TokenTest, LabelHits) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const auto& [B, T, unused, V] : kLosses) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << B << " x " << T << " x " << V);

@@ -42,6 +42,7 @@ static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 double Get(const void* data, cudaDataType_t type, std::int64_t i) {
   if (type == CUDA_R_64F) return static_cast<const double*>(data)[i];
   if (type == CUDA_R_32F) return static_cast<const float*>(data)[i];
+  if (type == CUDA_R_16F) return static_cast<const lycia::Float16*>(data)[i];
   return static_cast<const lycia::BFloat16*>(data)[i];
 }
 void Put(void* data, cudaDataType_t type, std::int64_t i, double value) {
@@ -49,6 +50,8 @@ void Put(void* data, cudaDataType_t type, std::int64_t i, double value) {
     static_cast<double*>(data)[i] = value;
   } else if (type == CUDA_R_32F) {
     static_cast<float*>(data)[i] = static_cast<float>(value);
+  } else if (type == CUDA_R_16F) {
+    static_cast<lycia::Float16*>(data)[i] = lycia::Float16(static_cast<float>(value));
   } else {
     static_cast<lycia::BFloat16*>(data)[i] = lycia::BFloat16(static_cast<float>(value));
   }

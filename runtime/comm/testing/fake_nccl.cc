@@ -135,6 +135,8 @@ DType TypeOf(ncclDataType_t type) {
   switch (type) {
     case ncclBfloat16:
       return DType::kBF16;
+    case ncclFloat16:
+      return DType::kF16;
     case ncclFloat32:
       return DType::kF32;
     case ncclFloat64:
