@@ -68,8 +68,13 @@ struct TrainConfig {
   std::int64_t eval_batches = 0;        // global batches of held-out text; 0: all of it
   std::string recompute = "none";       // none | layers | stage
   std::string packed_weights = "auto";  // auto | on | off
-  std::string update = "decided";       // decided | eager: each stage as soon as its gradient is there; needs clip = 0
-  std::int64_t hash_every = 0;          // compare the replicas' weights every k steps; 0: never
+  // Of f16. loss_scale > 0: always this one; 0: dynamic, as the next three say.
+  double loss_scale = 0;
+  double loss_scale_initial = 65536;
+  std::int64_t loss_scale_growth_interval = 2000;  // steps without an overflow until it is doubled
+  double loss_scale_min = 1;                       // an overflow at this scale ends the run
+  std::string update = "decided";                  // decided | eager: each stage as soon as its gradient is there; needs clip = 0
+  std::int64_t hash_every = 0;                     // compare the replicas' weights every k steps; 0: never
 };
 
 struct ParallelConfig {

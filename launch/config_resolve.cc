@@ -16,6 +16,7 @@
 #include "launch/config.h"
 #include "launch/user_schedule.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/optimizer/loss_scaler.h"
 #include "parallel/schedule/costs.h"
 #include "parallel/schedule/generators.h"
 
@@ -193,6 +194,11 @@ Status CheckReuse(const Config& config) {
 
 // What there is on a GPU.
 Status CheckCuda(const Config& config) {
+  if (config.parallel.device == "cpu" && config.train.precision == "f16") {
+    return InvalidArgument(
+        "train.precision = \"f16\" is computed on GPUs only: processors multiply bf16, whose range needs no loss scaling; use \"bf16\", "
+        "or parallel.device = \"cuda\"");
+  }
   if (config.parallel.device != "cuda") return OkStatus();
   if constexpr (!kCudaEnabled) {
     return InvalidArgument("parallel.device = \"cuda\", but this build has no CUDA; install the toolkit and build again, or use \"cpu\"");
@@ -214,10 +220,19 @@ Status CheckCuda(const Config& config) {
 }
 
 Status CheckTraining(const TrainConfig& train) {
-  if (train.precision == "f16") {
+  if (train.precision == "f16" && train.update == "eager") {
     return InvalidArgument(
-        "train.precision = \"f16\" needs dynamic loss scaling and kernels in f16, which there are not yet; "
-        "use \"bf16\", which needs neither");
+        "train.update = \"eager\" steps a stage before it is known whether a gradient of the model has overflowed, which "
+        "train.precision = \"f16\" needs; use train.update = \"decided\", or \"bf16\"");
+  }
+  if (train.loss_scale > 0 && train.precision != "f16") {
+    return InvalidArgument("train.loss_scale = ", train.loss_scale, " is of f16, and train.precision = \"", train.precision,
+                           "\" needs none; leave it out, or use train.precision = \"f16\"");
+  }
+  if (train.loss_scale_min > train.loss_scale_initial || train.loss_scale_initial > LossScaler::kMost) {
+    return InvalidArgument("train.loss_scale_initial = ", train.loss_scale_initial,
+                           " is not between train.loss_scale_min = ", train.loss_scale_min, " and ", LossScaler::kMost,
+                           "; use a power of two there, e.g. 65536");
   }
   if (train.update == "eager" && train.clip > 0) {
     return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",

@@ -137,7 +137,10 @@ TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"model.heads=4", "model.kv_heads=8"}), HasSubstr("use kv_heads = 4"));
   EXPECT_THAT(Misfit(1, {"model.heads=4", "model.kv_heads=3"}), HasSubstr("use kv_heads = 2"));  // as near as 4: the smaller one
   EXPECT_THAT(Misfit(1, {"model.vocab=100"}), HasSubstr("256"));
-  EXPECT_THAT(Misfit(1, {"train.precision=f16"}), AllOf(HasSubstr("dynamic loss scaling"), HasSubstr("use \"bf16\"")));
+  EXPECT_THAT(Misfit(1, {"train.precision=f16"}), AllOf(HasSubstr("on GPUs only"), HasSubstr("use \"bf16\"")));
+  EXPECT_THAT(Misfit(1, {"train.loss_scale=1024"}), AllOf(HasSubstr("is of f16"), HasSubstr("leave it out")));
+  EXPECT_THAT(Mistake("[train]\nloss_scale = -1\n"), HasSubstr("train.loss_scale"));
+  EXPECT_THAT(Misfit(1, {"train.loss_scale_initial=0.5"}), AllOf(HasSubstr("train.loss_scale_min = 1"), HasSubstr("e.g. 65536")));
   EXPECT_THAT(Misfit(2, {"train.batch=10", "train.micro_batch=4"}), AllOf(HasSubstr("2 replicas = 8"), HasSubstr("use batch = 8 or 16")));
   EXPECT_THAT(Misfit(1, {"train.batch=2", "train.micro_batch=4"}), HasSubstr("use batch = 4"));
   EXPECT_THAT(Misfit(3, {"parallel.schedule=chimera", "parallel.stages=3"}), AllOf(HasSubstr("even"), HasSubstr("use 2 or 4")));
@@ -236,7 +239,10 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
   }
   EXPECT_TRUE(plain.ok()) << plain;
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
-  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16"}), HasSubstr("use \"bf16\""));
+  StatusOr<Config> half = Parse("", {"parallel.device=cuda", "train.precision=f16"});
+  EXPECT_TRUE(ResolveConfig(1, *half).ok());
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16", "train.update=eager", "train.clip=0"}),
+              AllOf(HasSubstr("has overflowed"), HasSubstr("use train.update = \"decided\"")));
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact"}), HasSubstr("reuse.mode = \"off\""));
   EXPECT_THAT(Mistake("", {"parallel.device=tpu"}), HasSubstr("must be one of cpu, cuda, emulated"));
 }

@@ -74,12 +74,15 @@ MetricsWriter::~MetricsWriter() {
 }
 
 Status MetricsWriter::Write(const StepMetrics& m) {
-  char line[512], loss[32], lr[32], norm[32], rate[32], seconds[32], share[32];
+  char line[512], loss[32], lr[32], norm[32], rate[32], seconds[32], share[32], scale[32], scaling[96] = "";
+  if (m.loss_scale > 0) {
+    std::snprintf(scaling, sizeof scaling, ",\"loss_scale\":%s,\"skipped_steps\":%" PRId64, Number(m.loss_scale, scale), m.skipped_steps);
+  }
   const int bytes = std::snprintf(line, sizeof line,
                                   "{\"step\":%" PRId64 ",\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"%s\":%" PRId64
-                                  ",\"%s_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s}\n",
+                                  ",\"%s_per_second\":%s,\"step_seconds\":%s,\"mfu_or_peak_share\":%s%s}\n",
                                   m.step, Number(m.loss, loss), Number(m.lr, lr), Number(m.grad_norm, norm), m.unit, m.count, m.unit,
-                                  Number(m.per_second, rate), Number(m.step_seconds, seconds), Number(m.mfu_or_peak_share, share));
+                                  Number(m.per_second, rate), Number(m.step_seconds, seconds), Number(m.mfu_or_peak_share, share), scaling);
   return WriteLine(line, bytes);
 }
 
@@ -140,10 +143,12 @@ void ProgressLine::Step(const StepMetrics& m) {
   } else {
     std::snprintf(eta, sizeof eta, "%02d:%02d", static_cast<int>(left / 60), static_cast<int>(left % 60));
   }
+  char scale[32] = "";
+  if (m.loss_scale > 0) std::snprintf(scale, sizeof scale, "  scale %.9g", m.loss_scale);
   const bool thousands = per_second_ >= 1000;
-  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  %.*f%s %s/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
-               options_.steps, m.loss, thousands ? 2 : 0, thousands ? per_second_ / 1000 : per_second_, thousands ? "k" : "", m.unit, eta,
-               terminal_ ? "" : "\n");
+  std::fprintf(options_.out, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f%s  %.*f%s %s/s  ETA %s%s", terminal_ ? "\r\x1b[K" : "", m.step,
+               options_.steps, m.loss, scale, thousands ? 2 : 0, thousands ? per_second_ / 1000 : per_second_, thousands ? "k" : "", m.unit,
+               eta, terminal_ ? "" : "\n");
   std::fflush(options_.out);
   open_ = terminal_;
 }

@@ -21,7 +21,9 @@ struct StepMetrics {
   std::int64_t count = 0;       // since the run's first step, resumed ones included
   double per_second = 0;
   double step_seconds = 0;
-  double mfu_or_peak_share = 0;  // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
+  double mfu_or_peak_share = 0;    // achieved FLOP/s over the peak of the cores in use; NaN (written as null): not known
+  double loss_scale = 0;           // that the step was made with; 0: none, nor shown
+  std::int64_t skipped_steps = 0;  // so far, this one included: their updates were left out
 };
 
 struct EvaluationMetrics {
@@ -63,7 +65,7 @@ class MetricsWriter {
   ~MetricsWriter();
 
   // {"step":1,"loss":..,"lr":..,"grad_norm":..,"tokens":..,"tokens_per_second":..,"step_seconds":..,"mfu_or_peak_share":..}, with the
-  // unit's name for "tokens"
+  // unit's name for "tokens"; in f16 also "loss_scale":..,"skipped_steps":..
   Status Write(const StepMetrics& metrics);
   // {"step":100,"held_out_loss":..,"held_out_accuracy":..,"held_out_tokens":..}, likewise
   Status WriteEvaluation(const EvaluationMetrics& metrics);
@@ -89,7 +91,8 @@ class ProgressLine {
   };
   explicit ProgressLine(const Options& options);
 
-  // step 120/600  loss 2.3145  1.24k tokens/s  ETA 00:42. The rate is a moving average, so that one slow step does not shake the ETA.
+  // step 120/600  loss 2.3145  1.24k tokens/s  ETA 00:42, in f16 "scale 65536" behind the loss. The rate is a moving average, so that one
+  // slow step does not shake the ETA.
   void Step(const StepMetrics& metrics);
   // step 3/10  emulated 693.214 ms  simulated 690.000 ms (+0.47 %)  bubble 30.8 %
   void EmulatedStep(const EmulatedStepMetrics& metrics);

@@ -69,6 +69,22 @@ TEST(MetricsWriter, WritesTheContractsKeys) {
   EXPECT_EQ(lines[2], (nlohmann::json{{"step", 1}, {"held_out_loss", 1.875}, {"held_out_accuracy", 0.5}, {"held_out_tokens", 4096}}));
 }
 
+TEST(MetricsWriter, AStepInF16TellsItsLossScale) {
+  const std::string path = Path("loss_scale");
+  {
+    StatusOr<MetricsWriter> writer = MetricsWriter::Open(path, 0);
+    StepMetrics half = At(2);
+    half.loss_scale = 65536;
+    half.skipped_steps = 1;
+    ASSERT_TRUE(writer.ok() && writer->Write(half).ok());
+  }
+  const std::vector<nlohmann::json> lines = Lines(path);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0]["loss_scale"], 65536);
+  EXPECT_EQ(lines[0]["skipped_steps"], 1);
+  EXPECT_EQ(lines[0].size(), 10u);
+}
+
 TEST(MetricsWriter, AStepsReuseIsOneLine) {
   const std::string path = Path("reuse");
   const ReuseMetrics layers[] = {

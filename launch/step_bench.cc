@@ -97,6 +97,12 @@ Status RunSteps(const Config& config, const StepBenchOptions& options, const Ben
     LYCIA_RETURN_IF_ERROR(trainer.TrainStep(step, tokens, config.train.lr, false));
     LYCIA_RETURN_IF_ERROR(session.world->Barrier());
     if (measured) speed.seconds.push_back(Now() - start);
+    if (trainer.decision().skipped) {
+      if (!measured) continue;
+      return absl::FailedPreconditionError(StrCat("measured step ", step + 1 - options.warmup, " overflowed at loss scale ",
+                                                  trainer.decision().loss_scale,
+                                                  " and was skipped; use a larger --warmup, or a smaller --set train.loss_scale_initial"));
+    }
     if (!trainer.decision().finite) {
       return absl::FailedPreconditionError(
           StrCat("step ", step + 1, ": the loss or the gradient norm is not finite; use a lower --set train.lr, or other --weights"));

@@ -51,7 +51,7 @@ CommandSpec StepBenchSpec() {
                     {.name = "sequence", .value = "N", .doc = "tokens of a sequence (default 256)"},
                     {.name = "batch", .value = "N", .doc = "sequences of a step (default 4)"},
                     {.name = "micro-batch", .value = "N", .doc = "sequences of a micro-batch (default: as --batch)"},
-                    {.name = "precision", .value = "TYPE", .doc = "f32 or bf16 (default f32)"},
+                    {.name = "precision", .value = "TYPE", .doc = "f32, bf16 or, on GPUs, f16 (default f32)"},
                     {.name = "threads", .value = "N", .doc = "threads of a rank (default: its share of the cores)"},
                     {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
                     {.name = "steps", .value = "N", .doc = "measured steps (default 8)"},
@@ -69,7 +69,8 @@ StatusOr<StepBenchFlags> ReadStepBenchFlags(const Arguments& arguments) {
   StepBenchFlags flags;
   const std::string format = arguments.Get("format", "text"), precision = arguments.Get("precision", "f32");
   if (format != "text" && format != "json") return InvalidArgument("--format=", format, " must be text or json");
-  if (precision != "f32" && precision != "bf16") return InvalidArgument("--precision=", precision, " must be f32 or bf16");
+  if (precision != "f32" && precision != "bf16" && precision != "f16")
+    return InvalidArgument("--precision=", precision, " must be f32, bf16 or f16");
   flags.json = format == "json";
   std::vector<std::string> keys = {"train.lr=1e-4", "train.min_lr=0", StrCat("train.precision=", precision)};
   for (const SizeFlag& size : kSizes) {

@@ -62,7 +62,7 @@ TEST(StepBenchFlags, ReachTheConfiguration) {
 }
 
 TEST(StepBenchFlags, SayWhatIsWrong) {
-  EXPECT_THAT(Problem({"--precision=f16"}), HasSubstr("--precision=f16 must be f32 or bf16"));
+  EXPECT_THAT(Problem({"--precision=f8"}), HasSubstr("--precision=f8 must be f32, bf16 or f16"));
   EXPECT_THAT(Problem({"--format=xml"}), HasSubstr("text or json"));
   EXPECT_THAT(Problem({"--steps=100000000"}), HasSubstr("use fewer --steps"));
   EXPECT_THAT(Problem({"--layers=0"}), HasSubstr("--layers=0 must be an integer from 1"));

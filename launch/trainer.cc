@@ -11,6 +11,9 @@ Trainer::~Trainer() {
 }
 
 StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options, Communicator& world) {
+  if (options.precision == DType::kF16 && options.device == DeviceKind::kCpu) {
+    return InvalidArgument("f16 is computed on GPUs only; use bf16, which needs no loss scaling, or parallel.device = \"cuda\"");
+  }
   std::unique_ptr<Trainer> trainer(new Trainer(options, world));
   Mesh::Spec spec{.pipeline = options.stages, .data = options.data, .x = options.x, .y = options.y, .z = options.z};
   if (!options.mesh_order.empty()) spec.order = options.mesh_order;
@@ -120,7 +123,7 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
                        .seed = options_.seed,
                        .step = step,
                        .training = true,
-                       .gradient_scale = 1.0 / static_cast<double>(loss_tokens_)};
+                       .gradient_scale = optimizer_->loss_scale() / static_cast<double>(loss_tokens_)};
   const GridBytes before = TotalGridBytes();
   optimizer_->BeginStep(*stream_);
   states_->BeginStep(*stream_);

@@ -57,7 +57,7 @@ struct TrainerOptions {
   CpuOptions cpu;                        // threads of this rank
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
   int gpu = 0;                           // of this rank, for kCuda: its ordinal
-  DType precision = DType::kF32;         // of weights and activations: bf16, f32 or f64; with bf16 all else is f32 (docs/numerics.md)
+  DType precision = DType::kF32;         // of weights and activations: bf16, f16 (not on the CPU), f32 or f64 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
   PackedWeights packed_weights = PackedWeights::kAuto;
   std::string schedule = "1f1b";
@@ -78,6 +78,7 @@ struct TrainerOptions {
   std::int64_t micro_batches = 1;       // N, of one replica in one step
   std::int64_t samples_per_micro_batch = 1;
   AdamWOptions optimizer;
+  LossScaleOptions loss_scale;  // of f16
   std::uint64_t seed = 1;
   int credits = 2;
   std::optional<EmulationOptions> emulation;  // of a device of kind kShape: EmulateStep instead of TrainStep

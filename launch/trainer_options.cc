@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "launch/generator.h"
+#include "launch/loss_scale_run.h"
 
 namespace lycia {
 namespace {
@@ -29,7 +30,9 @@ schedule::Costs CostsOf(const ParallelConfig& config) {
 
 DType TrainerPrecision(const Config& config) {
   const std::string& precision = config.train.precision;
-  return precision == "f64" ? DType::kF64 : precision == "bf16" ? DType::kBF16 : DType::kF32;
+  if (precision == "f64") return DType::kF64;
+  if (precision == "f16") return DType::kF16;
+  return precision == "bf16" ? DType::kBF16 : DType::kF32;
 }
 
 Model ModelOf(const ModelConfig& config) {
@@ -127,6 +130,7 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
                        .eps = config.train.eps,
                        .weight_decay = config.train.weight_decay,
                        .clip = config.train.clip};
+  options.loss_scale = LossScaleOf(config.train);
   options.seed = static_cast<std::uint64_t>(config.train.seed);
   options.observer = &observer;
   options.guard = session.watchdog;

@@ -90,6 +90,10 @@ Status Trainer::PlanSchedule() {
     return InvalidArgument("train.update = \"eager\" steps a stage before the gradient norm of the model is known, which train.clip = ",
                            options_.optimizer.clip, " needs; use train.clip = 0 or train.update = \"decided\"");
   }
+  if (options_.update == schedule::UpdateMode::kEager && options_.precision == DType::kF16) {
+    return InvalidArgument("train.update = \"eager\" steps a stage before it is known whether a gradient has overflowed, which f16 needs; ",
+                           "use train.update = \"decided\", or bf16");
+  }
   schedule::CompleteOptions complete{.sync = options_.gradient_sync, .update = options_.update};
   if (options_.emulation) {
     LYCIA_ASSIGN_OR_RETURN(emulated_costs_, schedule::InNanoseconds(costs_, kNsPerMs));
@@ -197,10 +201,9 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
     working_weights_ = std::make_unique<WorkingWeights>(
         *grid_, options_.precision, memory.grid_parameters, [&](const std::string& name) { return group_of.at(name); }, plan);
   }
-  optimizer_ = std::make_unique<ShardedAdamW>(
-      *store_,
-      ShardedAdamW::Args{.options = options_.optimizer, .members = members, .samples = samples_per_step(), .dtype = options_.precision},
-      plan);
+  ShardedAdamW::Args args{.options = options_.optimizer, .members = members, .samples = samples_per_step(), .dtype = options_.precision};
+  if (options_.precision == DType::kF16) args.loss_scale = options_.loss_scale;
+  optimizer_ = std::make_unique<ShardedAdamW>(*store_, args, plan);
   return OkStatus();
 }
 

@@ -17,6 +17,7 @@
 #include "launch/checkpoint/writer.h"
 #include "launch/core_share.h"
 #include "launch/disk_guard.h"
+#include "launch/loss_scale_run.h"
 #include "launch/lr_schedule.h"
 #include "launch/model_weights.h"
 #include "launch/peak.h"
@@ -137,6 +138,7 @@ class Run {
                                "; a continued run must see the same data and model");
       }
     }
+    LYCIA_RETURN_IF_ERROR(Annotate(RestoreLossScale(checkpoint.state(), *trainer_), StrCat("cannot resume ", checkpoint.path())));
     LYCIA_RETURN_IF_ERROR(RestoreReuse(checkpoint.state(), *trainer_));
     return LoadCheckpoint(checkpoint, *trainer_);
   }
@@ -202,6 +204,7 @@ class Run {
     state.integers = Identity();
     state.integers.emplace_back("samples", step_ * config_.train.batch);
     state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(trainer_->schedule().name, ", ", trainer_->mesh().ToString())}};
+    SaveLossScale(*trainer_, state);
     SaveReuse(*trainer_, state);
     return state;
   }
@@ -229,32 +232,39 @@ class Run {
 
   Status AfterStep(double rate, double seconds) {
     const Decision& decision = trainer_->decision();
-    if (!decision.finite) {
+    if (!decision.finite && !decision.skipped) {
       const bool eager = config_.train.update == "eager";
+      const LossScaler* const scaler = trainer_->optimizer().scaler();
       return absl::FailedPreconditionError(absl::StrFormat(
-          "step %d: the gradient norm or the loss is not finite; %s. Resume with a lower train.lr, or train.clip > 0%s", step_,
+          "step %d: the gradient norm or the loss is not finite%s; %s. Resume with a lower train.lr, or train.clip > 0%s", step_,
+          scaler == nullptr ? "" : absl::StrFormat(" at loss scale %.9g, which is the least", scaler->scale()),
           eager ? "stages that were updated before this was known are lost, the last checkpoint is not" : "nothing was updated",
           eager ? " with train.update = \"decided\"" : ""));
     }
     stopped_ = decision.stop;
     if (first()) {
       const std::int64_t of_step = config_.train.batch * data_.labels_per_sample();
-      const StepMetrics metrics{.step = step_,
-                                .loss = trainer_->loss(),
-                                .lr = rate,
-                                .grad_norm = decision.gradient_norm,
-                                .unit = data_.unit(),
-                                .count = step_ * of_step,
-                                .per_second = static_cast<double>(of_step) / seconds,
-                                .step_seconds = seconds,
-                                .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
-      last_loss_ = metrics.loss;
+      StepMetrics metrics{.step = step_,
+                          .loss = trainer_->loss(),
+                          .lr = rate,
+                          .grad_norm = decision.gradient_norm,
+                          .unit = data_.unit(),
+                          .count = step_ * of_step,
+                          .per_second = static_cast<double>(of_step) / seconds,
+                          .step_seconds = seconds,
+                          .mfu_or_peak_share = trainer_->flops_per_step() / seconds / peak_flops_};
+      if (const LossScaler* const scaler = trainer_->optimizer().scaler()) {
+        metrics.loss_scale = decision.loss_scale;
+        metrics.skipped_steps = scaler->state().skipped_steps;
+      }
+      if (decision.finite) last_loss_ = metrics.loss;
       LYCIA_RETURN_IF_ERROR(metrics_.Write(metrics));
       if (trainer_->reuse() != nullptr) {
         ReuseMetricsOf(*trainer_->reuse(), reuse_metrics_);
         LYCIA_RETURN_IF_ERROR(metrics_.WriteReuse(step_, reuse_metrics_));
       }
       progress_->Step(metrics);
+      if (decision.skipped) progress_->Message(SkippedStepText(step_, decision, trainer_->optimizer().loss_scale()));
     }
     if (config_.train.hash_every > 0 && step_ % config_.train.hash_every == 0) LYCIA_RETURN_IF_ERROR(trainer_->CompareReplicas());
     if (config_.train.eval_every > 0 && step_ % config_.train.eval_every == 0 && step_ < config_.train.steps)

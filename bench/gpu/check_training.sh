@@ -5,6 +5,7 @@
 #   the same again     the same bits
 #   4 ranks, Chimera   losses as of one rank within 1e-4 relative
 #   bf16 on the GPU    losses as f32 on the CPU within 2e-2 relative
+#   f16 on the GPU     within 1e-2, at a loss scale of 1024
 # Prints a line a comparison; one that fails begins with FAILED. Exit code 1 if one failed.
 set -euo pipefail
 [[ $# -eq 2 && -x $1/lycia && -d $2 ]] || { echo "usage: bench/gpu/check_training.sh FOLDER OUTPUT" >&2; exit 2; }
@@ -53,5 +54,7 @@ train four 4 "${four[@]}" parallel.device=cuda
 compare four gpu 1e-4
 train bf16 1 "${one[@]}" parallel.device=cuda 'train.precision="bf16"'
 compare bf16 cpu 2e-2
+train f16 1 "${one[@]}" parallel.device=cuda 'train.precision="f16"' train.loss_scale_initial=1024
+compare f16 cpu 1e-2
 [[ $failed -eq 0 ]] || exit 1
-echo "GPU as CPU in f32 and bf16, 4 ranks as one, the same bits twice"
+echo "GPU as CPU in f32, bf16 and f16, 4 ranks as one, the same bits twice"

@@ -15,8 +15,10 @@ namespace lycia {
 // What all ranks learn at the end of a step.
 struct Decision {
   double loss_sum = 0;       // of all loss tokens of the global batch, added sample by sample
-  double gradient_norm = 0;  // before clipping, each parameter counted once
+  double gradient_norm = 0;  // before clipping, each parameter counted once; of the loss itself, whatever its scale
   bool finite = true;        // false: nothing was updated, but for the groups that were updated ahead: their weights are lost
+  bool skipped = false;      // not finite for the loss scale alone, as far as one can tell: it was halved, and the run may go on
+  double loss_scale = 1;     // that the step was made with
   bool stop = false;         // some rank was asked to stop
 };
 

@@ -22,6 +22,7 @@ Tensor Slice(const Tensor& flat, std::int64_t begin, std::int64_t end) {
 
 ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan)
     : store_(store), options_(args.options), samples_(args.samples), dtype_(args.dtype) {
+  if (args.loss_scale) scaler_.emplace(*args.loss_scale);
   for (const int g : store.local_groups()) {
     const ParameterGroup& parameters = store.groups().groups[static_cast<std::size_t>(g)];
     Group group;
@@ -95,6 +96,7 @@ void ShardedAdamW::Synchronize(Stream& stream, int g) {
 
 void ShardedAdamW::UpdateGroup(Stream& stream, int g, std::int64_t step, double learning_rate) {
   LYCIA_CHECK(options_.clip == 0) << "the clip factor is not known before all gradients are ";
+  LYCIA_CHECK(!scaler_) << "an overflow is not known before all gradients are ";
   Group& group = groups_.at(g);
   SquareBlocks(stream, g, group);
   SetScalars(stream, step, learning_rate, /*clip=*/1);
@@ -106,7 +108,7 @@ void ShardedAdamW::Update(Stream& stream, std::int64_t step, double learning_rat
   if (!stream.ok()) return;
   if (decision_.finite) {
     SetScalars(stream, step, learning_rate,
-               options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0);
+               (options_.clip > 0 ? std::min(1.0, options_.clip / (decision_.gradient_norm + kClipEpsilon)) : 1.0) / decision_.loss_scale);
     for (auto& [g, group] : groups_) {
       if (!group.updated) StepGroup(stream, g, group);
     }
@@ -146,12 +148,15 @@ void ShardedAdamW::Decide(Stream& stream, bool stop) {
   for (std::int64_t s = 0; s < samples_; ++s) decision_.loss_sum += decided_[kNumFlags + s];
   double squares = 0;
   for (std::int64_t b = 0; b < store_.groups().num_norm_blocks; ++b) squares += decided_[kNumFlags + samples_ + b];
-  decision_.gradient_norm = std::sqrt(squares);
+  decision_.loss_scale = loss_scale();
+  decision_.gradient_norm = std::sqrt(squares) / decision_.loss_scale;
   decision_.finite = std::isfinite(squares) && std::isfinite(decision_.loss_sum);
+  if (scaler_) decision_.skipped = scaler_->Judge(decision_.finite) == LossScaler::Verdict::kSkip;
 }
 
 void ShardedAdamW::SetScalars(Stream& stream, std::int64_t step, double learning_rate, double clip) {
-  host_->scalars = MakeStepScalars(step + 1, learning_rate, clip, options_.beta1, options_.beta2);
+  const std::int64_t skipped = scaler_ ? scaler_->state().skipped_steps : 0;
+  host_->scalars = MakeStepScalars(step + 1 - skipped, learning_rate, clip, options_.beta1, options_.beta2);
   stream.Copy(scalars_, &host_->scalars, sizeof(StepScalars));
 }
 

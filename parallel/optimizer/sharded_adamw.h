@@ -1,16 +1,21 @@
 // AdamW with decoupled decay, global-norm clipping and optimizer states sharded over the holders of each parameter (ZeRO stage 1 over
 // Chimera's model copies and the data replicas alike). Formulas: docs/numerics.md.
 //
-// A model in bf16 has f32 gradients and states, and a master weight in f32 for each element of a rank's own shard: what is stepped, saved
-// and exported. The model's weights are the masters rounded, gathered from their owners.
+// A model in bf16 or f16 has f32 gradients and states, and a master weight in f32 for each element of a rank's own shard: what is stepped,
+// saved and exported. The model's weights are the masters rounded, gathered from their owners.
+//
+// With a loss scale all gradients are `loss_scale()` times the loss's own. The factor that clips takes it out again where AdamW reads a
+// gradient, so that nothing is passed over for it. A step that is skipped counts as none in AdamW's corrections.
 #ifndef LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 #define LYCIA_PARALLEL_OPTIMIZER_SHARDED_ADAMW_H_
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/step_scalars.h"
+#include "parallel/optimizer/loss_scaler.h"
 #include "parallel/optimizer/optimizer.h"
 #include "parallel/optimizer/parameter_store.h"
 #include "runtime/comm/communicator.h"
@@ -35,7 +40,8 @@ class ShardedAdamW final : public Optimizer {
     AdamWOptions options;
     std::map<int, GroupMember> members;  // one for each local group of the store
     std::int64_t samples = 0;            // of the global batch
-    DType dtype = DType::kF32;           // of the weights: bf16, f32 or f64
+    DType dtype = DType::kF32;           // of the weights: bf16, f16, f32 or f64
+    std::optional<LossScaleOptions> loss_scale = std::nullopt;
   };
   ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& plan);
   // holders: the communicator of each local group, of the size told above. Internal error for a gradient that nobody has summed over the
@@ -48,6 +54,9 @@ class ShardedAdamW final : public Optimizer {
   void UpdateGroup(Stream& stream, int group, std::int64_t step, double learning_rate) override;
   void Update(Stream& stream, std::int64_t step, double learning_rate, bool stop) override;
   const Decision& decision() const override { return decision_; }
+  // What the gradient of the next step's loss has to be multiplied by.
+  double loss_scale() const { return scaler_ ? scaler_->scale() : 1.0; }
+  LossScaler* scaler() { return scaler_ ? &*scaler_ : nullptr; }  // nullptr: the loss is not scaled
 
   // The part of a group's flat buffer that this rank updates, and its states (empty tensors for an empty shard).
   struct Shard {
@@ -106,6 +115,7 @@ class ShardedAdamW final : public Optimizer {
   double* decided_ = nullptr;  // as long as decide_
   Communicator* world_ = nullptr;
   Decision decision_;
+  std::optional<LossScaler> scaler_;
   std::vector<AdamWArgs> updates_;  // of one group's segments; a step does not allocate
 };
 

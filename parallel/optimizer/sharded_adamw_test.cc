@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -53,7 +54,8 @@ struct Rank {
   std::map<int, std::unique_ptr<Communicator>> holders;
   std::vector<ParameterSpec> uses;
 
-  Status Open(Placement placement, const AdamWOptions& options, DType dtype, Communicator& world) {
+  Status Open(Placement placement, const AdamWOptions& options, DType dtype, Communicator& world,
+              const std::optional<LossScaleOptions>& loss_scale = std::nullopt) {
     std::vector<int> local;
     std::map<int, GroupMember> members;
     std::map<int, Communicator*> communicators;
@@ -78,7 +80,8 @@ struct Rank {
     ArenaPlan plan;
     store = std::make_unique<ParameterStore>(groups, local, uses, dtype, true, plan);
     adamw = std::make_unique<ShardedAdamW>(
-        *store, ShardedAdamW::Args{.options = options, .members = members, .samples = kSamples, .dtype = dtype}, plan);
+        *store, ShardedAdamW::Args{.options = options, .members = members, .samples = kSamples, .dtype = dtype, .loss_scale = loss_scale},
+        plan);
     LYCIA_ASSIGN_OR_RETURN(arena, Arena::Allocate(*device, plan));
     store->Bind(arena);
     LYCIA_RETURN_IF_ERROR(adamw->Bind(*device, arena, &world, communicators));
@@ -104,14 +107,15 @@ struct Rank {
     }
   }
 
-  // A step with the gradients above; `poison` replaces one element of "last" on this rank. ahead: groups stepped before the decision.
+  // A step with the gradients above, scaled as the optimizer asks; `poison` replaces one element of "last" on this rank. ahead: groups
+  // stepped before the decision.
   Status Step(int rank, std::int64_t step, double learning_rate, bool stop = false, double poison = 0, const std::set<int>& ahead = {}) {
     adamw->BeginStep(*stream);
     for (const ParameterSpec& spec : uses) {
       const Tensor gradient = store->gradient(spec.name, spec.use);
       DispatchFloat(gradient.dtype, [&]<typename T>() {
         for (std::int64_t i = 0; i < gradient.elements(); ++i) {
-          gradient.as<T>()[i] += static_cast<T>(GradientOf(spec.name, spec.use, rank, step, i));
+          gradient.as<T>()[i] += static_cast<T>(adamw->loss_scale() * GradientOf(spec.name, spec.use, rank, step, i));
         }
         if (poison != 0 && spec.name == "last") gradient.as<T>()[4] = static_cast<T>(poison);
       });
@@ -150,7 +154,8 @@ struct Truth {
     }
   }
 
-  void Step(Placement placement, const AdamWOptions& o, std::int64_t step, double lr) {
+  // skipped: steps before this one that were none.
+  void Step(Placement placement, const AdamWOptions& o, std::int64_t step, double lr, std::int64_t skipped = 0) {
     double squares = 0;
     for (auto& [name, t] : tensors) std::fill(t.g.begin(), t.g.end(), 0.0);
     for (int stage = 0; stage < 2; ++stage) {
@@ -168,7 +173,7 @@ struct Truth {
       for (const double g : t.g) squares += g * g;
     }
     norm = std::sqrt(squares);
-    const double clip = o.clip > 0 ? std::min(1.0, o.clip / (norm + 1e-6)) : 1.0, t1 = static_cast<double>(step + 1);
+    const double clip = o.clip > 0 ? std::min(1.0, o.clip / (norm + 1e-6)) : 1.0, t1 = static_cast<double>(step + 1 - skipped);
     for (auto& [name, t] : tensors) {
       for (std::size_t i = 0; i < t.w.size(); ++i) {
         const double g = t.g[i] * clip;
@@ -304,6 +309,80 @@ TEST_P(ShardedAdamWTest, ANonFiniteGradientOrLossUpdatesNothing) {
     });
     EXPECT_TRUE(ran.ok()) << ran;
   }
+}
+
+std::string BytesOf(const Tensor& tensor) { return {static_cast<const char*>(tensor.data), static_cast<std::size_t>(tensor.bytes())}; }
+// Weights and states of a rank.
+std::string BytesOf(const Rank& rank) {
+  std::string bytes;
+  for (const int g : rank.store->local_groups()) {
+    const ShardedAdamW::Shard shard = rank.adamw->shard(g);
+    for (const Tensor& tensor : {rank.store->flat_weights(g), shard.weight, shard.m, shard.v}) bytes += BytesOf(tensor);
+  }
+  return bytes;
+}
+
+// A scale doubles and halves as its rule says, on every rank alike, and shows nowhere else; an overflow on one rank leaves every weight and
+// state of every rank as it is, and the step is none to AdamW.
+TEST_P(ShardedAdamWTest, ALossScaleShowsInNothingButItself) {
+  struct {
+    bool overflow;
+    double scale;  // that the step is made with
+  } constexpr kSteps[] = {{false, 1024}, {false, 1024}, {true, 2048}, {false, 1024}, {true, 1024}, {true, 512}, {false, 256}, {false, 256}};
+  for (const DType dtype : {DType::kF64, DType::kBF16}) {
+    for (const double clip : {0.0, 10.0}) {
+      const AdamWOptions options{.clip = clip};
+      const Status ran = RunThreadRanks(kRanks, [&](Communicator& world) -> Status {
+        Rank rank;
+        LYCIA_RETURN_IF_ERROR(rank.Open(GetParam(), options, dtype, world, LossScaleOptions{.initial = 1024, .growth_interval = 2}));
+        Truth truth;
+        std::int64_t step = 0, skipped = 0;
+        for (const auto& [overflow, scale] : kSteps) {
+          EXPECT_EQ(rank.adamw->loss_scale(), scale) << "step " << step;
+          const std::string before = BytesOf(rank);
+          const double bad = overflow && world.rank() == 1 ? std::numeric_limits<double>::infinity() : 0;
+          LYCIA_RETURN_IF_ERROR(rank.Step(world.rank(), step, 0.01, false, bad));
+          const Decision& decision = rank.adamw->decision();
+          EXPECT_EQ(decision.loss_scale, scale);
+          EXPECT_EQ(decision.finite, !overflow) << "step " << step << " rank " << world.rank();
+          EXPECT_EQ(decision.skipped, overflow);
+          if (overflow) {
+            ++skipped;
+            EXPECT_TRUE(BytesOf(rank) == before) << "step " << step << " rank " << world.rank();
+          } else {
+            truth.Step(GetParam(), options, step, 0.01, skipped);
+            const double near = dtype == DType::kF64 ? 1e-12 : 1e-5;
+            EXPECT_NEAR(decision.gradient_norm, truth.norm, near * truth.norm);
+            if (dtype == DType::kF64) ExpectEqual(rank, truth, near, world.rank());
+          }
+          ++step;
+        }
+        EXPECT_EQ(rank.adamw->scaler()->state().skipped_steps, 3);
+        return OkStatus();
+      });
+      EXPECT_TRUE(ran.ok()) << ran;
+    }
+  }
+}
+
+TEST_P(ShardedAdamWTest, PowersOfTwoAsScalesChangeNoBit) {
+  const Status ran = RunThreadRanks(kRanks, [&](Communicator& world) -> Status {
+    Rank plain, scaled;
+    LYCIA_RETURN_IF_ERROR(plain.Open(GetParam(), {.clip = 10}, DType::kBF16, world));
+    LYCIA_RETURN_IF_ERROR(scaled.Open(GetParam(), {.clip = 10}, DType::kBF16, world, FixedLossScale(4096)));
+    for (std::int64_t step = 0; step < 3; ++step) {
+      LYCIA_RETURN_IF_ERROR(plain.Step(world.rank(), step, 0.01));
+      LYCIA_RETURN_IF_ERROR(scaled.Step(world.rank(), step, 0.01));
+      EXPECT_EQ(scaled.adamw->decision().gradient_norm, plain.adamw->decision().gradient_norm);
+      EXPECT_TRUE(BytesOf(scaled) == BytesOf(plain)) << "step " << step << " rank " << world.rank();
+    }
+    const std::string before = BytesOf(scaled);
+    LYCIA_RETURN_IF_ERROR(scaled.Step(world.rank(), 3, 0.01, false, world.rank() == 3 ? std::nan("") : 0));
+    EXPECT_FALSE(scaled.adamw->decision().finite || scaled.adamw->decision().skipped) << "a fixed scale gives up";
+    EXPECT_TRUE(BytesOf(scaled) == before);
+    return OkStatus();
+  });
+  EXPECT_TRUE(ran.ok()) << ran;
 }
 
 // Without clipping nothing has to be known before a group is stepped; whichever groups are, the bits are those of one update at the end.

@@ -51,7 +51,9 @@ Tensor RowsOf(const Tensor& all, std::int64_t samples, const SampleRange& range,
 }
 
 bool IsFloat(std::span<const TensorSpec> specs) {
-  return !specs.empty() && (specs[0].dtype == DType::kBF16 || specs[0].dtype == DType::kF32 || specs[0].dtype == DType::kF64);
+  if (specs.empty()) return false;
+  const DType dtype = specs[0].dtype;
+  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
 }
 
 }  // namespace

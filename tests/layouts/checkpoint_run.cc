@@ -24,13 +24,13 @@ Status Save(Trainer& trainer, Communicator& world, const std::string& directory)
   return writer->Wait();
 }
 
-// Every weight a rank holds, whether it is of its shard or not.
+// Every weight a rank holds, whether it is of its shard or not: what was saved, rounded to the weight's type.
 Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) {
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
       const Tensor weight = trainer.store().weight(p.spec.name);
       const Trainer::Stored stored = trainer.stored(p.spec.name);
-      const std::int64_t element_bytes = SizeOf(weight.dtype);
+      const std::int64_t element_bytes = SizeOf(ArithmeticDType(weight.dtype));
       std::vector<char> saved(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
       LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange("weight/" + stored.tensor, 0, stored.shape.elements(), saved.data()));
       std::vector<char> own(static_cast<std::size_t>(stored.count * element_bytes));
@@ -40,7 +40,15 @@ Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) 
                                                                                        .end = stored.begin + stored.count,
                                                                                        .element_bytes = element_bytes});
       LYCIA_RETURN_IF_ERROR(trainer.host().Read(weight, [&](const Tensor& host) -> Status {
-        if (std::memcmp(own.data(), host.data, own.size()) == 0) return OkStatus();
+        const bool same = DispatchAnyStored(weight.dtype, [&]<typename T>() {
+          const auto* exact = reinterpret_cast<const Arithmetic<T>*>(own.data());
+          for (std::int64_t i = 0; i < stored.count; ++i) {
+            const T rounded = static_cast<T>(exact[i]);
+            if (std::memcmp(&rounded, host.as<T>() + i, sizeof rounded) != 0) return false;
+          }
+          return true;
+        });
+        if (same) return OkStatus();
         return absl::InternalError(StrCat("rank ", rank, " holds another ", p.spec.name));
       }));
     }

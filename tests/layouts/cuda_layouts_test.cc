@@ -1,12 +1,14 @@
 // The trainer on a GPU, all ranks on the first one: what it computes there against the independent serial truth, and that it computes it
 // again to the bit. Compiled twice: for CUDA's kernels run on the CPU, thread by thread (kernels/cuda/testing), and for a GPU, where it
 // skips itself if there is none.
+#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "launch/trainer.h"
 #include "runtime/device/device.h"
 #include "runtime/io/temp_directory.h"
 #include "tests/layouts/checkpoint_run.h"
@@ -89,10 +91,84 @@ TEST_F(CudaLayouts, F32AndBF16AreAsNearAsTheCpu) {
   }
 }
 
+// f16 beside one rank of the same device: there is none on the CPU. A loss scale that lets gradients vanish is found out.
+TEST_F(CudaLayouts, F16IsAsNearAsOneRank) {
+  const Layout serial{.schedule = "gpipe", .micro_batches = 2, .samples = 2, .precision = DType::kF16};
+  const Record of_one = Run(OnCuda(serial));
+  if (HasFailure()) return;
+  std::vector<Layout> layouts = {{.schedule = "chimera", .stages = 2, .micro_batches = 2, .samples = 2, .precision = DType::kF16},
+                                 {.schedule = "1f1b", .stages = 2, .data = 2, .micro_batches = 2, .samples = 1, .precision = DType::kF16}};
+  for (const Layout& layout : layouts) {
+    const Record record = Run(OnCuda(layout));
+    if (HasFailure()) return;
+    const Status near = CompareInLowPrecision(record, of_one, TruthOf(layout), kF16Tolerance);
+    EXPECT_TRUE(near.ok()) << layout.Name() << ": " << near;
+  }
+  Layout unscaled = serial;
+  unscaled.loss_scale = 0x1p-12;
+  const Record record = Run(OnCuda(unscaled));
+  EXPECT_FALSE(CompareInLowPrecision(record, of_one, TruthOf(unscaled), kF16Tolerance).ok()) << "nothing has vanished";
+}
+
+// Of a rank: everything that a step may change.
+std::string WeightsAndStates(Trainer& trainer) {
+  std::string bytes;
+  for (const int g : trainer.store().local_groups()) {
+    const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
+    for (const Tensor& tensor : {trainer.store().flat_weights(g), shard.weight, shard.m, shard.v}) {
+      const Status read = trainer.host().Read(tensor, [&](const Tensor& host) {
+        bytes.append(static_cast<const char*>(host.data), static_cast<std::size_t>(host.bytes()));
+        return OkStatus();
+      });
+      EXPECT_TRUE(read.ok()) << read;
+    }
+  }
+  return bytes;
+}
+
+// A scale far too high is halved step by step, on all ranks alike, and nothing is updated until gradients are finite.
+TEST_F(CudaLayouts, StepsThatOverflowUpdateNothingOnAnyRank) {
+  constexpr double kScale = 0x1p22;  // over 24 loss tokens: above 65504 already in the loss's own gradient
+  const Layout layout = OnCuda(
+      {.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .samples = 1, .precision = DType::kF16, .loss_scale = kScale});
+  std::vector<int> skipped(static_cast<std::size_t>(layout.ranks()));
+  const Status ran = OnRanks(layout, [&](Communicator& world) -> Status {
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+    const RandomBatches batches(/*masked=*/false);
+    int& mine = skipped[static_cast<std::size_t>(world.rank())];
+    for (int step = 0; step < 16; ++step) {
+      const std::string before = WeightsAndStates(*trainer);
+      LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, batches, kLearningRate, /*stop=*/false));
+      LYCIA_RETURN_IF_ERROR(trainer->CompareReplicas());
+      const Decision& decision = trainer->decision();
+      EXPECT_EQ(decision.loss_scale, std::ldexp(kScale, -mine));
+      EXPECT_EQ(decision.skipped, !decision.finite);
+      EXPECT_EQ(WeightsAndStates(*trainer) == before, decision.skipped) << "step " << step << " rank " << world.rank();
+      if (!decision.skipped) break;
+      EXPECT_EQ(trainer->optimizer().loss_scale(), std::ldexp(kScale, -++mine));
+    }
+    return OkStatus();
+  });
+  ASSERT_TRUE(ran.ok()) << ran;
+  EXPECT_TRUE(skipped[0] > 0 && skipped[0] < 16) << skipped[0];
+  for (const int of_rank : skipped) EXPECT_EQ(of_rank, skipped[0]);
+}
+
+TEST_F(CudaLayouts, F16OnTheCpuAndWithEagerUpdatesIsRefused) {
+  const Layout on_cpu{.schedule = "gpipe", .precision = DType::kF16};
+  EXPECT_EQ(RunOnThreads(on_cpu).status().code(), absl::StatusCode::kInvalidArgument);
+  const Layout eager = OnCuda({.schedule = "gpipe", .update = schedule::UpdateMode::kEager, .clip = false, .precision = DType::kF16});
+  const Status refused = RunOnThreads(eager).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("overflowed"), std::string::npos) << refused;
+}
+
 TEST_F(CudaLayouts, CheckpointsGoFromDeviceToDevice) {
   const Layout on_cpu{.schedule = "gpipe", .micro_batches = 2, .samples = 2, .precision = DType::kF32};
   const Layout on_cuda = OnCuda({.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .precision = DType::kF32});
-  for (const auto& [from, to] : {std::pair{on_cuda, on_cpu}, {on_cpu, on_cuda}, {on_cuda, on_cuda}}) {
+  Layout half = on_cuda, half_alone = OnCuda(on_cpu);
+  half.precision = half_alone.precision = DType::kF16;
+  for (const auto& [from, to] : {std::pair{on_cuda, on_cpu}, {on_cpu, on_cuda}, {on_cuda, on_cuda}, {half, half_alone}}) {
     const TempDirectory folder;
     const Status trained = TrainAndSave(from, folder / "first");
     ASSERT_TRUE(trained.ok()) << from.Name() << ": " << trained;
@@ -106,7 +182,7 @@ TEST_F(CudaLayouts, CheckpointsGoFromDeviceToDevice) {
 }
 
 TEST_F(CudaLayouts, RunsHaveTheSameBits) {
-  for (const DType precision : {DType::kF32, DType::kBF16}) {
+  for (const DType precision : {DType::kF32, DType::kBF16, DType::kF16}) {
     const Layout layout = OnCuda({.schedule = "chimera", .stages = 2, .data = 2, .micro_batches = 2, .samples = 1, .precision = precision});
     const Record first = Run(layout);
     if (HasFailure()) return;

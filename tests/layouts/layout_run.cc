@@ -23,7 +23,7 @@ namespace {
 std::vector<double> Widen(Trainer& trainer, const Tensor& tensor) {
   std::vector<double> values;
   const Status read = trainer.host().Read(tensor, [&](const Tensor& host) {
-    DispatchStored(host.dtype, [&]<typename T>() { values.assign(host.as<T>(), host.as<T>() + host.elements()); });
+    DispatchAnyStored(host.dtype, [&]<typename T>() { values.assign(host.as<T>(), host.as<T>() + host.elements()); });
     return OkStatus();
   });
   LYCIA_CHECK(read.ok()) << read.message();
@@ -59,12 +59,13 @@ Tensors WeightsOf(Trainer& trainer) {
   return weights;
 }
 
-// After a step a rank's gradient buffers hold the sums over ranks in its own shards, and only there.
+// After a step a rank's gradient buffers hold the sums over ranks in its own shards, and only there; in f16 times the loss scale.
 Tensors OwnGradientsOf(Trainer& trainer) {
   Tensors gradients;
   for (const int g : trainer.store().local_groups()) {
     const ParameterGroup& group = trainer.groups().groups[static_cast<std::size_t>(g)];
-    const std::vector<double> flat = Widen(trainer, trainer.store().flat_gradients(g));
+    std::vector<double> flat = Widen(trainer, trainer.store().flat_gradients(g));
+    for (double& gradient : flat) gradient /= trainer.decision().loss_scale;
     const ShardedAdamW::Shard shard = trainer.optimizer().shard(g);
     for (const Segment& segment : SegmentsOf(group, shard.begin, shard.end)) {
       const PlacedParameter& p = *segment.parameter;
@@ -164,6 +165,7 @@ std::string Layout::Name() const {
   if (threads != 1) name += StrCat(" threads ", threads);
   if (dropout != kDropout) name += StrCat(" dropout ", dropout);
   if (reuse) name += StrCat(" reuse ", static_cast<int>(reuse->layers.policy), reuse->always ? " always" : "");
+  if (loss_scale != Layout().loss_scale) name += StrCat(" loss scale ", loss_scale);
   if (images) return StrCat(name, " images of kind ", static_cast<int>(images->kind), " ", masked ? "masked " : "", lycia::Name(precision));
   return StrCat(name, tied ? " tied " : " untied ", masked ? "masked " : "", lycia::Name(precision));
 }
@@ -234,6 +236,7 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.grid_policy = layout.policy;
   options.weights_each_step = layout.weights_each_step;
   options.precision = layout.precision;
+  options.loss_scale = {.initial = layout.loss_scale, .least = std::min(layout.loss_scale, 1.0)};
   options.recompute = layout.recompute;
   options.packed_weights = layout.packed_weights;
   options.schedule = layout.schedule;

@@ -37,6 +37,7 @@ struct Layout {
   bool rotary = false;  // positions, of base kRopeBase
   bool masked = false;  // every fifth label is -1
   DType precision = DType::kF64;
+  double loss_scale = 1024;  // of f16, at first: above any underflow and below any overflow of the model here
   Recompute recompute = Recompute::kNone;
   PackedWeights packed_weights = PackedWeights::kAuto;
   std::vector<std::int64_t> partition;
@@ -96,7 +97,7 @@ using Tensors = std::map<std::string, std::vector<double>>;  // by parameter nam
 struct StepRecord {
   double loss = 0, grad_norm = 0;
   Tensors weights;         // after the step; NaN where this rank of a grid does not hold them
-  Tensors gradients;       // of the step, before clipping, summed over all ranks; NaN where this rank does not own the sum
+  Tensors gradients;       // of the loss itself, before clipping, summed over all ranks; NaN where this rank does not own the sum
   double clip_factor = 1;  // of the update's gradients; the truth's
   Tensors states;          // of layers, after the step
 };

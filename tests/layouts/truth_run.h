@@ -19,15 +19,16 @@ const Record& TruthOf(const Layout& layout, DType precision = DType::kF64);
 // gradients' differences, and 1e-12 of lr * steps. Internal, with the worst element, otherwise.
 Status CompareWithTruth(const Record& record, const Record& truth);
 
-// The contract of f32 and bf16, on the gradients of the first step: each tensor's error (2-norm) against the f64 truth is at most so much
-// of its layer's gradient norm, and at most 4 times that of the serial run in the same type (of which one rounding of the layer's norm is
-// luck).
+// The contract of f32, bf16 and f16, on the gradients of the first step: each tensor's error (2-norm) against the f64 truth is at most so
+// much of its layer's gradient norm, and at most 4 times that of the serial run in the same type (of which one rounding of the layer's norm
+// is luck).
 struct Tolerance {
   double of_layer = 1e-5;
   double rounding = 0x1p-24;
 };
 inline constexpr Tolerance kF32Tolerance{};
 inline constexpr Tolerance kBF16Tolerance{.of_layer = 0.05, .rounding = 0x1p-9};
+inline constexpr Tolerance kF16Tolerance{.of_layer = 0.05 / 8, .rounding = 0x1p-12};  // three bits more than bf16
 Status CompareInLowPrecision(const Record& record, const Record& serial, const Record& truth, const Tolerance& tolerance);
 
 }  // namespace lycia::layouts
