@@ -21,6 +21,7 @@
 #include "launch/cli.h"
 #include "launch/config.h"
 #include "launch/core_share.h"
+#include "launch/launcher.h"
 #include "launch/session.h"
 #include "launch/trainer.h"
 #include "launch/trainer_options.h"
@@ -159,7 +160,8 @@ Status Compare(const Arguments& arguments, Session& session) {
 
 Status Run(const Arguments& arguments) {
   SessionOptions options{.command = "grid"};
-  if (!StartedByMpi()) {
+  LYCIA_ASSIGN_OR_RETURN(options.launcher, LauncherOf(arguments, ProcessEnvironment(), FindMpi()));
+  if (!options.launcher.one_of_many()) {
     LYCIA_ASSIGN_OR_RETURN(const std::int64_t ranks, arguments.GetInteger("ranks", 8, 1, kMaxThreadRanks));
     options.thread_ranks = static_cast<int>(ranks);
   }
@@ -173,16 +175,17 @@ int main(int argc, char** argv) {
   if (const lycia::Status status = lycia::EnsureBlasEnvironment(argv, environ); !status.ok()) {
     std::fprintf(stderr, "grid: %s\n", std::string(status.message()).c_str());
   }
-  const lycia::Command command = {
+  lycia::Command command = {
       .spec = {.name = "grid",
                .summary = "trains the same model on several tensor grids in turn: time, bytes, memory",
-               .flags = {{.name = "ranks", .value = "N", .doc = "ranks as threads (default 8; not under mpirun)"},
+               .flags = {{.name = "ranks", .value = "N", .doc = "ranks as threads (default 8; with --rank: processes)"},
                          {.name = "steps", .value = "N", .doc = "measured steps of a round (default 3)"},
                          {.name = "rounds", .value = "N", .doc = "rounds over all configurations (default 3)"},
                          {.name = "set", .value = "KEY=VALUE", .doc = "overrides a key in all of them", .repeated = true}},
                .positional = "CONFIG..."},
       .run = lycia::Run};
+  for (const lycia::FlagSpec& flag : lycia::LauncherFlags()) command.spec.flags.push_back(flag);
   std::vector<std::string> words = {"grid"};
   words.insert(words.end(), argv + 1, argv + argc);
-  return lycia::RunCommand({&command, 1}, words, lycia::LauncherRank());
+  return lycia::RunCommand({&command, 1}, words, lycia::ToldRank(words, lycia::ProcessEnvironment()));
 }

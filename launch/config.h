@@ -94,6 +94,7 @@ struct ParallelConfig {
   std::string order = "";               // axes of the mesh from slowest to fastest; "": the mesh's own
   std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";           // cpu | cuda | emulated
+  std::string transport = "auto";       // auto | mpi | nccl | tcp
   std::int64_t threads = 0;             // of a rank; 0: its even share of the cores that the launcher gives
   // What schedules are planned for; times in milliseconds.
   std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs
@@ -146,7 +147,15 @@ struct OutputConfig {
 
 struct WatchdogConfig {
   double deadline_seconds = 60;  // of one wait; 0: off
+  double start_seconds = 300;    // of processes for one another, until their world is open
   std::string address;           // where the first host's board listens for other hosts; "": the address of its host name
+};
+
+// Ranks on GPUs over NCCL (runtime/comm/nccl_world.h).
+struct NcclConfig {
+  std::string sums = "library";  // library | rank-order
+  bool serial = false;
+  double deadline_seconds = 0;  // of an operation that has started; 0: only the watchdog's
 };
 
 struct LogConfig {
@@ -170,6 +179,7 @@ struct Config {
   InitConfig init;
   OutputConfig output;
   WatchdogConfig watchdog;
+  NcclConfig nccl;
   LogConfig log;
   GenerateConfig generate;
   EmulateConfig emulate;

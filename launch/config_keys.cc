@@ -128,6 +128,9 @@ std::vector<Key> MakeKeys() {
       {"parallel.threads", AT(parallel.threads), Between(0, 4096), "threads of a rank; 0: its share of the cores that it may run on"},
       {"parallel.device", AT(parallel.device), OneOf({"cpu", "cuda", "emulated"}),
        "where to compute; cuda: the ranks of a host take its GPUs in turn; emulated: [emulate] says how long it takes"},
+      {"parallel.transport", AT(parallel.transport), OneOf({"auto", "mpi", "nccl", "tcp"}),
+       "how ranks reach each other; auto: as they were started, GPUs of processes by NCCL; mpi, tcp: also GPUs, through page-locked "
+       "memory; nccl: GPUs, also of threads"},
 
       {"parallel.cost", AT(parallel.cost), Any(),
        "ms of a stage's F=, B= or I= and W=, to plan by; stages apart by ';' (a traced step prints them); \"\": by FLOPs"},
@@ -163,6 +166,13 @@ std::vector<Key> MakeKeys() {
       {"watchdog.deadline_seconds", AT(watchdog.deadline_seconds), Between(0, 1e7), "longest wait before a hang is diagnosed; 0: off"},
       {"watchdog.address", AT(watchdog.address), Any(),
        "address on which the first host's board listens for other hosts; \"\": that of its host name"},
+      {"watchdog.start_seconds", AT(watchdog.start_seconds), Between(0.001, 1e7),
+       "longest wait of processes for one another at the start, and for NCCL's communicators"},
+      {"nccl.sums", AT(nccl.sums), OneOf({"library", "rank-order"}),
+       "as NCCL makes them: repeatable; or with the bits of every other transport"},
+      {"nccl.serial", AT(nccl.serial), Any(), "collectives of a rank one after the other: to try when a run hangs"},
+      {"nccl.deadline_seconds", AT(nccl.deadline_seconds), Between(0, 1e7),
+       "longest time of one operation, after which the run is ended; 0: as long as the watchdog allows"},
       {"log.every", AT(log.every), AtLeast(1), "steps between plain progress lines"},
 
       {"generate.tokens", AT(generate.tokens), AtLeast(0), "tokens of a sample"},

@@ -192,6 +192,12 @@ Status CheckReuse(const Config& config) {
   return OkStatus();
 }
 
+Status CheckTransport(const ParallelConfig& parallel) {
+  if (parallel.transport != "nccl" || parallel.device == "cuda") return OkStatus();
+  return InvalidArgument("parallel.transport = \"nccl\" moves tensors of GPUs, but parallel.device = \"", parallel.device,
+                         "\"; use \"auto\", or device = \"cuda\"");
+}
+
 // What there is on a GPU.
 Status CheckCuda(const Config& config) {
   if (config.parallel.device == "cpu" && config.train.precision == "f16") {
@@ -308,6 +314,7 @@ Status ResolveConfig(int ranks, Config& config) {
   LYCIA_RETURN_IF_ERROR(CheckModel(config));
   LYCIA_RETURN_IF_ERROR(config.parallel.device == "emulated" ? CheckEmulation(config) : CheckTraining(config.train));
   LYCIA_RETURN_IF_ERROR(CheckCuda(config));
+  LYCIA_RETURN_IF_ERROR(CheckTransport(config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckReuse(config));
   LYCIA_RETURN_IF_ERROR(CheckCosts(config.parallel));
   LYCIA_RETURN_IF_ERROR(CheckMesh(ranks, config.parallel));

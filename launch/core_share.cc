@@ -15,11 +15,12 @@
 namespace lycia {
 namespace {
 
-std::vector<int> AllowedCores() {
+// Of a process; 0: this one. Empty where the system does not say.
+std::vector<int> AllowedCores(pid_t process) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   std::vector<int> cores;
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return {};
+  if (::sched_getaffinity(process, sizeof allowed, &allowed) != 0) return {};
   for (int core = 0; core < CPU_SETSIZE; ++core) {
     if (CPU_ISSET(core, &allowed)) cores.push_back(core);
   }
@@ -45,7 +46,8 @@ CpuOptions ShareOf(const ShareArgs& args) {
   }
   CpuOptions options;
   options.threads = args.threads > 0 ? args.threads : std::max<int>(1, static_cast<int>(own.size()));
-  if (options.threads <= static_cast<int>(own.size())) {
+  const int most = static_cast<int>(own.size());
+  if (options.threads == most || (args.bound && options.threads < most)) {
     own.resize(static_cast<std::size_t>(options.threads));
     options.cores = std::move(own);
   }
@@ -55,7 +57,8 @@ CpuOptions ShareOf(const ShareArgs& args) {
 StatusOr<CpuOptions> ShareCores(Communicator& world, int threads) {
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
-  std::vector<int> cores = AllowedCores();
+  std::vector<int> cores = AllowedCores(0);
+  const bool bound = cores != AllowedCores(::getppid());
   const std::int64_t mine = HashOf(absl::StrCat(host, ":", absl::StrJoin(cores, ",")));
   std::vector<std::int64_t> all(static_cast<std::size_t>(world.size()));
   LYCIA_RETURN_IF_ERROR(
@@ -66,7 +69,8 @@ StatusOr<CpuOptions> ShareCores(Communicator& world, int threads) {
   return ShareOf({.cores = std::move(cores),
                   .index = static_cast<int>(std::count(all.begin(), all.begin() + world.rank(), mine)),
                   .ranks = static_cast<int>(std::count(all.begin(), all.end(), mine)),
-                  .threads = threads});
+                  .threads = threads,
+                  .bound = bound});
 }
 
 Status PinRankThread(const CpuOptions& share) { return share.cores.empty() ? OkStatus() : PinThisThread(share.cores[0]); }

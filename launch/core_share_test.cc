@@ -45,10 +45,18 @@ TEST(CoreShare, MoreRanksThanCoresAreOneThreadEach) {
 }
 
 TEST(CoreShare, AskedThreadsWin) {
-  EXPECT_EQ(ShareOf({.cores = {0, 1, 2, 3}, .index = 1, .ranks = 2, .threads = 1}).cores, std::vector<int>{2});
+  EXPECT_EQ(ShareOf({.cores = {0, 1, 2, 3}, .index = 1, .ranks = 2, .threads = 1, .bound = true}).cores, std::vector<int>{2});
+  EXPECT_EQ(ShareOf({.cores = {0, 1, 2, 3}, .index = 1, .ranks = 2, .threads = 2}).cores, (std::vector<int>{2, 3}));
   const CpuOptions many = ShareOf({.cores = {0, 1}, .ranks = 2, .threads = 3});
   EXPECT_EQ(many.threads, 3);
   EXPECT_TRUE(many.cores.empty());
+}
+
+// Two runs that know nothing of each other, each with fewer threads than the machine has cores: neither may claim the first core.
+TEST(CoreShare, ARunThatLeavesCoresIdleIsNotPinnedUnlessALauncherBoundIt) {
+  const CpuOptions share = ShareOf({.cores = {0, 1, 2, 3}, .threads = 2});
+  EXPECT_EQ(share.threads, 2);
+  EXPECT_TRUE(share.cores.empty());
 }
 
 TEST(CoreShare, RanksAsThreadsShareTheProcess) {

@@ -10,7 +10,7 @@
 #include "kernels/gemm/gemm_kernels.h"
 #include "launch/cli.h"
 #include "launch/commands/commands.h"
-#include "runtime/comm/transports.h"
+#include "launch/launcher.h"
 
 int main(int argc, char** argv) {
   // Before anything else: the BLAS reads its kernel choice while it is loaded, so this may start the program anew.
@@ -23,5 +23,6 @@ int main(int argc, char** argv) {
                                                    lycia::EmulateCommand(),      lycia::PlanCommand(),      lycia::GenerateCommand(),
                                                    lycia::BenchKernelsCommand(), lycia::BenchConvCommand(), lycia::BenchReuseCommand(),
                                                    lycia::BenchStepCommand(),    lycia::DoctorCommand()};
-  return lycia::RunCommand(commands, std::vector<std::string>(argv + 1, argv + argc), lycia::LauncherRank());
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  return lycia::RunCommand(commands, words, lycia::ToldRank(words, lycia::ProcessEnvironment()));
 }

@@ -1,12 +1,15 @@
 // lycia bench step: how long a training step takes here, and what it spends its time on.
+#include <algorithm>
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include "launch/commands/commands.h"
+#include "launch/launcher.h"
 #include "launch/session.h"
+#include "launch/session_options.h"
 #include "launch/step_bench.h"
 #include "launch/step_bench_options.h"
-#include "runtime/comm/transports.h"
 
 namespace lycia {
 namespace {
@@ -21,12 +24,9 @@ StatusOr<BenchTokens> OpenTokens(const StepBenchFlags& flags, const Config& conf
 }
 
 // Collective. Every rank reads its tokens; what is wrong with them or with the sizes is said once.
-Status BenchOneRank(const StatusOr<StepBenchFlags>& flags, Session& session) {
+Status BenchOneRank(const Arguments& arguments, const Launcher& launcher, const StatusOr<StepBenchFlags>& flags, Session& session) {
   Status status = flags.status();
-  if (status.ok() && !session.threads && session.ranks() > 1 && flags->ranks > 0) {
-    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started this process as one rank of ",
-                             session.ranks(), "; leave --ranks out");
-  }
+  if (status.ok()) status = CheckRanksFlag(arguments, launcher, session.ranks());
   Config config;
   if (status.ok()) {
     config = flags->config;
@@ -47,20 +47,21 @@ Status BenchOneRank(const StatusOr<StepBenchFlags>& flags, Session& session) {
 Status BenchStep(const Arguments& arguments) {
   const StatusOr<StepBenchFlags> flags = ReadStepBenchFlags(arguments);
   SessionOptions options{.command = "lycia bench step"};
-  if (!StartedByMpi()) {
+  LYCIA_ASSIGN_OR_RETURN(options.launcher, LauncherOf(arguments, ProcessEnvironment(), FindMpi()));
+  if (!options.launcher.one_of_many()) {
     LYCIA_RETURN_IF_ERROR(flags.status());
-    options.thread_ranks = flags->ranks > 0 ? flags->ranks : 1;
+    options.thread_ranks = std::max(1, flags->ranks);
   }
-  if (flags.ok()) {
-    options.deadline_seconds = flags->config.watchdog.deadline_seconds;
-    options.board_address = flags->config.watchdog.address;
-    options.cuda = flags->config.parallel.device == "cuda";
-  }
-  return RunRanks(options, [&](Session& session) { return BenchOneRank(flags, session); });
+  if (flags.ok()) ReadSessionOptions(flags->config, options);
+  return RunRanks(options, [&](Session& session) { return BenchOneRank(arguments, options.launcher, flags, session); });
 }
 
 }  // namespace
 
-Command BenchStepCommand() { return {.spec = StepBenchSpec(), .run = BenchStep}; }
+Command BenchStepCommand() {
+  CommandSpec spec = StepBenchSpec();
+  for (const FlagSpec& flag : LauncherFlags()) spec.flags.push_back(flag);
+  return {.spec = std::move(spec), .run = BenchStep};
+}
 
 }  // namespace lycia

@@ -23,6 +23,7 @@
 #include "kernels/gemm/gemm_kernels.h"
 #include "launch/commands/commands.h"
 #include "launch/gpu_report.h"
+#include "launch/launcher.h"
 #include "runtime/comm/nccl_world.h"
 #include "runtime/comm/transports.h"
 #include "runtime/device/device.h"
@@ -96,8 +97,18 @@ void Blas(Findings& findings) {
       {"blas", "threads", StrCat(blas.threads), blas.threads == 1 ? "" : "ranks share the cores; set OPENBLAS_NUM_THREADS=1"});
 }
 
+// What `lycia train` without flags would take this process for.
+std::string StartedAs() {
+  const StatusOr<Launcher> launcher = LauncherOf(Arguments(), ProcessEnvironment(), FindMpi());
+  if (!launcher.ok()) return std::string(launcher.status().message());
+  if (launcher->kind == Launcher::Kind::kMpi) return "a rank of an MPI job";
+  if (launcher->kind == Launcher::Kind::kAlone) return "alone: ranks are threads";
+  return StrCat("rank ", launcher->rank, " of ", launcher->ranks, " processes that meet at ", launcher->rendezvous.ToString());
+}
+
 void Transports(Findings& findings) {
   findings.push_back({"transports", "threads", "always"});
+  findings.push_back({"transports", "tcp", "always"});
   findings.push_back({"transports", "mpi", MpiDescription()});
   if constexpr (kNcclEnabled) {
     findings.push_back({"transports", "nccl", nccl::Version()});
@@ -106,9 +117,11 @@ void Transports(Findings& findings) {
   }
   findings.push_back({"transports", "shared memory", SharedMemoryDescription()});
   findings.push_back({"transports", "started by mpi", StartedByMpi() ? "yes" : "no"});
+  findings.push_back({"transports", "started as", StartedAs()});
   std::string launcher;
-  for (const char* name : {"SLURM_JOB_ID", "SLURM_PROCID", "SLURM_MPI_TYPE", "PMIX_RANK", "PMIX_VERSION", "PMI_RANK",
-                           "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}) {
+  for (const char* name :
+       {"SLURM_JOB_ID", "SLURM_PROCID", "SLURM_MPI_TYPE", "PMIX_RANK", "PMIX_VERSION", "PMI_RANK", "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LYCIA_RENDEZVOUS"}) {
     if (const char* value = std::getenv(name); value != nullptr) launcher += StrCat(launcher.empty() ? "" : " ", name, "=", value);
   }
   findings.push_back({"transports", "launcher variables", launcher.empty() ? "none" : launcher});

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "launch/commands/commands.h"
+#include "launch/launcher.h"
 #include "launch/schedule_file.h"
 #include "launch/session.h"
 #include "launch/share_schedule.h"
@@ -20,7 +21,6 @@
 #include "parallel/schedule/passes.h"
 #include "parallel/schedule/simulate.h"
 #include "parallel/schedule/verify.h"
-#include "runtime/comm/transports.h"
 #include "runtime/io/json.h"
 
 namespace lycia {
@@ -207,13 +207,11 @@ Status Emulate(const Emulation& emulation, Session& session) {
   return OkStatus();
 }
 
-// One rank that mpirun or srun started; rank 0 plans for all.
-Status EmulateMpiRank(const Arguments& arguments, Session& session) {
+// One rank as a process; rank 0 plans for all.
+Status EmulateProcess(const Arguments& arguments, const Launcher& launcher, Session& session) {
   StatusOr<Emulation> emulation = ReadFlags(arguments);
   Status status = emulation.status();
-  if (status.ok() && arguments.Has("ranks")) {
-    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started ", session.ranks(), "; leave --ranks out");
-  }
+  if (status.ok()) status = CheckRanksFlag(arguments, launcher, session.ranks());
   if (status.ok() && session.rank() == 0) status = PlanSchedule(arguments, *emulation);
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session.world, status));
   LYCIA_RETURN_IF_ERROR(ShareSchedule(*session.world, emulation->schedule));
@@ -223,8 +221,9 @@ Status EmulateMpiRank(const Arguments& arguments, Session& session) {
 Status RunEmulate(const Arguments& arguments) {
   SessionOptions options;
   options.command = "lycia emulate";
-  if (StartedByMpi()) {
-    return RunRanks(options, [&](Session& session) { return EmulateMpiRank(arguments, session); });
+  LYCIA_ASSIGN_OR_RETURN(options.launcher, LauncherOf(arguments, ProcessEnvironment(), FindMpi()));
+  if (options.launcher.one_of_many()) {
+    return RunRanks(options, [&](Session& session) { return EmulateProcess(arguments, options.launcher, session); });
   }
   LYCIA_ASSIGN_OR_RETURN(Emulation emulation, ReadFlags(arguments));
   LYCIA_RETURN_IF_ERROR(PlanSchedule(arguments, emulation));
@@ -236,29 +235,33 @@ Status RunEmulate(const Arguments& arguments) {
 }  // namespace
 
 Command EmulateCommand() {
-  return {.spec = {.name = "emulate",
-                   .summary = "runs a schedule on emulated devices: real executor and messages, compute of a given time",
-                   .flags = {{.name = "name", .value = "NAME", .doc = "schedule, as in `lycia schedule --help`"},
-                             {.name = "from", .value = "FILE", .doc = "CSV of a schedule, instead of --name, --stages, --micro-batches"},
-                             {.name = "stages", .value = "D", .doc = "workers, and stages of one copy of the model"},
-                             {.name = "micro-batches", .value = "N", .doc = "micro-batches of a step, over all pipes"},
-                             {.name = "pipes", .value = "P", .doc = "copies of the model"},
-                             {.name = "chunks", .value = "V", .doc = "stages of a worker and pipe"},
-                             {.name = "cost", .value = "COSTS", .doc = "F=,B=,I=,W= in units; stages apart by ';' (default F=1,B=2)"},
-                             {.name = "latency", .value = "C", .doc = "of a message, in units (default 0)"},
-                             {.name = "transmit", .value = "C", .doc = "of a message on its sender's link, in units (default 0)"},
-                             {.name = "sync", .value = "C", .doc = "of one gradient sum, in units (default 0)"},
-                             {.name = "gradient-sync", .value = "WHEN", .doc = "lazy, eager or eager-opt (default lazy)"},
-                             {.name = "update", .value = "C", .doc = "of the optimizer's step, in units (default 0)"},
-                             {.name = "max-activations", .value = "A", .doc = "most that a planned order keeps, in stages of D"},
-                             {.name = "unit", .value = "TIME", .doc = "of the costs: 10ms, 250us, 1s (default 10ms)"},
-                             {.name = "clock", .value = "CLOCK", .doc = "logical: exact, nothing waits; wall: real time (default logical)"},
-                             {.name = "message-bytes", .value = "BYTES", .doc = "that really travel per message (default 65536)"},
-                             {.name = "repeat", .value = "K", .doc = "measured steps, after one to warm up (default 5)"},
-                             {.name = "ranks", .value = "N", .doc = "ranks as threads (default: the workers; not under mpirun or srun)"},
-                             {.name = "format", .value = "FORMAT", .doc = "text or json (default text)"}},
-                   .details = "Under mpirun or srun the ranks are the workers. docs/emulation.md says what is exact and what is not."},
-          .run = RunEmulate};
+  Command command{
+      .spec = {.name = "emulate",
+               .summary = "runs a schedule on emulated devices: real executor and messages, compute of a given time",
+               .flags = {{.name = "name", .value = "NAME", .doc = "schedule, as in `lycia schedule --help`"},
+                         {.name = "from", .value = "FILE", .doc = "CSV of a schedule, instead of --name, --stages, --micro-batches"},
+                         {.name = "stages", .value = "D", .doc = "workers, and stages of one copy of the model"},
+                         {.name = "micro-batches", .value = "N", .doc = "micro-batches of a step, over all pipes"},
+                         {.name = "pipes", .value = "P", .doc = "copies of the model"},
+                         {.name = "chunks", .value = "V", .doc = "stages of a worker and pipe"},
+                         {.name = "cost", .value = "COSTS", .doc = "F=,B=,I=,W= in units; stages apart by ';' (default F=1,B=2)"},
+                         {.name = "latency", .value = "C", .doc = "of a message, in units (default 0)"},
+                         {.name = "transmit", .value = "C", .doc = "of a message on its sender's link, in units (default 0)"},
+                         {.name = "sync", .value = "C", .doc = "of one gradient sum, in units (default 0)"},
+                         {.name = "gradient-sync", .value = "WHEN", .doc = "lazy, eager or eager-opt (default lazy)"},
+                         {.name = "update", .value = "C", .doc = "of the optimizer's step, in units (default 0)"},
+                         {.name = "max-activations", .value = "A", .doc = "most that a planned order keeps, in stages of D"},
+                         {.name = "unit", .value = "TIME", .doc = "of the costs: 10ms, 250us, 1s (default 10ms)"},
+                         {.name = "clock", .value = "CLOCK", .doc = "logical: exact, nothing waits; wall: real time (default logical)"},
+                         {.name = "message-bytes", .value = "BYTES", .doc = "that really travel per message (default 65536)"},
+                         {.name = "repeat", .value = "K", .doc = "measured steps, after one to warm up (default 5)"},
+                         {.name = "ranks", .value = "N", .doc = "ranks as threads (default: the workers; with --rank: processes)"},
+                         {.name = "format", .value = "FORMAT", .doc = "text or json (default text)"}},
+               .details =
+                   "Under mpirun, srun or torchrun the ranks are the workers. docs/emulation.md says what is exact and what is not."},
+      .run = RunEmulate};
+  for (const FlagSpec& flag : LauncherFlags()) command.spec.flags.push_back(flag);
+  return command;
 }
 
 }  // namespace lycia

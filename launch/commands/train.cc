@@ -1,15 +1,17 @@
 // lycia train --config=FILE [--set key=value]... [--ranks=N] [--reuse=MODE] [--resume]
 #include <csignal>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/emulated_run.h"
+#include "launch/launcher.h"
 #include "launch/session.h"
+#include "launch/session_options.h"
 #include "launch/training_data.h"
 #include "launch/training_run.h"
-#include "runtime/comm/transports.h"
 
 namespace lycia {
 namespace {
@@ -34,13 +36,10 @@ StatusOr<Config> ReadConfig(const Arguments& arguments) {
   return LoadConfig(arguments.Get("config"), overrides);
 }
 
-// One rank that MPI started, with its own configuration and data; what is wrong with them is said once, by rank 0.
-Status TrainMpiRank(const Arguments& arguments, const StatusOr<Config>& read, Session& session) {
+// One rank as a process, with its own configuration and data; what is wrong with them is said once, by rank 0.
+Status TrainProcess(const Arguments& arguments, const Launcher& launcher, const StatusOr<Config>& read, Session& session) {
   Status status = read.status();
-  if (arguments.Has("ranks")) {
-    status = InvalidArgument("--ranks starts ranks as threads, but mpirun or srun has started this process as one rank of ",
-                             session.ranks(), "; leave --ranks out");
-  }
+  if (status.ok()) status = CheckRanksFlag(arguments, launcher, session.ranks());
   Config config;
   if (status.ok()) {
     config = *read;
@@ -63,13 +62,10 @@ Status Train(const Arguments& arguments) {
   if (!emulated) InstallStopSignals();
   SessionOptions options;
   options.command = "lycia train";
-  if (read.ok()) {
-    options.deadline_seconds = read->watchdog.deadline_seconds;
-    options.board_address = read->watchdog.address;
-    options.cuda = read->parallel.device == "cuda";
-  }
-  if (StartedByMpi()) {
-    return RunRanks(options, [&](Session& session) { return TrainMpiRank(arguments, read, session); });
+  LYCIA_ASSIGN_OR_RETURN(options.launcher, LauncherOf(arguments, ProcessEnvironment(), FindMpi()));
+  if (read.ok()) ReadSessionOptions(*read, options);
+  if (options.launcher.one_of_many()) {
+    return RunRanks(options, [&](Session& session) { return TrainProcess(arguments, options.launcher, read, session); });
   }
   LYCIA_ASSIGN_OR_RETURN(const std::int64_t ranks, arguments.GetInteger("ranks", 1, 1, kMaxThreadRanks));
   options.thread_ranks = static_cast<int>(ranks);
@@ -87,16 +83,16 @@ Status Train(const Arguments& arguments) {
 }  // namespace
 
 Command TrainCommand() {
-  return {
-      .spec = {.name = "train",
-               .summary = "trains a model: under mpirun or srun on their ranks, else on --ranks threads",
-               .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
-                         {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
-                         {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
-                         {.name = "reuse", .value = "MODE", .doc = "short for --set reuse.mode=MODE: off, exact, quantized or lsh"},
-                         {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
-               .details = ConfigKeysHelp()},
-      .run = Train};
+  CommandSpec spec{.name = "train",
+                   .summary = "trains a model: under mpirun, srun or torchrun on their ranks, else on --ranks threads",
+                   .flags = {{.name = "config", .value = "FILE", .doc = "TOML file with the keys below", .required = true},
+                             {.name = "set", .value = "KEY=VALUE", .doc = "overrides one key, e.g. --set train.lr=3e-4", .repeated = true},
+                             {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; with --rank: processes)"},
+                             {.name = "reuse", .value = "MODE", .doc = "short for --set reuse.mode=MODE: off, exact, quantized or lsh"},
+                             {.name = "resume", .doc = "continues from the newest good checkpoint in output.dir"}},
+                   .details = ConfigKeysHelp()};
+  for (const FlagSpec& flag : LauncherFlags()) spec.flags.push_back(flag);
+  return {.spec = std::move(spec), .run = Train};
 }
 
 }  // namespace lycia

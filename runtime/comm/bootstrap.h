@@ -24,6 +24,8 @@ class Bootstrap {
   // Every rank gives a value (at most kMostBytes) and gets the values of all, by rank. All ranks call it, in the same order. `what` is told
   // in failures: DeadlineExceeded names the ranks that did not come, Unavailable one that left.
   virtual StatusOr<std::vector<std::string>> Exchange(std::string_view what, std::string_view mine) = 0;
+  // How the other ranks reach this machine, where meeting them has told; else empty.
+  virtual std::string address() const { return ""; }
 
   static constexpr std::int64_t kMostBytes = 1 << 20;
 };

@@ -36,6 +36,8 @@ class TcpBootstrap final : public Bootstrap {
 
   int rank() const override { return options_.rank; }
   int size() const override { return options_.size; }
+  // A rank that has come to rank 0 without leaving the machine is on rank 0's, and is reached as rank 0 is.
+  std::string address() const override { return address_.empty() ? host_ : address_; }
   Status Open() { return rank() == 0 ? Listen() : Connect(); }
 
   StatusOr<std::vector<std::string>> Exchange(std::string_view what, std::string_view mine) override {
@@ -157,7 +159,9 @@ class TcpBootstrap final : public Bootstrap {
   Status Try(Clock::time_point deadline) {
     LYCIA_ASSIGN_OR_RETURN(peers_[0], ConnectTo(host_, port_, deadline));
     LYCIA_RETURN_IF_ERROR(SendMessage(peers_[0].fd(), StrCat(kMagic, " ", options_.job, " ", rank(), " ", size()), deadline));
-    return Hear("meeting").status();
+    LYCIA_RETURN_IF_ERROR(Hear("meeting").status());
+    address_ = AddressOfThisEnd(peers_[0]);
+    return OkStatus();
   }
 
   // Rank 0's answer without its sign.
@@ -190,6 +194,7 @@ class TcpBootstrap final : public Bootstrap {
   const std::string host_;
   const int port_;
   const BootstrapOptions options_;
+  std::string address_;        // of this machine; empty: rank 0's
   std::vector<Socket> peers_;  // rank 0: by rank; the others: rank 0
 };
 

@@ -5,8 +5,12 @@
 namespace lycia {
 
 StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int*, int*) {
-  return absl::UnavailableError("this build has no MPI; install an MPI library and build again, or use --ranks=N (ranks as threads)");
+  return absl::UnavailableError(
+      "this build has no MPI; install an MPI library and build again, or use --ranks=N (ranks as threads) or --rendezvous (processes over "
+      "TCP)");
 }
+
+bool MpiInThisBuild() { return false; }
 
 bool MpiTakesDeviceMemory() { return false; }
 

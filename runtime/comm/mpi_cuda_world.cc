@@ -13,9 +13,6 @@
 namespace lycia {
 namespace {
 
-// What is copied to page-locked memory before MPI has something to do: copy and message of a large operand overlap.
-constexpr std::int64_t kStagedPieceBytes = std::int64_t{4} << 20;
-
 StatusOr<DeviceMessages> HowToSend() {
   const char* value = std::getenv("LYCIA_MPI_DEVICE_MEMORY");
   if (value == nullptr) return MpiTakesDeviceMemory() ? DeviceMessages::kDirect : DeviceMessages::kStaged;

@@ -27,10 +27,14 @@ std::string ErrorText(int code) {
 
 std::string_view LevelName(int level) {
   switch (level) {
-    case MPI_THREAD_SINGLE: return "MPI_THREAD_SINGLE";
-    case MPI_THREAD_FUNNELED: return "MPI_THREAD_FUNNELED";
-    case MPI_THREAD_SERIALIZED: return "MPI_THREAD_SERIALIZED";
-    case MPI_THREAD_MULTIPLE: return "MPI_THREAD_MULTIPLE";
+    case MPI_THREAD_SINGLE:
+      return "MPI_THREAD_SINGLE";
+    case MPI_THREAD_FUNNELED:
+      return "MPI_THREAD_FUNNELED";
+    case MPI_THREAD_SERIALIZED:
+      return "MPI_THREAD_SERIALIZED";
+    case MPI_THREAD_MULTIPLE:
+      return "MPI_THREAD_MULTIPLE";
   }
   return "unknown thread level";
 }
@@ -162,9 +166,9 @@ class MpiWire final : public Wire {
   const int rank_;
   bool abandoned_ = false;
   std::size_t room_ = 0;
-  std::vector<MPI_Request> open_;   // parallel to owners_
+  std::vector<MPI_Request> open_;  // parallel to owners_
   std::vector<Request*> owners_;
-  std::vector<int> indices_;        // of MPI_Testsome
+  std::vector<int> indices_;  // of MPI_Testsome
   std::vector<MPI_Status> statuses_;
 };
 
@@ -198,6 +202,8 @@ StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int* rank, int* size) {
   const std::int64_t max_tag = found ? *static_cast<const int*>(upper_bound) : kLeastTagUpperBound;
   return std::make_unique<MpiWire>(comm, max_tag, *rank);
 }
+
+bool MpiInThisBuild() { return true; }
 
 bool MpiTakesDeviceMemory() {
 #if defined(MPIX_CUDA_AWARE_SUPPORT)

@@ -9,6 +9,8 @@
 
 namespace lycia {
 
+bool MpiInThisBuild();
+
 // Calls MPI_Init_thread on the calling thread, which must make all calls of the wire, its destructor (MPI_Finalize) included.
 // rank, size: of MPI_COMM_WORLD. Unavailable in a build without MPI; FailedPrecondition when MPI was initialised before.
 StatusOr<std::unique_ptr<Wire>> OpenMpiWire(int* rank, int* size);

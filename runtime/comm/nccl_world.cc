@@ -17,9 +17,8 @@
 namespace lycia::nccl {
 namespace {
 
-StatusOr<std::unique_ptr<Communicator>> OpenRank(std::unique_ptr<Communicator> given, const Options& options,
+StatusOr<std::unique_ptr<Communicator>> OpenOver(const std::shared_ptr<Communicator>& control, const Options& options,
                                                  std::shared_ptr<Family> family) {
-  const std::shared_ptr<Communicator> control = std::move(given);
   // Several communicators in flight are then launched in the order of the calls (NCCL 2.26 and newer); a user's own setting stays.
   ::setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", /*overwrite=*/0);
   auto state = std::make_shared<RankState>(options, control, std::move(family));
@@ -46,6 +45,15 @@ StatusOr<std::unique_ptr<Communicator>> OpenRank(std::unique_ptr<Communicator> g
   auto world = std::make_unique<NcclCommunicator>(std::move(state), control, std::move(lane));
   LYCIA_RETURN_IF_ERROR(world->Open());
   return std::unique_ptr<Communicator>(std::move(world));
+}
+
+// A rank that fails ends the control world, or the others would wait for it.
+StatusOr<std::unique_ptr<Communicator>> OpenRank(std::unique_ptr<Communicator> given, const Options& options,
+                                                 std::shared_ptr<Family> family) {
+  const std::shared_ptr<Communicator> control = std::move(given);
+  auto opened = OpenOver(control, options, std::move(family));
+  if (!opened.ok()) control->Abort(opened.status());
+  return opened;
 }
 
 }  // namespace

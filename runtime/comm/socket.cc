@@ -93,6 +93,19 @@ Socket AcceptFrom(const Socket& listener) {
   return peer;
 }
 
+std::string AddressOfThisEnd(const Socket& connection) {
+  sockaddr_storage here{};
+  socklen_t bytes = sizeof here;
+  char text[NI_MAXHOST] = {};
+  const auto* address = reinterpret_cast<const sockaddr*>(&here);
+  if (::getsockname(connection.fd(), reinterpret_cast<sockaddr*>(&here), &bytes) != 0) return "";
+  if (::getnameinfo(address, bytes, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) return "";
+  constexpr std::string_view kMapped = "::ffff:";  // IPv4 on a socket of IPv6
+  std::string_view numeric = text;
+  if (numeric.substr(0, kMapped.size()) == kMapped) numeric.remove_prefix(kMapped.size());
+  return numeric.substr(0, 4) == "127." || numeric == "::1" ? "" : std::string(numeric);
+}
+
 Status SendMessage(int fd, std::string_view message, SocketClock::time_point deadline) {
   std::string bytes(sizeof(std::uint64_t), '\0');
   const std::uint64_t length = message.size();

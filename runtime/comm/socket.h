@@ -45,6 +45,8 @@ StatusOr<Socket> ListenAt(int* port);
 Socket AcceptFrom(const Socket& listener);
 // A connection, once, likewise; Unavailable where nobody listens (yet).
 StatusOr<Socket> ConnectTo(const std::string& host, int port, SocketClock::time_point deadline);
+// The numeric address of this end of a connection; empty where the connection does not leave the machine.
+std::string AddressOfThisEnd(const Socket& connection);
 // A message: its length (8 bytes, this machine's order) and its bytes. Unavailable when the peer has gone.
 Status SendMessage(int fd, std::string_view message, SocketClock::time_point deadline);
 StatusOr<std::string> ReceiveMessage(int fd, std::uint64_t most, SocketClock::time_point deadline);

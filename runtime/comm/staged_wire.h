@@ -14,6 +14,10 @@ namespace lycia {
 // Whether the wire beneath takes addresses of devices (an MPI library built for CUDA) or not.
 enum class DeviceMessages : std::uint8_t { kStaged, kDirect };
 
+// For the mover: what is copied to page-locked memory before a message has something to do, so that copy and message of a large operand
+// overlap.
+inline constexpr std::int64_t kStagedPieceBytes = std::int64_t{4} << 20;
+
 std::unique_ptr<Wire> NewStagedWire(std::unique_ptr<Wire> beneath, std::unique_ptr<Mover> mover, DeviceMessages messages);
 
 }  // namespace lycia

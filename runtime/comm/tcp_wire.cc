@@ -6,85 +6,30 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <deque>
+#include <functional>
 #include <limits>
 #include <map>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "runtime/comm/socket.h"
+#include "runtime/comm/tcp_connections.h"
+#include "runtime/comm/tcp_peer.h"
 #include "runtime/core/check.h"
 
 namespace lycia {
 namespace {
 
-// Before everything that goes over a connection.
-struct Record {
-  enum Kind : std::int64_t { kAnnounce, kGo, kData, kGoodbye };
-  std::int64_t kind = kGoodbye;
-  std::int64_t tag = 0;
-  std::int64_t bytes = 0;  // of the message
-};
-
 constexpr std::chrono::milliseconds kGoodbyePatience{2'000};
-
-struct TcpPort final : Wire::Port {
-  Wire::PortName name;
-  int users = 0;
-  std::deque<Wire::Request*> sends;     // announced, not yet asked for; null: cancelled
-  std::deque<Wire::Request*> receives;  // posted, not yet granted
-  std::deque<Wire::Request*> granted;   // their bytes are on the way; null: cancelled, to be thrown away
-  std::deque<std::int64_t> announced;   // by the peer, not yet granted
-};
-
-struct Peer {
-  Socket socket;
-  bool left = false;  // said goodbye
-  // Outgoing: records and the bytes behind them.
-  struct Outgoing {
-    Record record;
-    const char* data = nullptr;
-    Wire::Request* request = nullptr;  // done once all is written
-  };
-  std::deque<Outgoing> outgoing;
-  std::size_t written = 0;  // of the first
-  // Incoming.
-  Record record;
-  std::size_t record_read = 0;
-  TcpPort* port = nullptr;  // of the data being read
-  std::int64_t data_read = 0;
-};
 
 class TcpWire final : public Wire {
  public:
-  TcpWire(int rank, int size) : rank_(rank), peers_(static_cast<std::size_t>(size)), polled_(peers_.size()) {}
+  TcpWire(int rank, std::vector<Socket> sockets, std::function<void(const Status&)> on_failure)
+      : rank_(rank), on_failure_(std::move(on_failure)), peers_(sockets.size()), polled_(sockets.size()) {
+    for (std::size_t r = 0; r < sockets.size(); ++r) peers_[r].socket = std::move(sockets[r]);
+  }
   ~TcpWire() override {
     if (!abandoned_) SayGoodbye();
-  }
-
-  Status Connect(Bootstrap& bootstrap, const std::string& host, std::chrono::milliseconds patience) {
-    const auto deadline = SocketClock::now() + patience;
-    int port = 0;
-    LYCIA_ASSIGN_OR_RETURN(const Socket listener, ListenAt(&port));
-    std::random_device random;
-    // Rank 0's number lets strangers be told from ranks.
-    const std::string mine = StrCat(host, " ", port, " ", random(), random(), random(), random());
-    LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> places, bootstrap.Exchange("TCP addresses", mine));
-    const std::string token = places[0].substr(places[0].rfind(' ') + 1);
-    for (int r = 0; r < rank_; ++r) {
-      const std::string& place = places[static_cast<std::size_t>(r)];
-      const std::string at = place.substr(0, place.find(' '));
-      StatusOr<Socket> reached = Reach(at, std::atoi(place.c_str() + at.size()), deadline);
-      if (!reached.ok())
-        return Annotate(reached.status(), StrCat("rank ", rank_, " to rank ", r, " at ", place.substr(0, place.rfind(' '))));
-      Socket& socket = peers_[static_cast<std::size_t>(r)].socket;
-      socket = *std::move(reached);
-      LYCIA_RETURN_IF_ERROR(SendMessage(socket.fd(), StrCat(token, " ", rank_), deadline));
-    }
-    return Accept(listener, token, deadline);
   }
 
   bool external() const override { return true; }
@@ -108,9 +53,9 @@ class TcpWire final : public Wire {
     *request = Request{.done = false, .bytes = bytes, .data = data, .port = port, .is_send = true};
     to->sends.push_back(request);
     if (to->name.to == rank_) return Meet(*to);
-    Peer& peer = peers_[static_cast<std::size_t>(to->name.to)];
+    TcpPeer& peer = peers_[static_cast<std::size_t>(to->name.to)];
     if (peer.left) return Fail(absl::UnavailableError(StrCat("rank ", to->name.to, " has left, and rank ", rank_, " sends to it")));
-    Queue(peer, {.record = {Record::kAnnounce, to->name.tag, bytes}});
+    peer.outgoing.Add({.record = {TcpRecord::kAnnounce, to->name.tag, bytes}});
   }
   void Receive(Port* port, void* data, std::int64_t bytes, Request* request) override {
     auto* from = static_cast<TcpPort*>(port);
@@ -134,9 +79,12 @@ class TcpWire final : public Wire {
 
   // Without a goodbye the others learn that this rank has failed.
   void Abandon() override {
+    if (!status().ok() && on_failure_) on_failure_(status());
     abandoned_ = true;
-    for (Peer& peer : peers_) {
-      if (peer.socket.open()) ::shutdown(peer.socket.fd(), SHUT_RDWR);
+    for (TcpPeer& peer : peers_) {
+      if (!peer.socket.open()) continue;
+      if (gone_ >= 0) peer.outgoing.WriteLast(peer.socket.fd(), {TcpRecord::kGone, gone_, 0});
+      ::shutdown(peer.socket.fd(), SHUT_RDWR);
     }
   }
 
@@ -144,7 +92,7 @@ class TcpWire final : public Wire {
     if (!status().ok()) return false;
     std::size_t open = 0;
     for (std::size_t r = 0; r < peers_.size(); ++r) {
-      const Peer& peer = peers_[r];
+      const TcpPeer& peer = peers_[r];
       const short events = static_cast<short>((peer.left ? 0 : POLLIN) | (peer.outgoing.empty() ? 0 : POLLOUT));
       polled_[r] = {peer.socket.open() && events != 0 ? peer.socket.fd() : -1, events, 0};
       open += polled_[r].fd >= 0 ? 1 : 0;
@@ -160,44 +108,15 @@ class TcpWire final : public Wire {
   }
 
  private:
-  // ---- Connections ----
-
-  static StatusOr<Socket> Reach(const std::string& host, int port, SocketClock::time_point deadline) {
-    while (true) {
-      StatusOr<Socket> socket = ConnectTo(host, port, deadline);
-      if (socket.ok() || SocketClock::now() > deadline) return socket;
-      constexpr timespec kNap{0, 20'000'000};
-      ::nanosleep(&kNap, nullptr);
-    }
-  }
-
-  Status Accept(const Socket& listener, const std::string& token, SocketClock::time_point deadline) {
-    while (true) {
-      std::vector<int> missing;
-      for (int r = rank_ + 1; r < static_cast<int>(peers_.size()); ++r) {
-        if (!peers_[static_cast<std::size_t>(r)].socket.open()) missing.push_back(r);
-      }
-      if (missing.empty()) return OkStatus();
-      if (const Status waited = AwaitSocket(listener.fd(), POLLIN, deadline); !waited.ok()) {
-        return absl::DeadlineExceededError(
-            StrCat("rank ", rank_, " waited for the TCP connections of ", RankList(missing), "; does the network let them through?"));
-      }
-      Socket peer = AcceptFrom(listener);
-      if (!peer.open()) continue;
-      const StatusOr<std::string> hello = ReceiveMessage(peer.fd(), 4096, std::min(deadline, SocketClock::now() + kGoodbyePatience));
-      if (!hello.ok() || hello->compare(0, token.size() + 1, token + " ") != 0) continue;  // a stranger
-      const int r = std::atoi(hello->c_str() + token.size() + 1);
-      if (r > rank_ && r < static_cast<int>(peers_.size())) peers_[static_cast<std::size_t>(r)].socket = std::move(peer);
-    }
-  }
+  // ---- The end ----
 
   // Lets what was sent arrive, and waits, not for long, until the others have gone too: a connection closed before would cut them short.
   void SayGoodbye() {
-    for (Peer& peer : peers_) {
-      if (peer.socket.open()) Queue(peer, {.record = {Record::kGoodbye, 0, 0}});
+    for (TcpPeer& peer : peers_) {
+      if (peer.socket.open()) peer.outgoing.Add({.record = {TcpRecord::kGoodbye, 0, 0}});
     }
     const auto deadline = SocketClock::now() + kGoodbyePatience;
-    const auto busy = [](const Peer& peer) { return peer.socket.open() && (!peer.outgoing.empty() || !peer.left); };
+    const auto busy = [](const TcpPeer& peer) { return peer.socket.open() && (!peer.outgoing.empty() || !peer.left); };
     while (status().ok() && SocketClock::now() < deadline && std::any_of(peers_.begin(), peers_.end(), busy)) {
       if (Poll()) continue;
       constexpr timespec kNap{0, 100'000};
@@ -208,9 +127,7 @@ class TcpWire final : public Wire {
   // What is being written must be written whole, or the connection is of no more use.
   void Flush(const Request* request) {
     const auto deadline = SocketClock::now() + kGoodbyePatience;
-    const auto writing = [&](const Peer& peer) {
-      return std::any_of(peer.outgoing.begin(), peer.outgoing.end(), [&](const auto& outgoing) { return outgoing.request == request; });
-    };
+    const auto writing = [&](const TcpPeer& peer) { return peer.outgoing.Holds(request); };
     while (status().ok() && std::any_of(peers_.begin(), peers_.end(), writing)) {
       if (SocketClock::now() > deadline) Fail(absl::UnavailableError("a message that was taken back could not be sent to its end"));
       Poll();
@@ -227,8 +144,6 @@ class TcpWire final : public Wire {
     }
     return port.get();
   }
-
-  void Queue(Peer& peer, const Peer::Outgoing& outgoing) { peer.outgoing.push_back(outgoing); }
 
   // Of a rank with itself.
   void Meet(TcpPort& port) {
@@ -250,7 +165,7 @@ class TcpWire final : public Wire {
       port.announced.pop_front();
       port.receives.pop_front();
       port.granted.push_back(receive);
-      Queue(peers_[static_cast<std::size_t>(port.name.from)], {.record = {Record::kGo, port.name.tag, 0}});
+      peers_[static_cast<std::size_t>(port.name.from)].outgoing.Add({.record = {TcpRecord::kGo, port.name.tag, 0}});
     }
   }
 
@@ -264,39 +179,23 @@ class TcpWire final : public Wire {
 
   // ---- Bytes ----
 
-  bool Write(Peer& peer, int r) {
-    bool moved = false;
-    while (!peer.outgoing.empty()) {
-      Peer::Outgoing& first = peer.outgoing.front();
-      const bool head = peer.written < sizeof(Record);
-      const std::size_t all = sizeof(Record) + (first.data == nullptr ? 0 : static_cast<std::size_t>(first.record.bytes));
-      const char* from = head ? reinterpret_cast<const char*>(&first.record) + peer.written : first.data + (peer.written - sizeof(Record));
-      const ssize_t some = ::send(peer.socket.fd(), from, (head ? sizeof(Record) : all) - peer.written, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (some < 0 && (errno == EAGAIN || errno == EINTR)) return moved;
-      if (some < 0 && peer.left) {  // it does not wait for anything any more
-        peer.outgoing.clear();
-        return moved;
-      }
-      if (some < 0) {
-        Fail(SocketError(StrCat("rank ", rank_, " cannot send to rank ", r)));
-        return moved;
-      }
-      moved = true;
-      peer.written += static_cast<std::size_t>(some);
-      if (peer.written < all) continue;
-      if (first.request != nullptr) first.request->done = true;
-      peer.outgoing.pop_front();
-      peer.written = 0;
+  bool Write(TcpPeer& peer, int r) {
+    const StatusOr<bool> moved = peer.outgoing.Write(peer.socket.fd());
+    if (moved.ok()) return *moved;
+    if (peer.left) {  // it does not wait for anything any more
+      peer.outgoing.Clear();
+    } else {
+      Fail(Annotate(moved.status(), StrCat("rank ", rank_, " cannot send to rank ", r)));
     }
-    return moved;
+    return false;
   }
 
-  bool Read(Peer& peer, int r) {
+  bool Read(TcpPeer& peer, int r) {
     bool moved = false;
     char bin[4096];
     while (!peer.left && status().ok()) {
       char* to = reinterpret_cast<char*>(&peer.record) + peer.record_read;
-      std::size_t room = sizeof(Record) - peer.record_read;
+      std::size_t room = sizeof(TcpRecord) - peer.record_read;
       if (peer.port != nullptr) {
         Request* request = peer.port->granted.front();
         room = static_cast<std::size_t>(peer.record.bytes - peer.data_read);
@@ -306,14 +205,14 @@ class TcpWire final : public Wire {
       const ssize_t some = ::recv(peer.socket.fd(), to, room, MSG_DONTWAIT);
       if (some < 0 && (errno == EAGAIN || errno == EINTR)) return moved;
       if (some <= 0) {
-        Fail(absl::UnavailableError(StrCat("rank ", r, " has ended in the middle of its work (seen by rank ", rank_, ")")));
+        Gone(r, rank_);
         return moved;
       }
       moved = true;
       if (peer.port != nullptr) {
         peer.data_read += some;
         if (peer.data_read == peer.record.bytes) EndData(peer);
-      } else if ((peer.record_read += static_cast<std::size_t>(some)) == sizeof(Record)) {
+      } else if ((peer.record_read += static_cast<std::size_t>(some)) == sizeof(TcpRecord)) {
         peer.record_read = 0;
         Take(peer, r);
       }
@@ -321,7 +220,13 @@ class TcpWire final : public Wire {
     return moved;
   }
 
-  void EndData(Peer& peer) {
+  // The others are told which rank it was: this one's connections are about to break as well.
+  void Gone(int who, int seen_by) {
+    if (gone_ < 0) gone_ = who;
+    Fail(absl::UnavailableError(StrCat("rank ", who, " has ended in the middle of its work (seen by rank ", seen_by, ")")));
+  }
+
+  void EndData(TcpPeer& peer) {
     TcpPort* port = std::exchange(peer.port, nullptr);
     Request* request = port->granted.front();
     port->granted.pop_front();
@@ -330,24 +235,24 @@ class TcpWire final : public Wire {
     request->done = true;
   }
 
-  void Take(Peer& peer, int r) {
-    const Record record = peer.record;
+  void Take(TcpPeer& peer, int r) {
+    const TcpRecord record = peer.record;
     switch (record.kind) {
-      case Record::kAnnounce: {
+      case TcpRecord::kAnnounce: {
         TcpPort* port = PortAt({r, rank_, record.tag});
         port->announced.push_back(record.bytes);
         return Grant(*port);
       }
-      case Record::kGo: {
+      case TcpRecord::kGo: {
         TcpPort* port = PortAt({rank_, r, record.tag});
         if (port->sends.empty()) return Fail(absl::InternalError(StrCat("rank ", r, " asks for a message that was not announced")));
         Request* send = port->sends.front();
         port->sends.pop_front();
         if (send == nullptr) return Fail(absl::InternalError(StrCat("rank ", r, " wants a message that rank ", rank_, " has taken back")));
-        return Queue(peer,
-                     {.record = {Record::kData, record.tag, send->bytes}, .data = static_cast<const char*>(send->data), .request = send});
+        return peer.outgoing.Add(
+            {.record = {TcpRecord::kData, record.tag, send->bytes}, .data = static_cast<const char*>(send->data), .request = send});
       }
-      case Record::kData: {
+      case TcpRecord::kData: {
         TcpPort* port = PortAt({r, rank_, record.tag});
         if (port->granted.empty()) return Fail(absl::InternalError(StrCat("rank ", r, " sends what was not asked for")));
         peer.port = port;
@@ -355,27 +260,30 @@ class TcpWire final : public Wire {
         if (record.bytes == 0) EndData(peer);
         return;
       }
-      case Record::kGoodbye:
+      case TcpRecord::kGoodbye:
         peer.left = true;
         return;
+      case TcpRecord::kGone:
+        return Gone(static_cast<int>(record.tag), r);
       default:
         return Fail(absl::DataLossError(StrCat("rank ", r, " sends noise")));
     }
   }
 
   const int rank_;
+  const std::function<void(const Status&)> on_failure_;
   bool abandoned_ = false;
+  int gone_ = -1;  // the first rank that was found to have ended
   std::map<PortName, std::unique_ptr<TcpPort>> ports_;
-  std::vector<Peer> peers_;  // by rank; this rank's own is unused
+  std::vector<TcpPeer> peers_;  // by rank; this rank's own is unused
   std::vector<pollfd> polled_;
 };
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Wire>> OpenTcpWire(Bootstrap& bootstrap, const std::string& host, std::chrono::milliseconds patience) {
-  auto wire = std::make_unique<TcpWire>(bootstrap.rank(), bootstrap.size());
-  LYCIA_RETURN_IF_ERROR(wire->Connect(bootstrap, host, patience));
-  return std::unique_ptr<Wire>(std::move(wire));
+StatusOr<std::unique_ptr<Wire>> OpenTcpWire(Bootstrap& bootstrap, const TcpWireOptions& options) {
+  LYCIA_ASSIGN_OR_RETURN(std::vector<Socket> sockets, ConnectAll(bootstrap, options.host, options.patience));
+  return std::unique_ptr<Wire>(std::make_unique<TcpWire>(bootstrap.rank(), std::move(sockets), options.on_failure));
 }
 
 }  // namespace lycia

@@ -171,12 +171,16 @@ Board::Claim Board::ClaimReport(int rank) {
   const auto settle = [&] { return memory_->reported.load() != 0 ? Claim::kOthers : Claim::kUndecided; };
   if (!Agree(memory_->reporter, me)) return settle();
   switch (memory_->link.load()) {
-    case BoardMemory::kNoHub: return Claim::kMine;
-    case BoardMemory::kHub: return Agree(memory_->job_reporter, me) ? Claim::kMine : settle();
-    default: return memory_->job_reporter.load() == me ? Claim::kMine : settle();  // the link asks the hub
+    case BoardMemory::kNoHub:
+      return Claim::kMine;
+    case BoardMemory::kHub:
+      return Agree(memory_->job_reporter, me) ? Claim::kMine : settle();
+    default:
+      return memory_->job_reporter.load() == me ? Claim::kMine : settle();  // the link asks the hub
   }
 }
 
 void Board::ReportDone() { memory_->reported.store(1); }
+bool Board::Reported() const { return memory_->reported.load() != 0; }
 
 }  // namespace lycia

@@ -42,11 +42,11 @@ struct BoardRow {
 };
 
 struct BoardOptions {
-  int ranks = 1;                        // of the job
+  int ranks = 1;  // of the job
   // Unique to this run (a random name that all its processes were told); "": plain memory, all ranks are threads of this process.
   std::string job;
-  int processes = 1;                    // of the job on this host; the last one to attach unlinks the file
-  std::string directory = "/dev/shm";   // where the file lives while processes attach
+  int processes = 1;                   // of the job on this host; the last one to attach unlinks the file
+  std::string directory = "/dev/shm";  // where the file lives while processes attach
 };
 
 struct BoardMemory;  // the rows: board_memory.h
@@ -78,6 +78,7 @@ class Board {
   enum class Claim { kMine, kOthers, kUndecided };
   Claim ClaimReport(int rank);
   void ReportDone();
+  bool Reported() const;  // by any rank, as far as is known here
 
   BoardMemory& memory() { return *memory_; }
 
@@ -89,10 +90,10 @@ class Board {
   BoardMemory* memory_ = nullptr;
   std::size_t bytes_ = 0;
   int processes_ = 1;
-  std::string path_;           // of the file; empty: plain memory
-  std::mutex mutex_;           // guards the following two
+  std::string path_;  // of the file; empty: plain memory
+  std::mutex mutex_;  // guards the following two
   bool stop_ = false;
-  std::vector<int> mine_;      // rows that this process beats for
+  std::vector<int> mine_;  // rows that this process beats for
   std::condition_variable wake_;
   std::thread heart_;
 };

@@ -79,13 +79,14 @@ class Job:
 
     count = 0
 
-    def __init__(self, words, cwd=None):
+    def __init__(self, words, cwd=None, variables=None):
         Job.count += 1
         stem = os.path.join(work, "job%d" % Job.count)
         self.words, self.err_path, self.out_path = words, stem + ".err", stem + ".out"
         self.code, self.started = None, time.monotonic()
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd or work, env=environment())
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd or work,
+                                            env={**environment(), **(variables or {})})
 
     @property
     def out(self):
@@ -121,7 +122,9 @@ class Job:
 
 def environment():
     """Where Open MPI keeps its files, and no leftover of a launcher that may have started this test."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "PMI_", "SLURM_", "LYCIA_"))}
+    launchers = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "TORCHELASTIC_", "LYCIA_")
+    torchrun = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(launchers) and name not in torchrun}
     return {"HOME": work, **kept, "TMPDIR": work, "OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -323,9 +323,9 @@ Status OnRanks(const Layout& layout, const std::function<Status(Communicator&)>&
   return RunCudaThreadRanks(std::vector<int>(static_cast<std::size_t>(layout.ranks()), 0), body);
 }
 
-StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch) {
+StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch, const RunsRanks& on_ranks) {
   std::vector<Record> records(static_cast<std::size_t>(layout.ranks()));
-  LYCIA_RETURN_IF_ERROR(OnRanks(layout, [&](Communicator& world) -> Status {
+  LYCIA_RETURN_IF_ERROR(on_ranks(layout, [&](Communicator& world) -> Status {
     const std::unique_ptr<RankWatch> watch = new_watch ? new_watch() : nullptr;
     LYCIA_ASSIGN_OR_RETURN(records[static_cast<std::size_t>(world.rank())], RunRank(layout, world, watch.get()));
     return OkStatus();

@@ -1,4 +1,5 @@
-// One small model, a GPT or one of images, trained for a few steps on any layout, recorded so that layouts can be compared with each other and with the truth.
+// One small model, a GPT or one of images, trained for a few steps on any layout, recorded so that layouts can be compared with each other
+// and with the truth.
 #ifndef LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 #define LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 
@@ -62,7 +63,7 @@ inline constexpr int kSteps = 3;
 inline constexpr int kEvaluationBatches = 2;
 inline constexpr std::uint64_t kSeed = 11;
 inline constexpr double kInitialStd = 0.3;  // large, so that every gradient stands well above rounding
-inline constexpr double kClip = 0.25;  // below every gradient norm: clipping acts in all steps
+inline constexpr double kClip = 0.25;       // below every gradient norm: clipping acts in all steps
 inline constexpr double kLearningRate = 1e-2, kMinLearningRate = 1e-3, kWeightDecay = 0.1, kBeta1 = 0.9, kBeta2 = 0.95, kEps = 1e-8;
 inline constexpr double kRopeBase = 50;  // so that every pair of so few positions turns by an angle that matters
 inline constexpr int kWarmup = 1;
@@ -123,9 +124,11 @@ StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* w
 
 // Runs body on all ranks as threads, on the layout's device.
 Status OnRanks(const Layout& layout, const std::function<Status(Communicator&)>& body);
+// What runs a body on all ranks of a layout, as OnRanks does, over a transport of the caller's.
+using RunsRanks = std::function<Status(const Layout&, const std::function<Status(Communicator&)>&)>;
 // All ranks as threads, merged. Internal, with name, element, ranks and both values, where two holders of a parameter differ in a bit after
 // any step, or of a state, where ranks disagree about loss or norm, or where a gradient element has not exactly one owner.
-StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch = nullptr);
+StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch = nullptr, const RunsRanks& on_ranks = OnRanks);
 
 // Internal, naming the first difference, unless both records hold the same bits; names that only one of them has are ignored.
 Status CompareBitwise(const Record& a, const Record& b);

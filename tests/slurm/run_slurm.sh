@@ -5,7 +5,8 @@
 #   apt-get install slurm-wlm munge; bazel build //launch:lycia; tests/slurm/run_slurm.sh
 #
 # Needs root. It submits a tiny training on four nodes (one rank each), asks it for a checkpoint while it runs (as a time limit would), expects the
-# job back in the queue and then done, with --resume, at its last step. A second job with a bad key must fail with exit code 2, at once.
+# job back in the queue and then done, with --resume, at its last step. Then the same with ranks that meet without MPI; both must end with the
+# same weights. A job with a bad key must fail with exit code 2, at once.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lycia=$(realpath "${1:-$root/bazel-bin/launch/lycia}")
@@ -112,14 +113,12 @@ eval_batches = 2
 [parallel]
 schedule = "chimera"
 stages = 4
-[output]
-dir = "$work/run"
 CONF
 
-submit() { # submit LOG ARGUMENT...: prints the job's number. Four ranks share this machine, so they give way when they wait.
-  local log=$1
-  shift
-  cd "$work" && LYCIA=$lycia OMPI_MCA_mpi_yield_when_idle=1 sbatch --parsable --nodes=4 --ntasks-per-node=1 --time=10 --output="$work/$log" \
+submit() { # submit MPI LOG ARGUMENT...: prints the job's number. Four ranks share this machine, so they give way when they wait.
+  local mpi=$1 log=$2
+  shift 2
+  cd "$work" && LYCIA=$lycia LYCIA_SRUN_MPI=$mpi OMPI_MCA_mpi_yield_when_idle=1 sbatch --parsable --nodes=4 --ntasks-per-node=1 --time=10 --output="$work/$log" \
     "$root/launch/slurm/train.sbatch" "$@"
 }
 field() { scontrol --oneliner show job "$1" | grep -o "\b$2=[^ ]*" | head -n 1 | cut -d= -f2; }
@@ -132,31 +131,43 @@ wait_for() { # wait_for SECONDS WORDS COMMAND...
   done
   die "$words did not happen within $seconds s: $(scontrol --oneliner show job 2>&1 | cut -c1-400)"
 }
-steps_done() { [[ -s $work/run/metrics.jsonl ]] && [[ $(wc -l <"$work/run/metrics.jsonl") -ge $1 ]]; }
+steps_done() { [[ -s $1/metrics.jsonl ]] && [[ $(wc -l <"$1/metrics.jsonl") -ge $2 ]]; }
 is_in_state() { [[ $(field "$1" JobState) =~ $2 ]]; }
 
-job=$(submit train.out "$work/tiny.toml")
-say "job $job submitted"
-wait_for 60 "the 5th step" steps_done 5
-scancel --batch --signal=USR1 "$job"
-say "USR1 sent, as 180 s before a time limit"
-wait_for 60 "the job's return to the queue" grep -q "back into the queue" "$work/train.out"
-grep -q "exit code 85" "$work/train.out" || die "the ranks did not end with exit code 85"
-say "checkpoint written, exit code 85, queued again"
+prove() { # prove MPI: a training that is asked for a checkpoint, goes back into the queue and ends
+  local mpi=$1 job last
+  local run=$work/run_$mpi log=$work/train_$mpi.out
+  job=$(submit "$mpi" "train_$mpi.out" "$work/tiny.toml" --set "output.dir=$run")
+  say "--mpi=$mpi: job $job submitted"
+  wait_for 60 "the 5th step" steps_done "$run" 5
+  scancel --batch --signal=USR1 "$job"
+  say "USR1 sent, as 180 s before a time limit"
+  wait_for 60 "the job's return to the queue" grep -q "back into the queue" "$log"
+  grep -q "exit code 85" "$log" || die "the ranks did not end with exit code 85"
+  say "checkpoint written, exit code 85, queued again"
 
-# Slurm holds a job that was queued again for two minutes; a test does not wait for that.
-wait_for 30 "the pending state" is_in_state "$job" 'PENDING|RUNNING|COMPLETED'
-scontrol update JobId="$job" StartTime=now 2>/dev/null || true
-wait_for 400 "the end of the training" is_in_state "$job" 'COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL'
-is_in_state "$job" COMPLETED || die "job $job ended as $(field "$job" JobState), exit code $(field "$job" ExitCode)"
-[[ $(field "$job" Restarts) == 1 ]] || die "expected 1 restart, got $(field "$job" Restarts)"
-grep -q -- "restart 1: .* --resume" "$work/train.out" || die "the second life was not started with --resume"
-grep -q "train.sbatch: .* done" "$work/train.out" || die "no 'done' in the job's output"
-last=$(tail -n 1 "$work/run/metrics.jsonl" | grep -o '"step": *[0-9]*' | grep -o '[0-9]*$')
-say "job $job completed after one restart; last step in metrics.jsonl: $last"
-[[ $last == "${LYCIA_SLURM_STEPS:-2000}" ]] || die "the training ended at step $last"
+  # Slurm holds a job that was queued again for two minutes; a test does not wait for that.
+  wait_for 30 "the pending state" is_in_state "$job" 'PENDING|RUNNING|COMPLETED'
+  scontrol update JobId="$job" StartTime=now 2>/dev/null || true
+  wait_for 400 "the end of the training" is_in_state "$job" 'COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL'
+  is_in_state "$job" COMPLETED || die "job $job ended as $(field "$job" JobState), exit code $(field "$job" ExitCode)"
+  [[ $(field "$job" Restarts) == 1 ]] || die "expected 1 restart, got $(field "$job" Restarts)"
+  grep -q -- "restart 1: .* --resume" "$log" || die "the second life was not started with --resume"
+  grep -q "train.sbatch: .* done" "$log" || die "no 'done' in the job's output"
+  last=$(tail -n 1 "$run/metrics.jsonl" | grep -o '"step": *[0-9]*' | grep -o '[0-9]*$')
+  say "job $job completed after one restart; last step in metrics.jsonl: $last"
+  [[ $last == "${LYCIA_SLURM_STEPS:-2000}" ]] || die "the training ended at step $last"
+}
 
-bad=$(submit bad.out "$work/tiny.toml" --set train.stepz=1)
+kinds=(none)
+if "$lycia" doctor --format=json | grep -q '"mpi": "not in this build"'; then say "this build has no MPI: --mpi=none only"; else kinds=(pmix none); fi
+for kind in "${kinds[@]}"; do prove "$kind"; done
+if [[ ${#kinds[@]} -eq 2 ]]; then
+  cmp "$work/run_pmix/model.safetensors" "$work/run_none/model.safetensors" || die "ranks of MPI and ranks over TCP end with different weights"
+  say "the same weights with MPI and without"
+fi
+
+bad=$(submit "${kinds[0]}" bad.out "$work/tiny.toml" --set "output.dir=$work/bad" --set train.stepz=1)
 wait_for 60 "the end of the bad job" is_in_state "$bad" 'COMPLETED|FAILED|CANCELLED|TIMEOUT'
 [[ $(field "$bad" ExitCode) == 2:0 ]] || die "a bad key must end with exit code 2, got $(field "$bad" ExitCode)"
 [[ $(field "$bad" Restarts) == 0 ]] || die "bad input must not be tried again"

@@ -1,4 +1,4 @@
-// NCCL without GPUs, for tests of the transport over it: link fake_nccl.cc, over fake_cuda.cc, instead of the real library. Ranks are
+// NCCL without GPUs, for tests of the transport over it: link fake_nccl*.cc, over fake_cuda.cc, instead of the real library. Ranks are
 // threads.
 //
 // As unhelpful as NCCL may be: every call is only "in progress" at first and is put on its stream while the communicator is asked for news;
@@ -11,6 +11,7 @@
 
 #include <nccl.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,10 @@ namespace lycia::fake_nccl {
 std::vector<std::string> LaunchesOf(int world_rank);
 // The splits that rank `world_rank` called, in order: "world split color 0 key 1".
 std::vector<std::string> SplitsOf(int world_rank);
+// The streams that it has put operations on.
+std::set<cudaStream_t> StreamsOf(int world_rank);
+// While `held` no collective comes to an end, on any rank; messages do.
+void HoldCollectives(bool held);
 // Communicators that exist; how many were aborted.
 int Alive();
 int Aborted();
