@@ -4,6 +4,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,6 @@ StatusOr<std::unique_ptr<ReuseControl>> ReuseControl::Create(const ReuseTraining
   }
   const auto count = static_cast<std::int64_t>(control->layers_.size());
   control->measures_region_ = plan.Add("reuse", TensorSpec{DType::kF64, {control->reduced_elements()}});
-  control->reduced_.resize(control->layers_.size());
   control->observation_.layers.resize(control->layers_.size());
   for (const Layer& layer : control->layers_) control->rows_.push_back({.layer = layer.spec.name});
 
@@ -74,7 +74,7 @@ void ReuseControl::Calibrate(std::size_t index, const ReuseMeasures& seen) {
   }
 }
 
-void ReuseControl::Bind(const Arena& arena) {
+Status ReuseControl::Bind(const Arena& arena, Device& device) {
   measures_ = arena.At(measures_region_, {DType::kF64, {reduced_elements()}});
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
@@ -83,15 +83,33 @@ void ReuseControl::Bind(const Arena& arena) {
     layer.projections = arena.At(layer.projections_region, {dtype_, {kProjections, layer.spec.depth}});
     layer.shifts = arena.At(layer.shifts_region, {DType::kF64, {kProjections}});
   }
+  LYCIA_ASSIGN_OR_RETURN(reduced_memory_, device.Allocate(measures_.bytes(), MemoryKind::kPinned));
+  reduced_ = {static_cast<const ReuseMeasures*>(reduced_memory_.data()), layers_.size()};
+  return OkStatus();
 }
 
-void ReuseControl::Initialise(Stream& stream, std::uint64_t seed) {
+Status ReuseControl::Initialise(HostAccess& host, std::uint64_t seed) {
+  LYCIA_ASSIGN_OR_RETURN(Stream* const stream, host.ComputeStream());
   for (const Layer& layer : layers_) {
     if (layer.shifts.shape.rank() == 0) continue;
     std::uint64_t key = seed;  // FNV-1a over the name, so that layers have projections of their own
     for (const char c : layer.spec.name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-    MakeProjections(stream, {.seed = key, .projections = layer.projections, .shifts = layer.shifts});
+    std::vector<char> projections(static_cast<std::size_t>(layer.projections.bytes()));
+    std::vector<double> shifts(static_cast<std::size_t>(layer.shifts.elements()));
+    MakeProjections(*stream, {.seed = key,
+                              .projections = {projections.data(), layer.projections.dtype, layer.projections.shape},
+                              .shifts = {shifts.data(), DType::kF64, layer.shifts.shape}});
+    LYCIA_RETURN_IF_ERROR(stream->Synchronize());
+    const auto write = [&](const Tensor& to, const void* from) {
+      return host.Write(to, [&](const Tensor& memory) {
+        std::memcpy(memory.data, from, static_cast<std::size_t>(memory.bytes()));
+        return OkStatus();
+      });
+    };
+    LYCIA_RETURN_IF_ERROR(write(layer.projections, projections.data()));
+    LYCIA_RETURN_IF_ERROR(write(layer.shifts, shifts.data()));
   }
+  return OkStatus();
 }
 
 const ReuseSlot* ReuseControl::slot(const std::string& name) const {
@@ -131,13 +149,16 @@ Status ReuseControl::CheckAgreement(Communicator& world) {
   return reuse::CheckAgreement(controller_->next_step(), fingerprints_);
 }
 
-Status ReuseControl::EndStep(Stream& stream, Communicator& world, double loss) {
+Status ReuseControl::EndStep(Stream& stream, Communicator& world) {
   if (world.size() > 1) {
     LYCIA_RETURN_IF_ERROR(CheckAgreement(world));
     stream.Wait(world.AllReduce({.in = measures_, .out = measures_, .tag = Tag::kMetrics}, stream.Record()));
   }
-  stream.Copy(reduced_.data(), measures_.data, measures_.bytes());
-  LYCIA_RETURN_IF_ERROR(stream.Synchronize());
+  stream.Copy(reduced_memory_.data(), measures_.data, measures_.bytes());
+  return OkStatus();
+}
+
+void ReuseControl::Decide(double loss) {
   observation_.loss = loss;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const ReuseMeasures& seen = reduced_[i];
@@ -156,7 +177,6 @@ Status ReuseControl::EndStep(Stream& stream, Communicator& world, double loss) {
     rows_[i].predicted_saving = slot.use == ReuseUse::kReuse && !training_.always ? 1 - cost.reuse / cost.dense : 0;
   }
   controller_->Decide(observation_);
-  return OkStatus();
 }
 
 std::vector<double> ReuseControl::State() const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/reuse/cost_model.h"
+#include "launch/host_access.h"
 #include "parallel/layer/reuse.h"
 #include "parallel/reuse/controller.h"
 #include "runtime/comm/communicator.h"
@@ -34,17 +35,19 @@ class ReuseControl {
   // specs: of the whole model, in its order. local: names that this rank's layers have. dtype: of activations.
   static StatusOr<std::unique_ptr<ReuseControl>> Create(const ReuseTraining& training, std::vector<ReuseSpec> specs,
                                                         const std::set<std::string>& local, DType dtype, ArenaPlan& plan);
-  void Bind(const Arena& arena);
-  // Draws projections, functions of (seed, layer).
-  void Initialise(Stream& stream, std::uint64_t seed);
+  Status Bind(const Arena& arena, Device& device);
+  // Draws projections on the host, functions of (seed, layer): the same bits on every device.
+  Status Initialise(HostAccess& host, std::uint64_t seed);
 
   const ReuseSlot* slot(const std::string& layer) const;
 
   // Orders of the step into the slots; nothing is measured yet.
   void BeginStep(Stream& stream);
-  // After the step: what all ranks have measured, and the orders of the next one. Collective. Internal where ranks have decided otherwise
-  // than this one.
-  Status EndStep(Stream& stream, Communicator& world, double loss);
+  // After the step: what all ranks have measured, on its way to the host behind the stream's work. Collective. Internal where ranks have
+  // decided otherwise than this one.
+  Status EndStep(Stream& stream, Communicator& world);
+  // Once the stream is idle: the orders of the next step.
+  void Decide(double loss);
 
   // What the last step did, of every layer of the model.
   struct Row {
@@ -93,7 +96,8 @@ class ReuseControl {
   reuse::Observation observation_;
   Region measures_region_;
   Tensor measures_;                          // [layers, kReuseMeasures] f64, on the device
-  std::vector<ReuseMeasures> reduced_;       // of all ranks
+  Buffer reduced_memory_;                    // page-locked
+  std::span<const ReuseMeasures> reduced_;   // of all ranks, [layers]
   std::vector<std::uint64_t> fingerprints_;  // of all ranks
   std::vector<Row> rows_;
 };

@@ -12,8 +12,8 @@
 
 namespace lycia {
 
-// What decisions are made by: measured by rank 0 with its threads, told to all. Collective.
-StatusOr<ReuseRates> MeasureReuseRates(Session& session, const CpuOptions& cpu, DType dtype);
+// What decisions are made by: measured by rank 0, with its threads or (options.device = kCuda) on its GPU, told to all. Collective.
+StatusOr<ReuseRates> MeasureReuseRates(Session& session, const TrainerOptions& options);
 
 // For metrics.jsonl; points into the control.
 void ReuseMetricsOf(const ReuseControl& control, std::vector<ReuseMetrics>& layers);

@@ -29,7 +29,7 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options
   if (!options.emulation) {  // which has no data
     LYCIA_RETURN_IF_ERROR(trainer->InitialiseWeights());
     trainer->states_->Initialise(*trainer->stream_);
-    if (trainer->reuse_ != nullptr) trainer->reuse_->Initialise(*trainer->stream_, options.seed);
+    if (trainer->reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(trainer->reuse_->Initialise(*trainer->host_, options.seed));
     LYCIA_RETURN_IF_ERROR(trainer->PublishWeights());
   }
   return trainer;
@@ -132,8 +132,9 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
   const std::int64_t first_sample = replica_ * options_.micro_batches * options_.samples_per_micro_batch;
   LYCIA_RETURN_IF_ERROR(executor_->Run(training_, context, first_sample, options_.samples_per_micro_batch, *this));
   LYCIA_RETURN_IF_ERROR(MergeStates());
-  if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->EndStep(*stream_, *world_, loss()));
+  if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->EndStep(*stream_, *world_));
   LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
+  if (reuse_ != nullptr) reuse_->Decide(loss());
   grid_bytes_ = TotalGridBytes();
   for (std::size_t g = 0; g < before.size(); ++g) grid_bytes_[g] -= before[g];
   return OkStatus();

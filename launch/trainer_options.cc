@@ -74,6 +74,7 @@ ReuseTraining ReuseOf(const Config& config) {
                          .cooldown_steps = reuse.cooldown,
                          .final_fraction = reuse.final_fraction};
   training.always = reuse.dispatch == "always";
+  if (config.parallel.device == "cuda") training.calibration_steps = 0;  // the host does not see what a layer takes
   return training;
 }
 

@@ -210,7 +210,6 @@ Status Trainer::PlanWeights(const StageMemory& memory, ArenaPlan& plan) {
 void Trainer::BindStages(const StageMemory& memory) {
   store_->Bind(arena_);
   states_->Bind(arena_);
-  if (reuse_ != nullptr) reuse_->Bind(arena_);
   if (working_weights_ != nullptr) {
     working_weights_->Bind(arena_, {.weight = [this](const std::string& name) { return store_->weight(name); },
                                     .gradient = [this](const std::string& name, int use) { return store_->gradient(name, use); }});
@@ -263,6 +262,7 @@ Status Trainer::PlanMemory() {
   LYCIA_ASSIGN_OR_RETURN(batches_, BatchStaging::Create(*device_, std::max(InputOf(options_.model, samples).bytes(),
                                                                            LabelsOf(options_.model, samples).bytes())));
   evaluated_ = arena_.At(evaluated_region, evaluated);
+  if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->Bind(arena_, *device_));
   BindStages(memory);
   return OkStatus();
 }

@@ -76,7 +76,7 @@ class Run {
     LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(*session_.world, static_cast<int>(config_.parallel.threads)));
     share_ = options.cpu;
     if (options.reuse.layers.on) {
-      LYCIA_ASSIGN_OR_RETURN(options.reuse.rates, MeasureReuseRates(session_, share_, options.precision));
+      LYCIA_ASSIGN_OR_RETURN(options.reuse.rates, MeasureReuseRates(session_, options));
     }
     StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *session_.world);
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();

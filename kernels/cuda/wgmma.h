@@ -66,6 +66,11 @@ struct Wgmma;
   ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define LYCIA_D160 LYCIA_D128 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define LYCIA_D176 LYCIA_D160 ", %80, %81, %82, %83, %84, %85, %86, %87"
+#define LYCIA_D256                                                                             \
+  LYCIA_D176                                                                                   \
+  ", %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104" \
+  ", %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119" \
+  ", %120, %121, %122, %123, %124, %125, %126, %127"
 #define LYCIA_O64 LYCIA_F32(0)
 LYCIA_WGMMA(64, LYCIA_D64, LYCIA_O64, 32, 33, 34, 35, 36, 37, 38)
 #define LYCIA_O128 LYCIA_F32(0), LYCIA_F32(32)
@@ -74,6 +79,8 @@ LYCIA_WGMMA(128, LYCIA_D128, LYCIA_O128, 64, 65, 66, 67, 68, 69, 70)
 LYCIA_WGMMA(160, LYCIA_D160, LYCIA_O160, 80, 81, 82, 83, 84, 85, 86)
 #define LYCIA_O176 LYCIA_F32(0), LYCIA_F32(32), LYCIA_F8(64), LYCIA_F8(72), LYCIA_F8(80)
 LYCIA_WGMMA(176, LYCIA_D176, LYCIA_O176, 88, 89, 90, 91, 92, 93, 94)
+#define LYCIA_O256 LYCIA_F32(0), LYCIA_F32(32), LYCIA_F32(64), LYCIA_F32(96)
+LYCIA_WGMMA(256, LYCIA_D256, LYCIA_O256, 128, 129, 130, 131, 132, 133, 134)
 
 #undef LYCIA_WGMMA
 #undef LYCIA_F32

@@ -45,7 +45,13 @@ struct BuildIndexMapArgs {
   IndexMap map;               // =; a partition of M rows
   void* workspace = nullptr;  // 64-byte aligned, BuildIndexMapBytes
 };
+// For any device.
 std::int64_t BuildIndexMapBytes(const ReuseRule& rule, DType dtype, std::int64_t rows);
+
+// A broken promise (CHECK) unless the rule serves rows of `depth` elements of dtype.
+void CheckRule(const ReuseRule& rule, DType dtype, std::int64_t depth);
+// Of the cells of all rows under kLsh, a part of the workspace; 0 under other policies.
+std::int64_t CellBytes(const ReuseRule& rule, DType dtype, std::int64_t rows);
 
 // Rows are patches in the order of the outputs: (n, p, q). What lies outside an image counts as zeros, also in bits. One group.
 struct BuildPatchMapArgs {
@@ -63,12 +69,17 @@ void MakeProjections(Stream& stream, const MakeProjectionsArgs& args);
 void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args);
 void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args);
 }  // namespace cpu
+// The CPU's map, whatever thread comes first; under kLsh but for projections that rounding puts across the border of a cell.
+namespace cuda {
+void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args);
+}  // namespace cuda
 
 inline void MakeProjections(Stream& stream, const MakeProjectionsArgs& args) {
   DispatchCpuOnly(stream, "MakeProjections", [&] { cpu::MakeProjections(stream, args); });
 }
 inline void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args) {
-  DispatchCpuOnly(stream, "BuildIndexMap", [&] { cpu::BuildIndexMap(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BuildIndexMap(stream, args); }, [&] { cuda::BuildIndexMap(stream, args); });
 }
 inline void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args) {
   DispatchCpuOnly(stream, "BuildPatchMap", [&] { cpu::BuildPatchMap(stream, args); });

@@ -1,5 +1,8 @@
+#include <algorithm>
+
 #include "kernels/reuse/build_index_map.h"
 #include "kernels/reuse/cluster_rows.h"
+#include "kernels/reuse/cluster_workspace.h"
 #include "kernels/reuse/projection_keys.h"
 #include "kernels/reuse/row_signature.h"
 
@@ -81,7 +84,7 @@ void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args) {
                      for (std::int64_t i = 0; i < count; ++i) signatures[i] = keys.Signature(first + i);
                    },
                .equal = [&](std::int64_t row, std::int64_t other) { return keys.Equal(row, other) || rows.SameBits(row, other); }},
-              args.map, static_cast<char*>(args.workspace) + ProjectionKeysBytes(args.rule, x.dtype, x.rows), pool);
+              args.map, static_cast<char*>(args.workspace) + CellBytes(args.rule, x.dtype, x.rows), pool);
 }
 
 }  // namespace lycia::cpu
@@ -89,7 +92,7 @@ void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args) {
 namespace lycia {
 
 std::int64_t BuildIndexMapBytes(const ReuseRule& rule, DType dtype, std::int64_t rows) {
-  return cpu::ProjectionKeysBytes(rule, dtype, rows) + cpu::ClusterRowsBytes(rows);
+  return CellBytes(rule, dtype, rows) + std::max(cpu::ClusterRowsBytes(rows), cuda::ClusterWorkspaceBytes(rows));
 }
 
 }  // namespace lycia

@@ -154,7 +154,7 @@ void ClusterByProjections(Stream& stream, const BuildPatchMapArgs& args, const P
                      for (std::int64_t i = 0; i < count; ++i) signatures[i] = keys.Signature(first + i);
                    },
                .equal = [&](std::int64_t row, std::int64_t other) { return keys.Equal(row, other) || patches.SameBits(row, other); }},
-              args.map, static_cast<char*>(workspace) + ProjectionKeysBytes(args.rule, args.in.dtype, args.map.extent), *stream.pool());
+              args.map, static_cast<char*>(workspace) + CellBytes(args.rule, args.in.dtype, args.map.extent), *stream.pool());
 }
 
 }  // namespace

@@ -52,9 +52,10 @@ void GatherRows(Stream& stream, const GatherRowsArgs& args);
 void ClusterMeans(Stream& stream, const ClusterMeansArgs& args);
 void SegmentSum(Stream& stream, const SegmentSumArgs& args);
 }  // namespace cpu
-// The bits of the CPU where a row is copied; sums in the order of the rows too.
+// The bits of the CPU where a row is copied; sums over members in the order of the rows too, those of a meter in one of their own.
 namespace cuda {
 void GatherRows(Stream& stream, const GatherRowsArgs& args);
+void ClusterMeans(Stream& stream, const ClusterMeansArgs& args);
 void SegmentSum(Stream& stream, const SegmentSumArgs& args);
 }  // namespace cuda
 
@@ -63,7 +64,8 @@ inline void GatherRows(Stream& stream, const GatherRowsArgs& args) {
       stream, [&] { cpu::GatherRows(stream, args); }, [&] { cuda::GatherRows(stream, args); });
 }
 inline void ClusterMeans(Stream& stream, const ClusterMeansArgs& args) {
-  DispatchCpuOnly(stream, "ClusterMeans", [&] { cpu::ClusterMeans(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ClusterMeans(stream, args); }, [&] { cuda::ClusterMeans(stream, args); });
 }
 inline void SegmentSum(Stream& stream, const SegmentSumArgs& args) {
   Dispatch(

@@ -9,7 +9,6 @@
 
 #include "kernels/cuda/map.cuh"
 #include "kernels/reuse/gather.h"
-#include "kernels/reuse/measures.h"
 #include "kernels/reuse/scatter.h"
 
 namespace lycia::cuda {
@@ -125,14 +124,6 @@ void DispatchBits(std::int64_t bytes, const F& f) {
   f.template operator()<std::uint32_t>();
 }
 
-__global__ void CountReuseKernel(const std::int32_t* size, double rows, const ReuseMeter* meter, ReuseMeasures* measures) {
-  measures->rows += rows;
-  measures->clusters += *size;
-  if (meter == nullptr) return;
-  measures->squares += meter->squares;
-  measures->error_squares += meter->error_squares;
-}
-
 }  // namespace
 
 void GatherRows(Stream& stream, const GatherRowsArgs& args) {
@@ -185,16 +176,6 @@ void ScatterRows(Stream& stream, const ScatterRowsArgs& args) {
     const CopyMap<T> f{args.map.ids, static_cast<const T*>(args.c.data), static_cast<T*>(args.y.data), args.c.ld, args.y.ld};
     LaunchMap(stream, "ScatterRows", args.y.rows, args.y.cols, {Rows(f.c, f.c_ld), Rows(f.y, f.y_ld)}, f);
   });
-}
-
-void CountReuse(Stream& stream, const CountReuseArgs& args) {
-  if (!IsPartitionOfRows(stream, args.map, "CountReuse")) return;
-  const StreamTarget target = TargetOf(stream);
-  if (!stream.ok()) return;
-  const cudaLaunchConfig_t config = LaunchConfig(target, dim3(1), dim3(1));
-  const cudaError_t error =
-      cudaLaunchKernelEx(&config, CountReuseKernel, args.map.size, static_cast<double>(args.map.extent), args.meter, args.measures);
-  if (error != cudaSuccess) stream.Fail(ToStatus(error, "CountReuse", __FILE__, __LINE__, args.map.ToString()));
 }
 
 }  // namespace lycia::cuda

@@ -13,7 +13,8 @@ namespace lycia {
 //           forward: y = c W + b;  gradient of the input: dc = s Wᵀ (b transposed).
 //   kDepth: the depth is U: a is stored [U, m] (transpose_a), b [U, n]; no epilogue but accumulate. dW += cᵀ s.
 // Rows and columns of memory are as GemmArgs has them, but for U, which no host knows: what has U rows may be said to have up to M.
-// Row j of c has the bits that Gemm would give it among M rows (f32, bf16; f64 is the BLAS's, whose bits depend on the number of rows).
+// On the CPU row j of c has the bits that Gemm would give it among M rows (f32, bf16; f64 is the BLAS's, whose bits depend on the number of
+// rows); on CUDA, where Gemm is a library's and this is not, the same bits whatever U is.
 enum class MappedOver : std::uint8_t { kRows, kDepth };
 struct MappedGemmArgs {
   IndexMap map;  // a partition of M rows
@@ -21,14 +22,22 @@ struct MappedGemmArgs {
   // a has M rows, of which row representatives[j] stands for row j: no copy of them is made. kRows: a is not transposed.
   bool gather_a = false;
   GemmArgs gemm;
+  // kRows: [M, n] of c's type, row m = row ids[m] of c, bits copied; c is scratch then, and whether it is written is left open. Absent when
+  // data is null.
+  Matrix scattered;
 };
 
 namespace cpu {
 void MappedGemm(Stream& stream, const MappedGemmArgs& args);
 }  // namespace cpu
+// b is always read and packed_b is not. Tensor cores where mapped_gemm_hopper.h takes the product, else plain kernels.
+namespace cuda {
+void MappedGemm(Stream& stream, const MappedGemmArgs& args);
+}  // namespace cuda
 
 inline void MappedGemm(Stream& stream, const MappedGemmArgs& args) {
-  DispatchCpuOnly(stream, "MappedGemm", [&] { cpu::MappedGemm(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MappedGemm(stream, args); }, [&] { cuda::MappedGemm(stream, args); });
 }
 
 }  // namespace lycia

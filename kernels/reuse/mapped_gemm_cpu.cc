@@ -4,6 +4,7 @@
 #include "kernels/gemm/matrix_source.h"
 #include "kernels/reuse/gathered_rows.h"
 #include "kernels/reuse/mapped_gemm.h"
+#include "kernels/reuse/scatter.h"
 
 namespace lycia::cpu {
 namespace {
@@ -113,8 +114,12 @@ void MultiplyDepth(Stream& stream, const MappedGemmArgs& args, std::int64_t clus
 void MappedGemm(Stream& stream, const MappedGemmArgs& args) {
   if (!IsPartitionOfRows(stream, args.map, "MappedGemm")) return;
   const std::int64_t clusters = *args.map.size;
-  if (args.over == MappedOver::kRows) return MultiplyRows(stream, args, clusters);
-  MultiplyDepth(stream, args, clusters);
+  if (args.over == MappedOver::kDepth) {
+    LYCIA_CHECK(args.scattered.data == nullptr) << "a product over a partition has no rows to give back ";
+    return MultiplyDepth(stream, args, clusters);
+  }
+  MultiplyRows(stream, args, clusters);
+  if (args.scattered.data != nullptr) cpu::ScatterRows(stream, {.map = args.map, .c = args.gemm.c, .y = args.scattered});
 }
 
 }  // namespace lycia::cpu

@@ -31,7 +31,7 @@ struct CountReuseArgs {
   ReuseMeasures* measures = nullptr;  // on the device, +=
 };
 
-// Sums in f64, in the order of the elements.
+// Sums in f64, on the CPU in the order of the elements.
 struct CompareGradientsArgs {
   ConstTensor dense, reused;          // of one shape and type, f32 or f64
   ReuseMeasures* measures = nullptr;  // on the device, += dot and squares
@@ -49,8 +49,11 @@ void CountReuse(Stream& stream, const CountReuseArgs& args);
 void CompareGradients(Stream& stream, const CompareGradientsArgs& args);
 void MappedBiasGradient(Stream& stream, const MappedBiasGradientArgs& args);
 }  // namespace cpu
+// Sums in orders of their own, functions of the sizes.
 namespace cuda {
 void CountReuse(Stream& stream, const CountReuseArgs& args);
+void CompareGradients(Stream& stream, const CompareGradientsArgs& args);
+void MappedBiasGradient(Stream& stream, const MappedBiasGradientArgs& args);
 }  // namespace cuda
 
 inline void CountReuse(Stream& stream, const CountReuseArgs& args) {
@@ -58,10 +61,12 @@ inline void CountReuse(Stream& stream, const CountReuseArgs& args) {
       stream, [&] { cpu::CountReuse(stream, args); }, [&] { cuda::CountReuse(stream, args); });
 }
 inline void CompareGradients(Stream& stream, const CompareGradientsArgs& args) {
-  DispatchCpuOnly(stream, "CompareGradients", [&] { cpu::CompareGradients(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::CompareGradients(stream, args); }, [&] { cuda::CompareGradients(stream, args); });
 }
 inline void MappedBiasGradient(Stream& stream, const MappedBiasGradientArgs& args) {
-  DispatchCpuOnly(stream, "MappedBiasGradient", [&] { cpu::MappedBiasGradient(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MappedBiasGradient(stream, args); }, [&] { cuda::MappedBiasGradient(stream, args); });
 }
 
 }  // namespace lycia

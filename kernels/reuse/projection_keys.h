@@ -22,9 +22,6 @@ struct ProjectionKeys {
   // False where a cell is a NaN.
   bool Equal(std::int64_t row, std::int64_t other) const;
 };
-std::int64_t ProjectionKeysBytes(const ReuseRule& rule, DType dtype, std::int64_t rows);
-
-void CheckRule(const ReuseRule& rule, DType dtype, std::int64_t depth);
 
 }  // namespace lycia::cpu
 

@@ -6,15 +6,16 @@
 namespace lycia {
 
 void GptAttention::ProjectQkvReused(const LayerContext& context) const {
-  const Tensor &clusters = context.keep(normed_), &qkv = context.temporary(qkv_rows_);
+  const Tensor& clusters = context.keep(normed_);
   Normalise(context, reuse_.scratch(context));
   reuse_.Forward(context, clusters);
-  reuse_.Multiply(context, {.a = AsMatrix(clusters),
-                            .b = AsMatrix(context.parameter(wqkv_)),
-                            .c = AsMatrix(qkv),
-                            .bias = context.parameter(bqkv_),
-                            .packed_b = context.packed(packed_qkv_)});
-  ScatterRows(context.stream(), {.map = reuse_.Map(context), .c = AsMatrix(qkv), .y = AsMatrix(context.keep(qkv_))});
+  reuse_.MultiplyAndScatter(context,
+                            {.a = AsMatrix(clusters),
+                             .b = AsMatrix(context.parameter(wqkv_)),
+                             .c = AsMatrix(context.temporary(qkv_rows_)),
+                             .bias = context.parameter(bqkv_),
+                             .packed_b = context.packed(packed_qkv_)},
+                            context.keep(qkv_));
 }
 
 void GptAttention::BackwardQkvInputReused(const LayerContext& context, const Tensor& dqkv) const {

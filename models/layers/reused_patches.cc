@@ -20,7 +20,8 @@ void ReusedPatches::Plan(const std::string& layer, ReusePolicy policy, const Con
   slot_ = plan.Reuse({.name = layer, .rows = M, .depth = depth, .flops = 2 * shape.flops(), .bytes = bytes});
   map_ = plan.Keep({DType::kU8, {shape.N, IndexMapBytes(patches_of_sample_)}}, KeepUntil::kWeight);
   clusters_ = plan.Scratch({plan.compute(), {shape.N, shape.P(), shape.Q(), shape.K}});
-  const ReuseRule exact, planned{.policy = policy};
+  ReuseRule exact, planned{.policy = policy};
+  planned.projections.rows = kProjections;
   workspace_ = plan.Workspace(std::max(
       {BuildPatchMapBytes(exact, plan.compute(), shape), BuildPatchMapBytes(planned, plan.compute(), shape), MeasurePatchesBytes(shape)}));
   meter_ = plan.Workspace(static_cast<std::int64_t>(sizeof(ReuseMeter)));

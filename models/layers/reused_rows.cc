@@ -40,7 +40,8 @@ void ReusedRows::Plan(const Options& options, const TensorSpec& rows, LayerPlan&
   map_bytes_ = IndexMapBytes(rows_of_sample_);  // of so many samples together more than their map needs
   map_ = plan.Keep({DType::kU8, {B, map_bytes_}}, KeepUntil::kWeight);
   rows_ = plan.Scratch(rows);
-  const ReuseRule exact, planned{.policy = options.policy};
+  ReuseRule exact, planned{.policy = options.policy};
+  planned.projections.rows = kProjections;
   workspace_ = plan.Workspace(
       std::max({BuildIndexMapBytes(exact, rows.dtype, M), BuildIndexMapBytes(planned, rows.dtype, M), ClusterMeansBytes(M)}));
   meter_ = plan.Workspace(static_cast<std::int64_t>(sizeof(ReuseMeter)));
@@ -77,6 +78,10 @@ void ReusedRows::Forward(const LayerContext& context, const Tensor& kept) const 
 void ReusedRows::Multiply(const LayerContext& context, const GemmArgs& args) const {
   if (!reuses(context)) return Gemm(context.stream(), args);
   MappedGemm(context.stream(), {.map = Map(context), .over = MappedOver::kRows, .gemm = args});
+}
+
+void ReusedRows::MultiplyAndScatter(const LayerContext& context, const GemmArgs& args, const Tensor& y) const {
+  MappedGemm(context.stream(), {.map = Map(context), .over = MappedOver::kRows, .gemm = args, .scattered = AsMatrix(y)});
 }
 
 void ReusedRows::WeightGradient(const LayerContext& context, const Tensor& x, const Tensor& dy, ParameterHandle weight) const {

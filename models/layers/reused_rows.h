@@ -54,6 +54,8 @@ class ReusedRows {
   IndexMap Map(const LayerContext& context) const;
   // On U rows where reuses(), else on all.
   void Multiply(const LayerContext& context, const GemmArgs& args) const;
+  // Only where reuses(): every row of y gets its cluster's row of the product; args.c is scratch.
+  void MultiplyAndScatter(const LayerContext& context, const GemmArgs& args, const Tensor& y) const;
   // dW += xᵀ dy, or c ᵀ s.
   void WeightGradient(const LayerContext& context, const Tensor& x, const Tensor& dy, ParameterHandle weight) const;
   void BiasGradient(const LayerContext& context, const Tensor& dy, ParameterHandle bias) const;

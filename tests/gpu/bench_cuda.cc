@@ -21,6 +21,7 @@
 #include "tests/gpu/bench_gemm_cuda.h"
 #include "tests/gpu/bench_kernels_cuda.h"
 #include "tests/gpu/bench_rate_cuda.h"
+#include "tests/gpu/bench_reuse_cuda.h"
 
 namespace lycia {
 namespace {
@@ -114,6 +115,7 @@ Status BenchCudaKernels() {
   BenchCudaMemoryKernels(bench);
   BenchCudaGemm(**device);
   BenchCudaConv(**device);
+  BenchCudaReuse(**device);
   BenchCudaAttention(**device);
   return OkStatus();
 }

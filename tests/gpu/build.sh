@@ -51,12 +51,12 @@ host_sources=(
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
   kernels/parts/{bias,embedding_part,loss_part,norm_part}_cpu.cc
   kernels/pool/{pool_cpu,pool_shape}.cc
-  kernels/reuse/{cluster_means,gather,measures,scatter}_cpu.cc
-  kernels/reuse/index_map.cc
+  kernels/reuse/{build_index_map,cluster_means,gather,measures,scatter}_cpu.cc
+  kernels/reuse/{cluster_rows,index_map,mapped_gemm_cuda,projection_keys,reuse_rule}.cc
   kernels/rotary/rotary_cpu.cc
   kernels/testing/{compare,test_tensor}.cc
-  tests/gpu/{activation,attention,conv,elementwise,gemm,image,norm,optimizer,parts,reuse,token}_test.cc
-  tests/gpu/{bench_attention_cuda,bench_conv_cuda,bench_cuda,bench_gemm_cuda,bench_kernels_cuda,comm_test,device_kinds,main}.cc
+  tests/gpu/{activation,attention,conv,elementwise,gemm,image,norm,optimizer,parts,reuse,reuse_gemm,reuse_map,token}_test.cc
+  tests/gpu/{bench_attention_cuda,bench_conv_cuda,bench_cuda,bench_gemm_cuda,bench_kernels_cuda,bench_reuse_cuda,comm_test,device_kinds,main}.cc
 )
 device_sources=(
   runtime/comm/fold_cuda.cu
@@ -72,7 +72,7 @@ device_sources=(
   kernels/optimizer/{adamw,squared_norm}_cuda.cu
   kernels/parts/{embedding,loss,norm}_part_cuda.cu
   kernels/pool/pool_cuda.cu
-  kernels/reuse/gather_scatter_cuda.cu
+  kernels/reuse/{build_index_map,cluster_means,gather_scatter,mapped_gemm_hopper,mapped_gemm_plain,measures,number_clusters}_cuda.cu
   kernels/rotary/rotary_cuda.cu
 )
 compile() {

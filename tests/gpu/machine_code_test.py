@@ -2,8 +2,8 @@
 """What nvcc made of the kernels: machine_code_test.py CUDA_HOME OBJECT...
 
 No kernel of bf16 or f32 keeps a stack frame (registers spilled to memory, or arrays indexed at run time), but the cold ones named below; the
-attention for Hopper is made of its matrix instructions (HGMMA) and bulk tensor copies (UTMALDG), and so are its convolutions, which copy
-patches (UTMALDG.4D.IM2COL) too. Needs cuobjdump, in CUDA_HOME/bin or on the path; without it the test is skipped, and says so.
+attention for Hopper is made of its matrix instructions (HGMMA) and bulk tensor copies (UTMALDG), and so are its mapped products and its
+convolutions, which copy patches (UTMALDG.4D.IM2COL) too. Needs cuobjdump, in CUDA_HOME/bin or on the path; without it the test is skipped, and says so.
 """
 
 import os
@@ -71,6 +71,10 @@ def main():
                 conv_kernels += 1
                 if count["HGMMA"] == 0 or count["IM2COL"] == 0 or count["UTMALDG"] == count["IM2COL"]:
                     failures.append("%s: %s lacks products on the matrix units, copies of patches or of tensors" % (os.path.basename(path), name))
+        if "mapped_gemm_hopper" in os.path.basename(path):
+            for name, count in instructions(tool, path).items():
+                if count["HGMMA"] == 0 or count["UTMALDG"] == 0:
+                    failures.append("%s: %s lacks products on the matrix units, or copies of tensors" % (os.path.basename(path), name))
     if any("conv_hopper" in os.path.basename(path) for path in objects) and conv_kernels < 6:
         failures.append("the convolutions have %d kernels on the matrix units, not two of each product" % conv_kernels)
     if any("attention" in os.path.basename(path) for path in objects) and matrix_kernels < 2:

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "runtime/device/device.h"
 #include "runtime/io/temp_directory.h"
 #include "tests/layouts/checkpoint_run.h"
+#include "tests/layouts/reuse_run.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
@@ -161,6 +163,40 @@ TEST_F(CudaLayouts, F16OnTheCpuAndWithEagerUpdatesIsRefused) {
   const Status refused = RunOnThreads(eager).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("overflowed"), std::string::npos) << refused;
+}
+
+// Rows that repeat are computed once: the numbers of a run without that.
+TEST_F(CudaLayouts, ExactReuseEqualsTheTruth) {
+  for (const auto& [schedule, stages, data] : {std::tuple("1f1b", 1, 1), {"chimera", 2, 2}}) {
+    const Layout layout = OnCuda(ReuseGpt(schedule, stages, data, /*reuse=*/true));
+    ReuseSeen seen;
+    const Record record = TrainAndLook(layout, &seen);
+    if (HasFailure()) return;
+    const Status equal = CompareWithTruth(record, TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+    EXPECT_GE(seen.reused, layout.ranks()) << layout.Name();
+    EXPECT_LT(seen.least_ratio, 0.8) << layout.Name();
+  }
+}
+
+// Clusters of alike rows, probes and the controller's decisions: the same again, to the bit.
+TEST_F(CudaLayouts, ReusedRunsHaveTheSameBits) {
+  for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
+    for (const DType precision : {DType::kF32, DType::kBF16}) {
+      Layout layout = OnCuda(ReuseGpt("chimera", 2, 1, /*reuse=*/false));
+      layout.precision = precision;
+      layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
+      layout.reuse->controller.budget = 1;
+      ReuseSeen seen, again;
+      const Record first = TrainAndLook(layout, &seen);
+      if (HasFailure()) return;
+      const Status same = CompareBitwise(first, TrainAndLook(layout, &again));
+      EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+      EXPECT_GT(seen.reused, 0) << layout.Name();
+      EXPECT_LT(seen.least_ratio, 1) << layout.Name();
+      EXPECT_EQ(seen.states, again.states) << layout.Name();
+    }
+  }
 }
 
 TEST_F(CudaLayouts, CheckpointsGoFromDeviceToDevice) {

@@ -2,74 +2,19 @@
 //
 // What would a wrong implementation still pass? A run in which nothing repeats, or in which dense is always chosen. So tokens repeat, no
 // dropout makes equal rows different, and every layer's use and ratio are looked at.
-#include <map>
-#include <mutex>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/comm/transports.h"
 #include "tests/layouts/random_images.h"
+#include "tests/layouts/reuse_run.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
 namespace {
 
 using ::testing::HasSubstr;
-
-ReuseTraining Training(ReusePolicy policy, bool always) {
-  const double width = policy == ReusePolicy::kExact ? 0 : 0.5;
-  return {.layers = {.on = true, .policy = policy},
-          .controller = {.steps = 100, .first_width = width, .hash_every = 1, .probe_every = 2},
-          .always = always,
-          .rates = {.flops = 1e9, .bytes_per_s = 1e9, .fixed_seconds = 1e-6},
-          .calibration_steps = 0};
-}
-
-Layout Gpt(const std::string& schedule, int stages, int data, bool reuse) {
-  Layout layout{.schedule = schedule, .stages = stages, .data = data, .micro_batches = 4, .samples = 4, .rotary = true, .masked = true};
-  layout.dropout = 0;
-  if (reuse) layout.reuse = Training(ReusePolicy::kExact, /*always=*/true);
-  return layout;
-}
-
-// Looks at every rank's control after every step.
-struct Seen {
-  std::mutex mutex;
-  std::map<int, std::vector<std::string>> states;  // by step: of all ranks
-  int reused = 0;                                  // layers that computed one row a cluster, over steps and ranks
-  double least_ratio = 1;
-};
-class ReuseWatch final : public RankWatch {
- public:
-  explicit ReuseWatch(Seen* seen) : seen_(seen) {}
-  StepObserver* observer() override { return nullptr; }
-  void Start(const Trainer&, bool) override {}
-  Status Finish(const Trainer& trainer, bool training) override {
-    if (!training || trainer.reuse() == nullptr) return OkStatus();
-    std::lock_guard<std::mutex> lock(seen_->mutex);
-    seen_->states[step_++].push_back(trainer.reuse()->StateText());
-    for (const ReuseControl::Row& row : trainer.reuse()->rows()) {
-      seen_->reused += row.use == ReuseUse::kReuse;
-      if (row.use == ReuseUse::kReuse) seen_->least_ratio = std::min(seen_->least_ratio, row.unique_ratio);
-    }
-    return OkStatus();
-  }
-
- private:
-  Seen* const seen_;
-  int step_ = 0;
-};
-
-Record Train(const Layout& layout, Seen* seen) {
-  const StatusOr<Record> record = RunOnThreads(layout, [seen] { return std::make_unique<ReuseWatch>(seen); });
-  EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
-  for (const auto& [step, states] : seen->states) {
-    for (const std::string& state : states) EXPECT_EQ(state, states[0]) << layout.Name() << " step " << step;
-    EXPECT_EQ(states.size(), static_cast<std::size_t>(layout.ranks()));
-  }
-  return record.ok() ? *record : Record{std::vector<StepRecord>(kSteps)};
-}
 
 TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
   struct Case {
@@ -78,9 +23,9 @@ TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
   };
   for (const Case& c : {Case{"1f1b", 1, 1}, Case{"1f1b", 1, 2}, Case{"chimera", 2, 1}, Case{"chimera", 4, 1}, Case{"zb-h1", 2, 1},
                         Case{"chimera-zb", 2, 2}}) {
-    const Layout layout = Gpt(c.schedule, c.stages, c.data, /*reuse=*/true);
-    Seen seen;
-    const Record record = Train(layout, &seen);
+    const Layout layout = ReuseGpt(c.schedule, c.stages, c.data, /*reuse=*/true);
+    ReuseSeen seen;
+    const Record record = TrainAndLook(layout, &seen);
     const Status equal = CompareWithTruth(record, TruthOf(layout));
     EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
     EXPECT_GE(seen.reused, layout.ranks()) << layout.Name();  // the first block's attention, of every rank's table
@@ -89,9 +34,9 @@ TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
   for (const Case& c : {Case{"1f1b", 1, 1}, Case{"1f1b", 1, 2}, Case{"chimera", 2, 1}}) {
     Layout layout{
         .schedule = c.schedule, .stages = c.stages, .data = c.data, .micro_batches = 2, .samples = 2, .masked = true, .images = SmallCnn()};
-    layout.reuse = Training(ReusePolicy::kExact, /*always=*/true);
-    Seen seen;
-    const Record record = Train(layout, &seen);
+    layout.reuse = ReuseTrainingOf(ReusePolicy::kExact, /*always=*/true);
+    ReuseSeen seen;
+    const Record record = TrainAndLook(layout, &seen);
     const Status equal = CompareWithTruth(record, TruthOf(layout));
     EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
   }
@@ -101,14 +46,14 @@ TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
 TEST(ReuseLayouts, ADenseDecisionHasTheBitsOfARunWithoutReuse) {
   for (const DType precision : {DType::kF64, DType::kF32, DType::kBF16}) {
     for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized}) {
-      Layout plain = Gpt("chimera", 2, 1, /*reuse=*/false), layout = plain;
+      Layout plain = ReuseGpt("chimera", 2, 1, /*reuse=*/false), layout = plain;
       plain.precision = layout.precision = precision;
-      layout.reuse = Training(policy, /*always=*/false);
+      layout.reuse = ReuseTrainingOf(policy, /*always=*/false);
       layout.reuse->rates.fixed_seconds = 1e9;
       layout.recompute = Recompute::kLayers;
       plain.recompute = Recompute::kLayers;
-      Seen seen, none;
-      const Status same = CompareBitwise(Train(layout, &seen), Train(plain, &none));
+      ReuseSeen seen, none;
+      const Status same = CompareBitwise(TrainAndLook(layout, &seen), TrainAndLook(plain, &none));
       EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
       EXPECT_EQ(seen.reused, 0);
     }
@@ -117,12 +62,12 @@ TEST(ReuseLayouts, ADenseDecisionHasTheBitsOfARunWithoutReuse) {
 
 TEST(ReuseLayouts, AlikeRowsAreReusedAndDecidedAlike) {
   for (const ReusePolicy policy : {ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
-    Layout layout = Gpt("chimera", 2, 2, /*reuse=*/false);
+    Layout layout = ReuseGpt("chimera", 2, 2, /*reuse=*/false);
     layout.precision = DType::kF32;
-    layout.reuse = Training(policy, /*always=*/true);
+    layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
     layout.reuse->controller.budget = 1;
-    Seen seen;
-    Train(layout, &seen);
+    ReuseSeen seen;
+    TrainAndLook(layout, &seen);
     EXPECT_GT(seen.reused, 0) << layout.Name();
     EXPECT_LT(seen.least_ratio, 1) << layout.Name();
   }
@@ -135,8 +80,8 @@ StatusOr<std::unique_ptr<Trainer>> NewTrainer(const Layout& layout, Communicator
 
 TEST(ReuseLayouts, AStateReturnsBitByBitAndDecidesAsBefore) {
   for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
-    Layout layout = Gpt("1f1b", 1, 1, /*reuse=*/false);
-    layout.reuse = Training(policy, /*always=*/policy != ReusePolicy::kQuantized);
+    Layout layout = ReuseGpt("1f1b", 1, 1, /*reuse=*/false);
+    layout.reuse = ReuseTrainingOf(policy, /*always=*/policy != ReusePolicy::kQuantized);
     const Status run = RunThreadRanks(1, [&](Communicator& world) -> Status {
       const std::unique_ptr<BatchSource> source = SourceOf(layout);
       LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> unbroken, NewTrainer(layout, world));
@@ -168,7 +113,7 @@ TEST(ReuseLayouts, AStateReturnsBitByBitAndDecidesAsBefore) {
 }
 
 TEST(ReuseLayouts, DamagedStatesAndUnknownLayersAreRefused) {
-  const Layout layout = Gpt("1f1b", 1, 1, /*reuse=*/true);
+  const Layout layout = ReuseGpt("1f1b", 1, 1, /*reuse=*/true);
   const Status run = RunThreadRanks(1, [&](Communicator& world) -> Status {
     LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, NewTrainer(layout, world));
     ReuseControl& control = *trainer->reuse();

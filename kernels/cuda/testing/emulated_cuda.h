@@ -5,8 +5,8 @@
 // fibers that change places only at barriers and shuffles, forwards in one launch, backwards in the next, so that most missing barriers
 // show. A barrier that not all threads reach, a shuffle whose lanes have left and a launch that no GPU accepts end the test with a message.
 //
-// Understood: static __shared__ memory, __syncthreads, __syncwarp, __shfl_xor_sync, __shfl_sync and cudaLaunchKernelEx without attributes.
-// Not: dynamic shared memory, clusters, atomics, tensor cores, PTX. x86-64 only.
+// Understood: static __shared__ memory, __syncthreads, __syncwarp, __shfl_xor_sync, __shfl_sync and cudaLaunchKernelEx without attributes;
+// atomics and votes (emulated_atomics.h). Not: dynamic shared memory, clusters, tensor cores, PTX. x86-64 only.
 #ifndef LYCIA_KERNELS_CUDA_TESTING_EMULATED_CUDA_H_
 #define LYCIA_KERNELS_CUDA_TESTING_EMULATED_CUDA_H_
 
@@ -69,5 +69,7 @@ template <typename T>
 T __shfl_sync(unsigned mask, T value, int lane) {
   return ::lycia::emulator::Shuffle(mask, value, lane);
 }
+
+#include "kernels/cuda/testing/emulated_atomics.h"
 
 #endif  // LYCIA_KERNELS_CUDA_TESTING_EMULATED_CUDA_H_
