@@ -179,6 +179,12 @@ Status ApplyOverride(const std::string& text, Config& config) {
 
 }  // namespace
 
+std::int64_t ModelConfig::ffn_or_default() const {
+  constexpr std::int64_t kMultiple = 256;  // as Touvron et al. 2023 round 2/3 of 4 hidden up
+  if (ffn != 0) return ffn;
+  return kind == "llama" ? (8 * hidden / 3 + kMultiple - 1) / kMultiple * kMultiple : 4 * hidden;
+}
+
 StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string> overrides) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;

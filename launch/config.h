@@ -17,19 +17,20 @@
 namespace lycia {
 
 struct ModelConfig {
-  std::string kind = "gpt";
+  std::string kind = "gpt";  // gpt | llama | one of images
   std::int64_t layers = 4;
   std::int64_t heads = 4;
   std::int64_t kv_heads = 0;   // key/value heads, fewer: grouped queries; 0: as many as heads
   std::int64_t hidden = 128;   // C
   std::int64_t context = 128;  // T, tokens of a sequence
   std::int64_t vocab = 0;      // 0: from the data (256 bytes)
-  std::int64_t ffn = 0;        // 0: 4 * hidden
+  std::int64_t ffn = 0;        // 0: 4 * hidden; of a llama 8/3 of it, up to a multiple of 256
   bool tied = true;            // the head is the token embedding
   double dropout = 0.0;
   double init_std = 0.02;
-  std::string position = "learned";  // learned | rotary
-  double rope_base = 10000;          // of rotary angles
+  std::string position = "auto";  // learned | rotary; auto: a llama's are rotary, a gpt's learned
+  double rope_base = 10000;       // of rotary angles
+  double norm_eps = 1e-5;
   // Of models of images; 0: from the data.
   std::int64_t height = 0, width = 0, channels = 0;
   std::int64_t classes = 0;
@@ -37,6 +38,10 @@ struct ModelConfig {
   double norm_momentum = 0.1;
   // Of the training images, not keys.
   std::array<double, 4> image_mean{}, image_deviation = {1, 1, 1, 1};
+
+  bool reads_text() const { return kind == "gpt" || kind == "llama"; }  // else images
+  bool rotary() const { return position == "rotary" || (position == "auto" && kind == "llama"); }
+  std::int64_t ffn_or_default() const;
 };
 
 struct DataConfig {

@@ -34,8 +34,8 @@ std::vector<std::string> ScheduleNames() {
 
 std::vector<Key> MakeKeys() {
   return {
-      {"model.kind", AT(model.kind), OneOf({"gpt", "cnn", "vgg16", "resnet18", "resnet50"}),
-       "architecture: gpt reads text, the others images (models/image_model.h)"},
+      {"model.kind", AT(model.kind), OneOf({"gpt", "llama", "cnn", "vgg16", "resnet18", "resnet50"}),
+       "architecture: gpt and llama (docs/llama.md) read text, the others images (models/image_model.h)"},
       {"model.layers", AT(model.layers), Between(1, 10000), "transformer blocks"},
       {"model.heads", AT(model.heads), Between(1, 10000), "attention heads; divides hidden"},
       {"model.kv_heads", AT(model.kv_heads), Between(0, 10000),
@@ -43,11 +43,12 @@ std::vector<Key> MakeKeys() {
       {"model.hidden", AT(model.hidden), Between(1, 1 << 20), "features of a token"},
       {"model.context", AT(model.context), Between(1, 1 << 24), "tokens of a sequence"},
       {"model.vocab", AT(model.vocab), Between(0, 1 << 24), "size of the vocabulary; 0: from the data (256 bytes)"},
-      {"model.ffn", AT(model.ffn), Between(0, 1 << 24), "features inside the feed-forward layer; 0: 4 * hidden"},
+      {"model.ffn", AT(model.ffn), Between(0, 1 << 24), "features inside the feed-forward layer; 0: 4 * hidden, of a llama 8/3 * hidden"},
       {"model.tied", AT(model.tied), Any(), "the output head shares the token embedding's weights"},
-      {"model.position", AT(model.position), OneOf({"learned", "rotary"}),
-       "learned: a table added to the embedding; rotary: queries and keys turned in every block"},
+      {"model.position", AT(model.position), OneOf({"auto", "learned", "rotary"}),
+       "learned: a table added to the embedding; rotary: queries and keys turned in every block; auto: rotary of a llama"},
       {"model.rope_base", AT(model.rope_base), Between(1, 1e9), "base of the rotary angles"},
+      {"model.norm_eps", AT(model.norm_eps), Above(0), "added to the variance, or mean square, of a norm's row"},
       {"model.dropout", AT(model.dropout), Share(), "probability of dropping an element"},
       {"model.init_std", AT(model.init_std), Above(0), "standard deviation of initial weights"},
 
@@ -60,7 +61,7 @@ std::vector<Key> MakeKeys() {
       {"model.norm_momentum", AT(model.norm_momentum), Between(0, 1), "weight of new statistics in a batch norm's running ones"},
 
       {"data.format", AT(data.format), OneOf({"text", "idx", "cifar10", "cifar100", "generated"}),
-       "text for a gpt; for images IDX (MNIST), CIFAR's binary form, or made by the program"},
+       "text for gpt and llama; for images IDX (MNIST), CIFAR's binary form, or made by the program"},
       {"data.files", AT(data.files), Any(),
        "text: read as bytes, joined by newlines; idx: images, labels, images, labels (also .gz); cifar: .bin files"},
       {"data.held_out", AT(data.held_out), Share(), "fraction at the end of the text or images that is never trained on"},

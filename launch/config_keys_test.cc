@@ -25,6 +25,7 @@ TEST(ConfigKeys, AnyValueSurvivesToTomlAndBack) {
                                               "model.tied=false",
                                               "model.position=rotary",
                                               "model.rope_base=500000.5",
+                                              "model.norm_eps=1e-4",
                                               "model.dropout=0.1",
                                               "model.init_std=1e-5",
                                               "model.kind=cnn",

@@ -45,7 +45,8 @@ Status CheckImages(const Config& config) {
   }
   if (config.parallel.x * config.parallel.y * config.parallel.z > 1) {
     return InvalidArgument("a tensor grid (parallel.x, y, z = ", config.parallel.x, ", ", config.parallel.y, ", ", config.parallel.z,
-                           ") trains models of kind gpt, not ", model.kind, "; use 1, 1, 1 with more parallel.data or parallel.stages");
+                           ") trains models of kind gpt and llama, not ", model.kind,
+                           "; use 1, 1, 1 with more parallel.data or parallel.stages");
   }
   const bool normed = model.kind != "vgg16";
   if (normed && config.train.micro_batch % model.norm_samples != 0) {
@@ -58,7 +59,7 @@ Status CheckImages(const Config& config) {
 
 Status CheckModel(const Config& config) {
   const ModelConfig& model = config.model;
-  const bool images = model.kind != "gpt";
+  const bool images = !model.reads_text();
   if (images != (config.data.format != "text") && config.parallel.device != "emulated") {
     return InvalidArgument("model.kind = \"", model.kind, "\" reads ", images ? "images" : "text", ", but data.format = \"",
                            config.data.format, "\"; use ", images ? "idx, cifar10, cifar100 or generated" : "text", ", or another kind");
@@ -73,7 +74,11 @@ Status CheckModel(const Config& config) {
     return InvalidArgument("model.kv_heads = ", model.kv_heads, " does not divide model.heads = ", model.heads,
                            "; use kv_heads = ", NearestDivisor(model.heads, model.kv_heads), ", or 0 for as many as heads");
   }
-  if (model.position == "rotary" && model.hidden / model.heads % 2 != 0) {
+  if (model.kind == "llama" && !model.rotary()) {
+    return InvalidArgument("model.position = \"", model.position,
+                           "\", but a model of kind llama has rotary positions; use \"rotary\" or \"auto\", or kind = \"gpt\"");
+  }
+  if (model.rotary() && model.hidden / model.heads % 2 != 0) {
     return InvalidArgument("model.position = \"rotary\" turns pairs of features, but model.hidden / model.heads = ", model.hidden, " / ",
                            model.heads, " = ", model.hidden / model.heads, " is odd; use hidden = ", model.hidden + model.heads,
                            " or other heads");
@@ -121,7 +126,7 @@ Status CheckMesh(int ranks, ParallelConfig& parallel) {
 // stages: of the schedule.
 Status CheckPartition(const Config& config, std::int64_t stages) {
   const std::vector<std::int64_t>& blocks = config.parallel.partition;
-  if (blocks.empty() || config.model.kind != "gpt") return OkStatus();  // layers of images are counted where they are known
+  if (blocks.empty() || !config.model.reads_text()) return OkStatus();  // layers of images are counted where they are known
   if (stages == 0) {
     return InvalidArgument(
         "parallel.partition needs to know the number of stages, which parallel.schedule = \"auto\" chooses; use "
@@ -218,7 +223,7 @@ Status CheckCuda(const Config& config) {
         "train.precision = \"f64\" is for proofs, which are made on the CPU; use \"f32\" or \"bf16\" with "
         "parallel.device = \"cuda\", or parallel.device = \"cpu\"");
   }
-  if (config.model.kind != "gpt") {
+  if (!config.model.reads_text()) {
     return InvalidArgument("model.kind = \"", config.model.kind,
                            "\" needs convolutions, which there are on the CPU only; use parallel.device = \"cpu\"");
   }
@@ -309,7 +314,8 @@ Status CheckSchedule(const Config& config, ParallelConfig& parallel, std::int64_
 
 Status ResolveConfig(int ranks, Config& config) {
   if (config.model.vocab == 0) config.model.vocab = 256;
-  if (config.model.ffn == 0) config.model.ffn = 4 * config.model.hidden;
+  config.model.ffn = config.model.ffn_or_default();
+  config.model.position = config.model.rotary() ? "rotary" : "learned";
   if (config.model.norm_samples == 0) config.model.norm_samples = config.train.micro_batch;
   LYCIA_RETURN_IF_ERROR(CheckModel(config));
   LYCIA_RETURN_IF_ERROR(config.parallel.device == "emulated" ? CheckEmulation(config) : CheckTraining(config.train));
@@ -329,7 +335,7 @@ Status ResolveConfig(int ranks, Config& config) {
   if (config.output.trace_step > config.train.steps) {
     return InvalidArgument("output.trace_step = ", config.output.trace_step, " is never reached; train.steps = ", config.train.steps);
   }
-  if (config.model.kind == "gpt" && config.generate.tokens > 0 && config.generate.prompt.empty()) {
+  if (config.model.reads_text() && config.generate.tokens > 0 && config.generate.prompt.empty()) {
     return InvalidArgument("generate.prompt is empty; give at least one character, e.g. \"\\n\", or generate.tokens = 0 for no sample");
   }
   return OkStatus();

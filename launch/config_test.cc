@@ -130,6 +130,22 @@ TEST(ResolveConfig, FillsWhatZeroLeavesOpen) {
   EXPECT_EQ(ToToml(*config), once);
 }
 
+TEST(ResolveConfig, ALlamaIsRotaryAndItsMlpHasThreeMatrices) {
+  StatusOr<Config> config = Parse("", {"model.kind=llama", "model.hidden=384"});
+  ASSERT_TRUE(config.ok() && ResolveConfig(1, *config).ok());
+  EXPECT_EQ(config->model.position, "rotary");
+  EXPECT_EQ(config->model.ffn, 1024);  // 8/3 of 384; 1,536 of a GPT
+  config = Parse("", {"model.kind=llama", "model.hidden=392", "model.heads=4"});
+  ASSERT_TRUE(config.ok() && ResolveConfig(1, *config).ok());
+  EXPECT_EQ(config->model.ffn, 1280);
+  config = Parse("", {"model.hidden=384"});
+  ASSERT_TRUE(config.ok() && ResolveConfig(1, *config).ok());
+  EXPECT_EQ(config->model.position, "learned");
+  EXPECT_EQ(config->model.ffn, 1536);
+  EXPECT_THAT(Misfit(1, {"model.kind=llama", "model.position=learned"}), AllOf(HasSubstr("rotary positions"), HasSubstr("kind = \"gpt\"")));
+  EXPECT_THAT(Misfit(1, {"model.kind=llama", "model.hidden=12", "model.heads=4"}), HasSubstr("is odd"));
+}
+
 TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"model.heads=5", "model.hidden=128"}), AllOf(HasSubstr("heads = 5"), HasSubstr("use heads = 4 or hidden = 130")));
   EXPECT_THAT(Misfit(1, {"model.heads=8", "model.kv_heads=3"}),

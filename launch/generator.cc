@@ -15,17 +15,19 @@ constexpr StageSlots kSlots{.stash = 0};  // one sample at a time
 }  // namespace
 
 GptConfig GptConfigOf(const ModelConfig& config) {
-  return {.layers = config.layers,
+  return {.family = config.kind == "llama" ? GptFamily::kLlama : GptFamily::kGpt2,
+          .layers = config.layers,
           .heads = config.heads,
           .kv_heads = config.kv_heads,
           .hidden = config.hidden,
           .context = config.context,
           .vocab = config.vocab,
-          .ffn = config.ffn,
+          .ffn = config.ffn_or_default(),
           .tied = config.tied,
           .dropout = config.dropout,
           .init_std = config.init_std,
-          .position = config.position == "rotary" ? PositionEncoding::kRotary : PositionEncoding::kLearned,
+          .norm_eps = config.norm_eps,
+          .position = config.rotary() ? PositionEncoding::kRotary : PositionEncoding::kLearned,
           .rope_base = config.rope_base};
 }
 
@@ -45,6 +47,7 @@ StatusOr<std::unique_ptr<Generator>> Generator::Load(const std::string& path, co
   LYCIA_RETURN_IF_ERROR(Validate(config));
   LYCIA_ASSIGN_OR_RETURN(const SafetensorsModel model, SafetensorsModel::Open(path));
   std::unique_ptr<Generator> generator(new Generator(config));
+  LYCIA_RETURN_IF_ERROR(CheckModelFile(path, model, config));
   LYCIA_RETURN_IF_ERROR(generator->Prepare(model));
   return generator;
 }
@@ -71,9 +74,8 @@ Status Generator::Prepare(const SafetensorsModel& model) {
   memory.transient = arena_.At(transient);
   memory.weight = [this](const std::string& name) { return store_->weight(name); };
   stage_->Bind(memory);
-  if (config_.rotary()) LYCIA_RETURN_IF_ERROR(RefuseLearnedPositions(model));
   for (const PlacedParameter& p : groups_->groups[0].parameters) {
-    LYCIA_RETURN_IF_ERROR(ReadModelTensor(model, p.spec.name, p.spec.shape, store_->weight(p.spec.name)));
+    LYCIA_RETURN_IF_ERROR(ReadWeight(model, config_, p.spec.name, p.spec.shape, store_->weight(p.spec.name)));
   }
   return OkStatus();
 }

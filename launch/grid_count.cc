@@ -37,31 +37,34 @@ plan::AxisTraffic Weights(const GridTraffic& traffic, const plan::GridShape& gri
 
 }  // namespace
 
-bool CanCount(const plan::GridProblem& problem) { return !problem.model.gated && problem.model.bias; }
+bool CanCount(const plan::GridProblem& problem) { return problem.model.gated != problem.model.bias; }
 
 StatusOr<plan::BlockTraffic> CountBlock(const plan::GridProblem& problem, const plan::GridShape& grid) {
   const plan::Transformer& model = problem.model;
   const std::int64_t samples = problem.batch.sequences != 0 ? problem.batch.sequences : grid.z;
   const std::int64_t sequence = problem.batch.tokens / samples, layers = model.layers;
   const DType compute = problem.element_bytes == SizeOf(DType::kF64) ? DType::kF64 : DType::kF32;
-  LYCIA_ASSIGN_OR_RETURN(const GridStep step, DryRunGridStep({.model = {.layers = layers,
-                                                                        .heads = model.heads,
-                                                                        .kv_heads = model.kv_heads,
-                                                                        .hidden = model.hidden,
-                                                                        .context = std::max(sequence, model.context),
-                                                                        .vocab = model.vocab,
-                                                                        .ffn = model.ffn,
-                                                                        .tied = model.tied},
-                                                              .x = grid.x,
-                                                              .y = grid.y,
-                                                              .z = grid.z,
-                                                              .samples = samples,
-                                                              .sequence = sequence,
-                                                              .policy = {.cache_inputs = problem.gather.cache_x,
-                                                                         .cache_weights = problem.gather.cache_w,
-                                                                         .cache_output_gradients = !problem.gather.split_backward},
-                                                              .split_backward = problem.gather.split_backward,
-                                                              .compute = compute}));
+  LYCIA_ASSIGN_OR_RETURN(const GridStep step,
+                         DryRunGridStep({.model = {.family = model.gated ? GptFamily::kLlama : GptFamily::kGpt2,
+                                                   .layers = layers,
+                                                   .heads = model.heads,
+                                                   .kv_heads = model.kv_heads,
+                                                   .hidden = model.hidden,
+                                                   .context = std::max(sequence, model.context),
+                                                   .vocab = model.vocab,
+                                                   .ffn = model.ffn,
+                                                   .tied = model.tied,
+                                                   .position = model.gated ? PositionEncoding::kRotary : PositionEncoding::kLearned},
+                                         .x = grid.x,
+                                         .y = grid.y,
+                                         .z = grid.z,
+                                         .samples = samples,
+                                         .sequence = sequence,
+                                         .policy = {.cache_inputs = problem.gather.cache_x,
+                                                    .cache_weights = problem.gather.cache_w,
+                                                    .cache_output_gradients = !problem.gather.split_backward},
+                                         .split_backward = problem.gather.split_backward,
+                                         .compute = compute}));
   const auto in_type = [&](plan::AxisTraffic moved) {
     for (std::int64_t* bytes : {&moved.x, &moved.y, &moved.z}) *bytes = *bytes / SizeOf(compute) * problem.element_bytes;
     return moved;

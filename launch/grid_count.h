@@ -6,7 +6,7 @@
 
 namespace lycia {
 
-// True where the layers of models/ are those of the problem's model: GPT's, with biases and an ungated feed-forward layer.
+// True where the layers of models/ are those of the problem's model: GPT's, with biases and an ungated feed-forward layer, or Llama's.
 bool CanCount(const plan::GridProblem& problem);
 
 // Traffic of one block and one micro-batch at rank 0, from a step of the whole model. The code runs in f32 (f64 for elements of 8 bytes);

@@ -33,7 +33,12 @@ TEST(GridCount, IsTheClosedFormsAndRefusesTheSameGrids) {
   plan::Transformer grouped = model;
   grouped.kv_heads = 4;
   ExpectCounted({.model = grouped, .batch = {.tokens = 24 * 24, .sequences = 24}, .gather = {.cache_w = false}}, 12);
-  EXPECT_FALSE(CanCount({.model = *plan::FindPreset("llama-7b")}));
+  plan::Transformer llama = grouped;
+  llama.gated = true;
+  EXPECT_FALSE(CanCount({.model = llama})) << "gated, with biases";
+  llama.bias = false;
+  ASSERT_TRUE(CanCount({.model = *plan::FindPreset("llama-7b")}));
+  ExpectCounted({.model = llama, .batch = {.tokens = 24 * 24, .sequences = 24}}, 12);
 }
 
 }  // namespace

@@ -3,6 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+
+#include "launch/llama_files.h"
+#include "runtime/io/file.h"
 
 namespace lycia {
 namespace {
@@ -114,6 +120,26 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
   return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
 }
 
+Status ReadWeight(const SafetensorsModel& file, const GptConfig& config, const std::string& name, const Shape& shape, const Tensor& to) {
+  if (config.family != GptFamily::kLlama) return ReadModelTensor(file, name, shape, to);
+  for (const LlamaTensor& part : LlamaTensorsOf(config, name)) {
+    if (!part.transposed) return ReadModelTensor(file, part.name, shape, to);
+    std::vector<char> bytes(static_cast<std::size_t>(part.shape.elements() * SizeOf(to.dtype)));
+    LYCIA_RETURN_IF_ERROR(ReadModelTensor(file, part.name, part.shape, Tensor{bytes.data(), to.dtype, part.shape}));
+    const std::int64_t out = part.shape[0], in = part.shape[1], columns = shape[1];
+    DispatchFloat(to.dtype, [&]<typename T>() {
+      const T* from = reinterpret_cast<const T*>(bytes.data());
+      T* const at = to.as<T>() + part.first;
+      for (std::int64_t o = 0; o < out; ++o) {
+        for (std::int64_t i = 0; i < in; ++i) at[i * columns + o] = from[o * in + i];
+      }
+    });
+  }
+  return OkStatus();
+}
+
+namespace {
+
 Status RefuseLearnedPositions(const SafetensorsModel& model) {
   for (const char* name : {"wpe.weight", "transformer.wpe.weight"}) {
     const StatusOr<SafetensorsModel::Entry> entry = model.Find(name);
@@ -124,18 +150,41 @@ Status RefuseLearnedPositions(const SafetensorsModel& model) {
   return OkStatus();
 }
 
+// The config.json in the folder of the weights, if there is one.
+Status CheckLlamaFolder(const std::string& path, const GptConfig& config) {
+  constexpr std::int64_t kMostBytes = 1 << 20;
+  std::error_code error;  // what cannot be looked at is as what is not there
+  std::filesystem::path folder = path;
+  if (!std::filesystem::is_directory(folder, error)) folder = folder.parent_path();
+  const std::string json = (folder / "config.json").string();
+  if (!std::filesystem::exists(json, error)) return OkStatus();
+  LYCIA_ASSIGN_OR_RETURN(const std::string text, ReadFile(json, kMostBytes));
+  return CheckLlamaConfig(text, config, json);
+}
+
+}  // namespace
+
+Status CheckModelFile(const std::string& path, const SafetensorsModel& model, const GptConfig& config) {
+  if (config.family == GptFamily::kGpt2) return config.rotary() ? RefuseLearnedPositions(model) : OkStatus();
+  if (const StatusOr<SafetensorsModel::Entry> head = model.Find("lm_head.weight"); config.tied && head.ok()) {
+    return InvalidArgument(head->file->path(),
+                           " has a head (lm_head.weight), the configured model's is its embedding; set model.tied = false");
+  }
+  return CheckLlamaFolder(path, config);
+}
+
 Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   StatusOr<SafetensorsModel> model = SafetensorsModel::Open(path);
   if (!model.ok()) return InvalidArgument("init.from: ", std::string(model.status().message()));
-  const auto is_position = [](const PlacedParameter& p) { return p.spec.name.starts_with("wpe.weight"); };
-  const bool learned =
-      std::ranges::any_of(trainer.groups().groups, [&](const auto& group) { return std::ranges::any_of(group.parameters, is_position); });
-  if (!learned) LYCIA_RETURN_IF_ERROR(RefuseLearnedPositions(*model));
+  const auto* gpt = std::get_if<GptConfig>(&trainer.model());
+  if (gpt != nullptr) LYCIA_RETURN_IF_ERROR(CheckModelFile(path, *model, *gpt));
   for (const Trainer::OwnPart& part : trainer.OwnParts()) {
     const Trainer::Stored& stored = part.stored;
     const std::int64_t element_bytes = SizeOf(part.weight.dtype);
     std::vector<char> whole(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
-    LYCIA_RETURN_IF_ERROR(ReadModelTensor(*model, stored.tensor, stored.shape, Tensor{whole.data(), part.weight.dtype, stored.shape}));
+    const Tensor to{whole.data(), part.weight.dtype, stored.shape};
+    LYCIA_RETURN_IF_ERROR(gpt != nullptr ? ReadWeight(*model, *gpt, stored.tensor, stored.shape, to)
+                                         : ReadModelTensor(*model, stored.tensor, stored.shape, to));
     LYCIA_RETURN_IF_ERROR(trainer.host().Write(part.weight, [&](const Tensor& host) {
       PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
                                                                                        .to = host.data,
@@ -152,17 +201,59 @@ Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   return OkStatus();
 }
 
-Status ExportModel(const Checkpoint& checkpoint, const std::string& path) {
+namespace {
+
+// The tensor of a checkpoint that was asked for last, whole: what a transposed part of it is made from.
+struct WholeTensorCache {
+  std::string name;
+  std::vector<char> bytes;
+};
+
+// Reads bytes of a Llama's tensor, which is columns of `tensor` [in, columns], transposed.
+auto ReadTransposed(const Checkpoint& checkpoint, const LogicalTensor& tensor, const LlamaTensor& part,
+                    const std::shared_ptr<WholeTensorCache>& cache) {
+  return
+      [&checkpoint, cache, name = tensor.name, spec = tensor.spec, part](std::int64_t first_byte, std::int64_t bytes, void* to) -> Status {
+        if (cache->name != name) {
+          cache->bytes.resize(static_cast<std::size_t>(spec.bytes()));
+          LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange(name, 0, spec.elements(), cache->bytes.data()));
+          cache->name = name;
+        }
+        const std::int64_t size = SizeOf(spec.dtype), in = part.shape[1], columns = spec.shape[1];
+        for (std::int64_t i = first_byte / size; i < (first_byte + bytes) / size; ++i, to = static_cast<char*>(to) + size) {
+          std::memcpy(to, cache->bytes.data() + (i % in * columns + part.first + i / in) * size, static_cast<std::size_t>(size));
+        }
+        return OkStatus();
+      };
+}
+
+}  // namespace
+
+Status ExportModel(const Checkpoint& checkpoint, const Model& model, const std::string& path) {
   std::vector<TensorSource> sources;
+  const auto* gpt = std::get_if<GptConfig>(&model);
+  const bool llama = gpt != nullptr && gpt->family == GptFamily::kLlama;
+  const auto cache = std::make_shared<WholeTensorCache>();
   for (const LogicalTensor& tensor : checkpoint.tensors()) {
     const std::string_view kind = tensor.name.starts_with(kWeight) ? kWeight : kState;
     if (!tensor.name.starts_with(kind)) continue;
     const std::int64_t element_bytes = SizeOf(tensor.spec.dtype);
-    sources.push_back({.name = tensor.name.substr(kind.size()),
-                       .spec = tensor.spec,
-                       .read = [&checkpoint, name = tensor.name, element_bytes](std::int64_t first_byte, std::int64_t bytes, void* to) {
-                         return checkpoint.ReadRange(name, first_byte / element_bytes, (first_byte + bytes) / element_bytes, to);
-                       }});
+    const std::string name = tensor.name.substr(kind.size());
+    const auto read = [&checkpoint, name = tensor.name, element_bytes](std::int64_t first_byte, std::int64_t bytes, void* to) {
+      return checkpoint.ReadRange(name, first_byte / element_bytes, (first_byte + bytes) / element_bytes, to);
+    };
+    if (!llama) {
+      sources.push_back({.name = name, .spec = tensor.spec, .read = read});
+      continue;
+    }
+    for (const LlamaTensor& part : LlamaTensorsOf(*gpt, name)) {
+      sources.push_back({.name = part.name, .spec = {tensor.spec.dtype, part.shape}});
+      if (part.transposed) {
+        sources.back().read = ReadTransposed(checkpoint, tensor, part, cache);
+      } else {
+        sources.back().read = read;
+      }
+    }
   }
   LYCIA_RETURN_IF_ERROR(WriteSafetensors(path, sources, {{"format", "pt"}}).status());
   return OkStatus();

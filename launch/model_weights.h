@@ -1,4 +1,4 @@
-// Weights in files: safetensors with Hugging Face's GPT-2 names, which are ours (docs/numerics.md).
+// Weights in files: safetensors with Hugging Face's names. GPT-2's are ours (docs/numerics.md), Llama's are llama_files.h's.
 #ifndef LYCIA_LAUNCH_MODEL_WEIGHTS_H_
 #define LYCIA_LAUNCH_MODEL_WEIGHTS_H_
 
@@ -7,7 +7,7 @@
 
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/trainer.h"
-#include "models/gpt.h"
+#include "models/model.h"
 #include "runtime/io/safetensors.h"
 
 namespace lycia {
@@ -22,16 +22,20 @@ Status LoadCheckpoint(const Checkpoint& checkpoint, Trainer& trainer);
 
 // The same of weights from a model file or folder (SafetensorsModel), with or without the prefix "transformer.". Buffers that
 // GPT-2 files carry (attn.bias, attn.masked_bias) are ignored. InvalidArgument: a missing tensor, another shape, or a type that is not
-// F32, F64, F16 or BF16; learned positions (wpe.weight) for a model without. Random values never stand in.
+// F32, F64, F16 or BF16; what CheckModelFile refuses. Random values never stand in.
 Status LoadModelWeights(const std::string& path, Trainer& trainer);
-// The last of these mistakes: such a model's weights for one whose positions are rotary.
-Status RefuseLearnedPositions(const SafetensorsModel& model);
-// One tensor of such a model as f32 or f64.
+// InvalidArgument where the file, opened from `path`, is of another language model although its tensors might fit: learned positions
+// (wpe.weight) for rotary ones; for a Llama a head (lm_head.weight) where it is tied, and a config.json beside it that CheckLlamaConfig
+// refuses.
+Status CheckModelFile(const std::string& path, const SafetensorsModel& model, const GptConfig& config);
+// One tensor of such a model as f32 or f64, by its own name.
 Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, const Shape& shape, const Tensor& to);
+// The same of one of our tensors, which a Llama's file has under other names, in parts.
+Status ReadWeight(const SafetensorsModel& file, const GptConfig& config, const std::string& name, const Shape& shape, const Tensor& to);
 
-// Writes the weights and states of a checkpoint as one safetensors file; one rank calls it. The tied head has no tensor of its own, as in
-// GPT-2's files.
-Status ExportModel(const Checkpoint& checkpoint, const std::string& path);
+// Writes the weights and states of a checkpoint of the model as one safetensors file; one rank calls it. The tied head has no tensor of its
+// own, as in Hugging Face's files.
+Status ExportModel(const Checkpoint& checkpoint, const Model& model, const std::string& path);
 
 }  // namespace lycia
 

@@ -18,13 +18,13 @@ StatusOr<std::unique_ptr<ReuseControl>> ReuseControl::Create(const ReuseTraining
   if (specs.empty()) {
     return InvalidArgument(
         "computation reuse is on, but no layer of the model has rows that it could find again; use reuse.mode = \"off\", "
-        "or name layers in reuse.layers that there are (GPT: h.0.attn, h.0.mlp, ...; images: conv1, ...)");
+        "or name layers in reuse.layers that there are (GPT: h.0.attn, h.0.mlp, ...; Llama: h.0.attn, ...; images: conv1, ...)");
   }
   for (const std::string& name : training.layers.layers) {
     if (std::ranges::any_of(specs, [&](const ReuseSpec& spec) { return spec.name.starts_with(name); })) continue;
     return InvalidArgument("reuse.layers names \"", name,
                            "\", but no layer with rows that could repeat begins so; name layers that there are ",
-                           "(GPT: h.0.attn, h.0.mlp, ...; images: conv1, ...)");
+                           "(GPT: h.0.attn, h.0.mlp, ...; Llama: h.0.attn, ...; images: conv1, ...)");
   }
   std::unique_ptr<ReuseControl> control(new ReuseControl(training, dtype));
   const bool lsh = training.layers.policy == ReusePolicy::kLsh;

@@ -8,6 +8,7 @@
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/generator.h"
 #include "launch/kernel_names.h"
+#include "launch/llama_files.h"
 #include "launch/measured_costs.h"
 #include "launch/model_weights.h"
 #include "launch/reuse_run.h"
@@ -21,15 +22,17 @@ namespace {
 bool HasGroups(const ModelConfig& model) { return model.kv_heads != 0 && model.kv_heads != model.heads; }
 
 // Its GPT-2 has as many key/value heads as heads, and learned positions.
-bool IsHuggingFaceModel(const ModelConfig& model) { return !HasGroups(model) && model.position == "learned"; }
+bool IsHuggingFaceModel(const ModelConfig& model) { return model.kind == "llama" || (!HasGroups(model) && !model.rotary()); }
 
-// What Hugging Face's GPT2LMHeadModel needs beside the weights.
+// What Hugging Face's GPT2LMHeadModel, or LlamaForCausalLM, needs beside the weights.
 std::string HuggingFaceConfig(const ModelConfig& model) {
+  if (model.kind == "llama") return LlamaConfigJson(GptConfigOf(model));
   return absl::StrFormat(
       "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n  \"activation_function\": \"gelu_new\",\n"
       "  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": %d,\n  \"n_positions\": %d,\n  \"n_ctx\": %d,\n"
-      "  \"vocab_size\": %d,\n  \"layer_norm_epsilon\": 1e-05,\n  \"tie_word_embeddings\": %s\n}\n",
-      model.hidden, model.layers, model.heads, model.ffn, model.context, model.context, model.vocab, model.tied ? "true" : "false");
+      "  \"vocab_size\": %d,\n  \"layer_norm_epsilon\": %.17g,\n  \"tie_word_embeddings\": %s\n}\n",
+      model.hidden, model.layers, model.heads, model.ffn, model.context, model.context, model.vocab, model.norm_eps,
+      model.tied ? "true" : "false");
 }
 
 // Bytes a terminal can show; others as '?'.
@@ -41,13 +44,13 @@ std::string Printable(const std::string& text) {
 
 // What a model is, in a few words.
 std::string ModelText(const ModelConfig& model) {
-  if (model.kind != "gpt") {
+  if (!model.reads_text()) {
     return absl::StrFormat("images of %d x %d x %d, %d classes, batch norms over %d samples", model.height, model.width, model.channels,
                            model.classes, model.norm_samples);
   }
   const std::string groups = HasGroups(model) ? StrCat(" on ", model.kv_heads, " key/value heads") : "";
   return absl::StrFormat("%d layers, %d heads%s, hidden %d, context %d, vocabulary %d%s%s", model.layers, model.heads, groups, model.hidden,
-                         model.context, model.vocab, model.tied ? ", tied" : "", model.position == "rotary" ? ", rotary positions" : "");
+                         model.context, model.vocab, model.tied ? ", tied" : "", model.rotary() ? ", rotary positions" : "");
 }
 
 Status PrintSample(const ReportArgs& args, const std::string& model_path) {
@@ -76,11 +79,12 @@ Status ReportText(const ReportArgs& args, const std::string& model_path) {
                 baselines.bigram, args.held_out->loss, args.held_out->loss < baselines.bigram ? "beats" : "does not beat");
   }
   if (args.config.generate.tokens > 0) LYCIA_RETURN_IF_ERROR(PrintSample(args, model_path));
-  std::printf("weights (Hugging Face GPT-2 names): %s\n", model_path.c_str());
+  std::printf("weights (Hugging Face %s names): %s\n", args.config.model.kind == "llama" ? "Llama" : "GPT-2", model_path.c_str());
+  if (hugging_face) return OkStatus();
   if (HasGroups(args.config.model)) {
     std::printf("no config.json: Hugging Face's GPT-2 cannot have %d key/value heads for %d heads (docs/numerics.md)\n",
                 static_cast<int>(args.config.model.kv_heads), static_cast<int>(args.config.model.heads));
-  } else if (!hugging_face) {
+  } else {
     std::printf("no config.json: Hugging Face's GPT-2 cannot have rotary positions (docs/numerics.md)\n");
   }
   return OkStatus();
@@ -153,7 +157,7 @@ void PrintRunHeader(const Config& config, const Trainer& trainer, int ranks, std
 Status WriteReport(const ReportArgs& args) {
   const std::string model_path = JoinPath(args.config.output.dir, "model.safetensors");
   LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(args.checkpoints, args.step), Verify::kSizes));
-  LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, model_path));
+  LYCIA_RETURN_IF_ERROR(ExportModel(checkpoint, args.trainer.model(), model_path));
   std::printf("\n");
   if (!std::isnan(args.training_loss)) {  // a resumed run that had no step left has none
     std::printf("training loss %.4f %s at step %d\n", args.training_loss, args.data.loss_unit(), static_cast<int>(args.step));

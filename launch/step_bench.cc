@@ -118,7 +118,8 @@ double StepFlops(const ModelConfig& model, std::int64_t batch) {
   const auto C = static_cast<double>(model.hidden), T = static_cast<double>(model.context), L = static_cast<double>(model.layers);
   const auto key_heads = static_cast<double>(model.kv_heads == 0 ? model.heads : model.kv_heads);
   const double qkv = C + 2 * key_heads * C / static_cast<double>(model.heads);
-  const double weights = L * (C * qkv + C * C + 2 * C * static_cast<double>(model.ffn)) + static_cast<double>(model.vocab) * C;
+  const double mlp_matrices = model.kind == "llama" ? 3 : 2;
+  const double weights = L * (C * qkv + C * C + mlp_matrices * C * static_cast<double>(model.ffn)) + static_cast<double>(model.vocab) * C;
   const double tokens = static_cast<double>(batch) * T;
   return 6 * weights * tokens + 12 * L * tokens * T * C;
 }

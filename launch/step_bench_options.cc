@@ -28,6 +28,14 @@ Status CheckTokens(const StepBenchOptions& options, const Config& config) {
                          " tokens are more than ", kMostTokens, " tokens in all; use fewer --steps");
 }
 
+// A run's configuration without what a bench does not do: read texts, record a step.
+StatusOr<std::string> BenchConfig(const std::string& path) {
+  LYCIA_ASSIGN_OR_RETURN(Config config, LoadConfig(path, {}));
+  config.data.files.clear();
+  config.output.trace_step = 0;
+  return ToToml(config);
+}
+
 // What a run does besides its steps, or what would make steps unlike each other.
 Status CheckMeasurable(const Config& config) {
   if (config.parallel.device == "emulated") {
@@ -42,27 +50,29 @@ Status CheckMeasurable(const Config& config) {
 }  // namespace
 
 CommandSpec StepBenchSpec() {
-  return {.name = "bench step",
-          .summary = "measures whole training steps: forward, backward, gradient norm, AdamW",
-          .flags = {{.name = "layers", .value = "N", .doc = "blocks of the model (default 12, as all of GPT-2 124M)"},
-                    {.name = "heads", .value = "N", .doc = "heads of attention (default 12)"},
-                    {.name = "hidden", .value = "N", .doc = "width (default 768)"},
-                    {.name = "vocabulary", .value = "N", .doc = "tokens that there are (default 50257)"},
-                    {.name = "sequence", .value = "N", .doc = "tokens of a sequence (default 256)"},
-                    {.name = "batch", .value = "N", .doc = "sequences of a step (default 4)"},
-                    {.name = "micro-batch", .value = "N", .doc = "sequences of a micro-batch (default: as --batch)"},
-                    {.name = "precision", .value = "TYPE", .doc = "f32, bf16 or, on GPUs, f16 (default f32)"},
-                    {.name = "threads", .value = "N", .doc = "threads of a rank (default: its share of the cores)"},
-                    {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
-                    {.name = "steps", .value = "N", .doc = "measured steps (default 8)"},
-                    {.name = "warmup", .value = "N", .doc = "steps before them (default 2)"},
-                    {.name = "weights", .value = "FILE", .doc = "safetensors with Hugging Face's names to start from (default random)"},
-                    {.name = "tokens", .value = "FILE", .doc = "u16 tokens, --sequence + 1 for each sequence (default random)"},
-                    {.name = "set", .value = "KEY=VALUE", .doc = "a key of `lycia train`, e.g. --set parallel.stages=2", .repeated = true},
-                    {.name = "format", .value = "FORMAT", .doc = "text or json (default text)"}},
-          .details =
-              "The learning rate stays at train.lr (here 1e-4). A step's work is counted as 6 operations for every weight of a matrix and "
-              "token, and attention without its mask.\n"};
+  return {
+      .name = "bench step",
+      .summary = "measures whole training steps: forward, backward, gradient norm, AdamW",
+      .flags = {{.name = "config", .value = "FILE", .doc = "model, batch and layout of this configuration; flags given besides change it"},
+                {.name = "layers", .value = "N", .doc = "blocks of the model (default 12, as all of GPT-2 124M)"},
+                {.name = "heads", .value = "N", .doc = "heads of attention (default 12)"},
+                {.name = "hidden", .value = "N", .doc = "width (default 768)"},
+                {.name = "vocabulary", .value = "N", .doc = "tokens that there are (default 50257)"},
+                {.name = "sequence", .value = "N", .doc = "tokens of a sequence (default 256)"},
+                {.name = "batch", .value = "N", .doc = "sequences of a step (default 4)"},
+                {.name = "micro-batch", .value = "N", .doc = "sequences of a micro-batch (default: as --batch)"},
+                {.name = "precision", .value = "TYPE", .doc = "f32, bf16 or, on GPUs, f16 (default f32)"},
+                {.name = "threads", .value = "N", .doc = "threads of a rank (default: its share of the cores)"},
+                {.name = "ranks", .value = "N", .doc = "ranks as threads of this process (default 1; not under mpirun or srun)"},
+                {.name = "steps", .value = "N", .doc = "measured steps (default 8)"},
+                {.name = "warmup", .value = "N", .doc = "steps before them (default 2)"},
+                {.name = "weights", .value = "FILE", .doc = "safetensors with Hugging Face's names to start from (default random)"},
+                {.name = "tokens", .value = "FILE", .doc = "u16 tokens, --sequence + 1 for each sequence (default random)"},
+                {.name = "set", .value = "KEY=VALUE", .doc = "a key of `lycia train`, e.g. --set parallel.stages=2", .repeated = true},
+                {.name = "format", .value = "FORMAT", .doc = "text or json (default text)"}},
+      .details =
+          "The learning rate stays at train.lr (here 1e-4). A step's work is counted as 6 operations for every weight of a matrix and "
+          "token, and attention without its mask.\n"};
 }
 
 StatusOr<StepBenchFlags> ReadStepBenchFlags(const Arguments& arguments) {
@@ -72,10 +82,13 @@ StatusOr<StepBenchFlags> ReadStepBenchFlags(const Arguments& arguments) {
   if (precision != "f32" && precision != "bf16" && precision != "f16")
     return InvalidArgument("--precision=", precision, " must be f32, bf16 or f16");
   flags.json = format == "json";
-  std::vector<std::string> keys = {"train.lr=1e-4", "train.min_lr=0", StrCat("train.precision=", precision)};
+  const bool from_file = arguments.Has("config");
+  const auto stands = [&](const char* flag) { return !from_file || arguments.Has(flag); };  // else the file's value does
+  std::vector<std::string> keys = {"train.lr=1e-4", "train.min_lr=0"};
+  if (stands("precision")) keys.push_back(StrCat("train.precision=", precision));
   for (const SizeFlag& size : kSizes) {
     LYCIA_ASSIGN_OR_RETURN(const std::int64_t value, arguments.GetInteger(size.flag, size.value, size.least, kMost));
-    keys.push_back(StrCat(size.key, "=", value));
+    if (stands(size.flag)) keys.push_back(StrCat(size.key, "=", value));
   }
   LYCIA_ASSIGN_OR_RETURN(flags.options.steps, arguments.GetInteger("steps", flags.options.steps, 1, kMost));
   LYCIA_ASSIGN_OR_RETURN(flags.options.warmup, arguments.GetInteger("warmup", flags.options.warmup, 0, kMost));
@@ -85,10 +98,11 @@ StatusOr<StepBenchFlags> ReadStepBenchFlags(const Arguments& arguments) {
   flags.ranks = static_cast<int>(ranks);
   LYCIA_ASSIGN_OR_RETURN(const std::int64_t batch, arguments.GetInteger("batch", 4, 1, kMost));
   LYCIA_ASSIGN_OR_RETURN(const std::int64_t micro_batch, arguments.GetInteger("micro-batch", batch, 1, kMost));
-  keys.push_back(StrCat("train.batch=", batch));
-  keys.push_back(StrCat("train.micro_batch=", micro_batch));
+  if (stands("batch")) keys.push_back(StrCat("train.batch=", batch));
+  if (stands("batch") || stands("micro-batch")) keys.push_back(StrCat("train.micro_batch=", micro_batch));
   for (const std::string& key : arguments.All("set")) keys.push_back(key);
-  LYCIA_ASSIGN_OR_RETURN(flags.config, ParseConfig("", "lycia bench step", keys));
+  LYCIA_ASSIGN_OR_RETURN(const std::string file, arguments.Has("config") ? BenchConfig(arguments.Get("config")) : std::string());
+  LYCIA_ASSIGN_OR_RETURN(flags.config, ParseConfig(file, "lycia bench step", keys));
   if (arguments.Has("weights")) {
     if (arguments.Get("weights").empty()) return InvalidArgument("--weights= names no file");
     flags.config.init.from = arguments.Get("weights");

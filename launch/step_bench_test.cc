@@ -61,6 +61,29 @@ TEST(StepBenchFlags, ReachTheConfiguration) {
   EXPECT_TRUE(flags->json);
 }
 
+TEST(StepBenchFlags, AFileSaysWhatFlagsDoNot) {
+  const std::string path = ::testing::TempDir() + "/bench.toml";
+  std::ofstream(path) << "[model]\nkind = \"llama\"\nlayers = 3\nhidden = 96\nheads = 6\n[train]\nprecision = \"bf16\"\nbatch = 6\n"
+                         "micro_batch = 2\nlr = 0.5\n[data]\nfiles = [\"x.txt\"]\n[output]\ntrace_step = 9\n";
+  auto flags = Read({"--config=" + path, "--sequence=32", "--steps=2"});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->config.model.kind, "llama");
+  EXPECT_EQ(flags->config.model.layers, 3);
+  EXPECT_EQ(flags->config.model.context, 32);
+  EXPECT_EQ(flags->config.train.precision, "bf16");
+  EXPECT_EQ(flags->config.train.batch, 6);
+  EXPECT_EQ(flags->config.train.micro_batch, 2);
+  EXPECT_EQ(flags->config.train.lr, 1e-4);
+  EXPECT_EQ(flags->config.output.trace_step, 0);
+  EXPECT_TRUE(flags->config.data.files.empty());
+  flags = Read({"--config=" + path, "--batch=4", "--precision=f32", "--set", "model.layers=5"});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->config.train.micro_batch, 4);
+  EXPECT_EQ(flags->config.train.precision, "f32");
+  EXPECT_EQ(flags->config.model.layers, 5);
+  EXPECT_THAT(Problem({"--config=" + path + ".none"}), HasSubstr("cannot be read"));
+}
+
 TEST(StepBenchFlags, SayWhatIsWrong) {
   EXPECT_THAT(Problem({"--precision=f8"}), HasSubstr("--precision=f8 must be f32, bf16 or f16"));
   EXPECT_THAT(Problem({"--format=xml"}), HasSubstr("text or json"));
@@ -110,6 +133,13 @@ TEST(BenchTokens, AreReadInTheFilesOrderAndRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(std::string(BenchTokens::Read(path, SmallSizes()).status().message()),
               AllOf(HasSubstr("has 50 tokens"), HasSubstr("need 54")));
   EXPECT_FALSE(BenchTokens::Read(path + ".none", SmallSizes()).ok());
+}
+
+TEST(StepBench, CountsALlamasThreeMatricesOfItsMlp) {
+  const ModelConfig llama{
+      .kind = "llama", .layers = 16, .heads = 32, .kv_heads = 8, .hidden = 2048, .context = 2048, .vocab = 128256, .ffn = 8192};
+  const double weights = 16.0 * (2048 * (2048 + 2 * 512) + 2048 * 2048 + 3 * 2048 * 8192) + 128256.0 * 2048;
+  EXPECT_DOUBLE_EQ(StepFlops(llama, 4), 6 * weights * 8192 + 12.0 * 16 * 8192 * 2048 * 2048);
 }
 
 TEST(StepBench, CountsAsOthersDo) {

@@ -123,6 +123,7 @@ class Trainer final : private StepActions {
     return 3 * forward_flops_ * static_cast<double>(options_.micro_batches * options_.data);
   }  // forward and backward of the global batch, matrix products and attention; not what a grid pads or computes twice
   std::int64_t num_parameters() const { return num_parameters_; }
+  const Model& model() const { return options_.model; }
   DType precision() const { return options_.precision; }
   int threads() const { return options_.cpu.threads; }  // of this rank
   const Mesh& mesh() const { return *mesh_; }

@@ -36,7 +36,7 @@ DType TrainerPrecision(const Config& config) {
 }
 
 Model ModelOf(const ModelConfig& config) {
-  if (config.kind == "gpt") return GptConfigOf(config);
+  if (config.reads_text()) return GptConfigOf(config);
   return ImageModelConfig{.kind = config.kind == "cnn"        ? ImageModelKind::kCnn
                                   : config.kind == "vgg16"    ? ImageModelKind::kVgg16
                                   : config.kind == "resnet18" ? ImageModelKind::kResNet18
@@ -117,8 +117,9 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
                          .overlap = config.parallel.overlap};
   options.weights_each_step = config.parallel.weights_each_step;
   options.mesh_order = config.parallel.order;
-  // For a GPT the configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head besides.
-  const bool gpt = config.model.kind == "gpt";
+  // For a language model the configuration counts blocks; a block is two layers, and the outer stages have the embedding and the head
+  // besides.
+  const bool gpt = config.model.reads_text();
   for (const std::int64_t count : config.parallel.partition) options.partition.push_back(gpt ? 2 * count : count);
   if (gpt && !options.partition.empty()) {
     ++options.partition.front();

@@ -20,7 +20,7 @@ Status Fit(const char* key, std::int64_t has, std::int64_t& told) {
 
 StatusOr<TrainingData> TrainingData::Open(Config& config) {
   TrainingData data;
-  LYCIA_RETURN_IF_ERROR(config.model.kind == "gpt" ? data.OpenText(config) : data.OpenImages(config));
+  LYCIA_RETURN_IF_ERROR(config.model.reads_text() ? data.OpenText(config) : data.OpenImages(config));
   return data;
 }
 

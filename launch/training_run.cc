@@ -41,6 +41,8 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 constexpr const char* kPrecisionBytes = "precision_bytes";  // of a weight of the model
 constexpr const char* kRopeBase = "rope_base_millionths";   // of a model with rotary positions, only
+constexpr const char* kNormEps = "norm_eps_trillionths";    // of a language model
+constexpr double kNormEpsBefore = 1e-5;                     // of checkpoints that do not say
 
 class Run {
  public:
@@ -132,7 +134,8 @@ class Run {
       if (!found.ok() && name == kRopeBase) {
         return InvalidArgument("cannot resume ", checkpoint.path(), ": its positions are learned; set model.position = \"learned\"");
       }
-      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, found);
+      const std::int64_t eps_before = std::llround(1e12 * kNormEpsBefore);
+      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, !found.ok() && name == kNormEps ? StatusOr<std::int64_t>(eps_before) : found);
       if (saved != mine) {
         return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
                                "; a continued run must see the same data and model");
@@ -194,7 +197,8 @@ class Run {
                                                                 {"mirror", config_.data.mirror ? 1 : 0}};
       identity.insert(identity.end(), std::begin(of_images), std::end(of_images));
     }
-    if (config_.model.position == "rotary") identity.emplace_back(kRopeBase, std::llround(1e6 * config_.model.rope_base));
+    if (config_.model.reads_text()) identity.emplace_back(kNormEps, std::llround(1e12 * config_.model.norm_eps));
+    if (config_.model.rotary()) identity.emplace_back(kRopeBase, std::llround(1e6 * config_.model.rope_base));
     return identity;
   }
 

@@ -32,6 +32,12 @@ Status Validate(const GptConfig& config) {
   if (config.rotary() && !(config.rope_base > 0 && std::isfinite(config.rope_base))) {
     return InvalidArgument("model.rope_base ", config.rope_base, " is no base of a power; use a number above 0, as 10000");
   }
+  if (config.family == GptFamily::kLlama && !config.rotary()) {
+    return InvalidArgument("a Llama has rotary positions, not learned ones; use model.position = rotary, or a model of kind gpt");
+  }
+  if (!(config.norm_eps > 0 && std::isfinite(config.norm_eps))) {
+    return InvalidArgument("model.norm_eps ", config.norm_eps, " must be a number above 0, as 1e-5");
+  }
   if (config.dropout < 0 || config.dropout >= 1) return InvalidArgument("model.dropout ", config.dropout, " is not in [0, 1)");
   return OkStatus();
 }

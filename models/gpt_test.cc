@@ -1,4 +1,4 @@
-// The layers of GPT-2 one by one, where a layout's equality with the truth would not say which of them is wrong.
+// The layers of GPT-2 and Llama one by one, where a layout's equality with the truth would not say which of them is wrong.
 #include "models/gpt.h"
 
 #include <algorithm>
@@ -98,10 +98,15 @@ double Derivative(Part& part, double& variable) {
 class GptLayer : public ::testing::TestWithParam<int> {};
 
 TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
-  for (const double dropout : {0.0, 0.2, -0.2}) {  // -0.2: with rotary positions, and 0.2
-    GptConfig config = kConfig;
-    config.dropout = std::abs(dropout);
-    if (dropout < 0) config.position = PositionEncoding::kRotary, config.rope_base = 20;
+  GptConfig plain = kConfig, rotary = kConfig, llama = kConfig;
+  plain.dropout = 0;
+  rotary.position = llama.position = PositionEncoding::kRotary;
+  rotary.rope_base = llama.rope_base = 20;
+  llama.family = GptFamily::kLlama;
+  llama.kv_heads = 1;
+  llama.norm_eps = 0.3;
+  for (const GptConfig& config : {plain, kConfig, rotary, llama}) {
+    SCOPED_TRACE(::testing::Message() << "rotary " << config.rotary() << " llama " << config.rms_norm() << " dropout " << config.dropout);
     Part part(config, GetParam(), 1);
     part.Objective();
     part.stage->Backward(part.context, kSlots, part.Dout(), part.Din());
@@ -109,14 +114,13 @@ TEST_P(GptLayer, BackwardIsTheDerivativeOfForward) {
     double largest = 0;
     for (auto& [name, weights] : part.memory->weights()) {
       for (std::size_t i = 0; i < weights.size(); i += 1 + weights.size() / 40) {
-        EXPECT_NEAR(gradients.at(name)[i], Derivative(part, weights[i]), 1e-8) << name << "[" << i << "] dropout " << dropout;
+        EXPECT_NEAR(gradients.at(name)[i], Derivative(part, weights[i]), 1e-8) << name << "[" << i << "]";
         largest = std::max(largest, std::abs(gradients.at(name)[i]));
       }
     }
     EXPECT_GT(largest, 0.01);
     for (std::size_t i = 0; i < part.din.size(); i += 3) {
-      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(kSlots))[i]), 1e-8)
-          << "din[" << i << "] dropout " << dropout;
+      EXPECT_NEAR(part.din[i], Derivative(part, static_cast<double*>(part.stage->input(kSlots))[i]), 1e-8) << "din[" << i << "]";
     }
   }
 }
@@ -253,6 +257,23 @@ TEST(Gpt, ParametersAreThoseOfTheContract) {
   }
 }
 
+TEST(Gpt, ALlamasParametersAreThoseOfTheContract) {
+  GptConfig config = kConfig;
+  config.family = GptFamily::kLlama;
+  config.position = PositionEncoding::kRotary;
+  config.kv_heads = 1;
+  const std::int64_t C = config.hidden, F = config.ffn, V = config.vocab, L = config.layers, kv = C / config.heads;
+  const Part part(config, 0, 6);
+  std::int64_t elements = 0;
+  for (const ParameterSpec& spec : part.stage->parameters()) {
+    EXPECT_EQ(spec.decay, spec.shape.rank() == 2) << spec.name;
+    EXPECT_EQ(spec.initial, spec.decay ? Initial::kNormal : Initial::kOne) << spec.name;
+    elements += spec.shape.elements();
+  }
+  EXPECT_EQ(part.stage->parameters().size(), 3u + 6 * static_cast<std::size_t>(L));
+  EXPECT_EQ(elements, 2 * V * C + C + L * (2 * C + C * (C + 2 * kv) + C * C + C * 2 * F + F * C));
+}
+
 // Twelve C² of a block's matrices (F = 4 C), the head, and the two attention products, of which the causal mask leaves about half.
 TEST(Gpt, FlopsAreThoseOfTheMatrixProducts) {
   GptConfig config = kConfig;
@@ -272,6 +293,13 @@ TEST(Gpt, SizesThatDoNotFitAreRefusedWithNumbers) {
   config = kConfig;
   config.kv_heads = 3;
   EXPECT_EQ(Validate(config).message(), "model.kv_heads 3 does not divide model.heads 2; use 2");
+  config = kConfig;
+  config.family = GptFamily::kLlama;
+  EXPECT_EQ(Validate(config).message(),
+            "a Llama has rotary positions, not learned ones; use model.position = rotary, or a model of kind gpt");
+  config = kConfig;
+  config.norm_eps = 0;
+  EXPECT_EQ(Validate(config).message(), "model.norm_eps 0 must be a number above 0, as 1e-5");
   config = kConfig;
   config.dropout = 1;
   EXPECT_EQ(Validate(config).code(), absl::StatusCode::kInvalidArgument);

@@ -25,6 +25,8 @@ plan::GridProblem ProblemOf(const DryCase& test, const GridPolicy& policy, bool 
                     .layers = model.layers,
                     .vocab = model.vocab,
                     .context = model.context,
+                    .gated = model.gated(),
+                    .bias = model.biases(),
                     .tied = model.tied},
           .batch = {.tokens = test.samples * test.sequence, .sequences = test.samples},
           .element_bytes = SizeOf(test.compute),
@@ -82,12 +84,13 @@ void ExpectClosedForms(const DryCase& test, const plan::GridShape& shape, const 
   EXPECT_EQ(Total(step->blocks) + Total(step->blocks_backward),
             L * (formula.matrices().total() + in_type(formula.norms().total())));  // nothing else
 
-  // What a micro-batch keeps on a rank: the planner's figure, and beside it two numbers a row of each norm and one a row of each head.
+  // What a micro-batch keeps on a rank: the planner's figure, and beside it two numbers a row of each layer norm, or one of each RMS norm,
+  // and one a row of each head.
   const plan::GridMemory memory = plan::BlockMemory(problem, shape);
   const std::int64_t kept = memory.activations + policy.cache_inputs * memory.gathered_x + policy.cache_weights * memory.gathered_w -
                             memory.counted_twice,
                      rows = test.samples * test.sequence / shape.z,
-                     numbers = 2 * 2 * rows / shape.y + rows * test.model.heads / (shape.x * shape.y);
+                     numbers = 2 * (test.model.rms_norm() ? 1 : 2) * rows / shape.y + rows * test.model.heads / (shape.x * shape.y);
   constexpr std::int64_t kTensors = 20, kAlignment = 64;
   EXPECT_NEAR(step->kept_bytes, L * (kept + e * numbers), L * kTensors * kAlignment);
 
@@ -99,9 +102,8 @@ void ExpectClosedForms(const DryCase& test, const plan::GridShape& shape, const 
   const std::int64_t loss = Bytes(step->head, GridGroup::kY, {Tag::kLoss});
   EXPECT_EQ(Total(step->head) + Total(step->head_backward) - loss, plan::HeadBytes(problem, shape).total() + norm_f);
   // Vectors out and back: L blocks, the last norm and the position table over (z, y).
-  const std::int64_t P = shape.ranks(), h = test.model.hidden;
-  const std::int64_t vectors =
-      2 * in_type(L * plan::VectorBytes(problem, shape) + 4 * (2 + test.model.context) * h / P * (shape.y * shape.z - 1));
+  const std::int64_t P = shape.ranks(), h = test.model.hidden, of_ends = test.model.rms_norm() ? 1 : 2 + test.model.context;
+  const std::int64_t vectors = 2 * in_type(L * plan::VectorBytes(problem, shape) + 4 * of_ends * h / P * (shape.y * shape.z - 1));
   if (plan::Padded(problem.model, shape).ffn % P == 0) {
     EXPECT_EQ(Total(step->vectors), vectors);
   } else {  // the formulas round uneven parts up
@@ -154,6 +156,25 @@ TEST(GridDryRun, GroupedQueriesAndPadding) {
   for (const plan::GridShape& shape : {plan::GridShape{2, 2, 2}, {1, 2, 1}, {2, 4, 3}, {3, 4, 2}, {1, 12, 2}, {4, 1, 3}, {1, 8, 1}}) {
     ExpectClosedForms({model, 6, 24}, shape, {.cache_weights = true}, false, shape.ranks() - 1);
     ExpectClosedForms({model, 6, 24}, shape, {.cache_inputs = false}, false, 0);
+  }
+}
+
+TEST(GridDryRun, Llama) {
+  for (const std::int64_t kv_heads : {4, 24}) {
+    const GptConfig model = {.family = GptFamily::kLlama,
+                             .layers = 2,
+                             .heads = 24,
+                             .kv_heads = kv_heads,
+                             .hidden = 192,
+                             .context = 24,
+                             .vocab = 99,
+                             .ffn = 250,
+                             .tied = kv_heads == 4,
+                             .position = PositionEncoding::kRotary};
+    for (const plan::GridShape& shape : {plan::GridShape{2, 2, 2}, {1, 2, 1}, {2, 4, 3}, {3, 4, 2}, {1, 12, 2}, {4, 1, 3}, {1, 8, 1}}) {
+      ExpectClosedForms({model, 6, 24}, shape, {.cache_weights = true}, false, shape.ranks() - 1);
+      ExpectClosedForms({model, 6, 24}, shape, {.cache_inputs = false}, true, 0);
+    }
   }
 }
 

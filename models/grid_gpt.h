@@ -1,4 +1,5 @@
-// GPT-2 on a tensor grid: the layers of gpt.h with every operand cut by (x, y, z). Same names, initial values, random keys and results.
+// The language models of gpt.h on a tensor grid: its layers with every operand cut by (x, y, z). Same names, initial values, random keys
+// and results.
 #ifndef LYCIA_MODELS_GRID_GPT_H_
 #define LYCIA_MODELS_GRID_GPT_H_
 

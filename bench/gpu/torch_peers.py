@@ -3,6 +3,7 @@
 
 torch_peers.py kernels                        matmul, scaled_dot_product_attention, convolutions; the cases of gpu_bench by the same names
 torch_peers.py step --layers=12 ... [--seconds=S]   a training step of GPT-2 through torch.compile with fused AdamW
+torch_peers.py llama --layers=16 ... [--seconds=S]  the same of a Llama
 
 Random data throughout: zeros would draw less power and run faster. Medians by CUDA's events. The step has f32 weights and moments and bf16
 products by autocast, as ours; then, if half of the seconds are left, weights and moments in bf16 too, which is faster and learns less.
@@ -21,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
 import gpt2_torch
+import llama_torch
 
 WARM_UPS, LAUNCHES = 3, 10
 BF16, F32 = torch.bfloat16, torch.float32
@@ -102,7 +104,7 @@ def convolutions():
 
 
 def step(options, pure):
-    model = gpt2_torch.Gpt(options)
+    model = llama_torch.Llama(options) if options.what == "llama" else gpt2_torch.Gpt(options)
     if pure:
         model = model.to(BF16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
@@ -118,15 +120,18 @@ def step(options, pure):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    name = {(12, 768): "124M", (48, 1600): "1.5B"}.get((options.layers, options.hidden), "%d x %d" % (options.layers, options.hidden))
+    name = {(12, 768): "124M", (48, 1600): "1.5B", (16, 2048): "Llama 1B"}.get((options.layers, options.hidden), "%d x %d" % (options.layers, options.hidden))
     report("step", name, "torch.compile, " + ("all bf16" if pure else "autocast"), 1e3 * median_seconds(one), "ms")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("kernels", "step"))
-    for name, value in (("layers", 12), ("heads", 12), ("hidden", 768), ("vocabulary", 50257), ("batch", 8), ("sequence", 1024)):
+    parser.add_argument("what", choices=("kernels", "step", "llama"))
+    for name, value in (("layers", 12), ("heads", 12), ("hidden", 768), ("vocabulary", 50257), ("batch", 8), ("sequence", 1024),
+                        ("kv_heads", 8), ("ffn", 8192)):
         parser.add_argument("--" + name, type=int, default=value)
+    parser.add_argument("--rope_base", type=float, default=500000.0)
+    parser.add_argument("--norm_eps", type=float, default=1e-5)
     parser.add_argument("--seconds", type=float, default=math.inf, help="in all, the start of this program included")
     options = parser.parse_args()
     start = time.monotonic()

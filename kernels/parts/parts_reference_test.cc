@@ -8,6 +8,7 @@
 #include "kernels/embedding/embedding_ref.h"
 #include "kernels/loss/cross_entropy_ref.h"
 #include "kernels/norm/layer_norm_ref.h"
+#include "kernels/norm/rms_norm_ref.h"
 #include "kernels/parts/bias.h"
 #include "kernels/parts/embedding_part.h"
 #include "kernels/parts/loss_part.h"
@@ -35,8 +36,12 @@ Values Columns(const Values& from, std::int64_t columns, std::int64_t first, std
   return part;
 }
 
-TEST(NormParts, TwoPartsOfEveryTypeAreTheWholeRow) {
+class NormParts : public ::testing::TestWithParam<bool> {};  // whether of an RMS norm
+
+TEST_P(NormParts, TwoPartsOfEveryTypeAreTheWholeRow) {
   CpuStream stream;
+  const bool rms = GetParam();
+  const std::int64_t numbers = rms ? 1 : 2;  // of a row
   testing::ForEveryIsa([&] {
     for (const DType dtype : testing::kStoredDTypes) {
       for (const auto& [R, C] : testing::kRowSizes) {
@@ -45,12 +50,18 @@ TEST(NormParts, TwoPartsOfEveryTypeAreTheWholeRow) {
         const Values in = RoundTo(dtype, RandomValues(R * 2 * C, "in", 2)), dout = RoundTo(dtype, RandomValues(R * 2 * C, "dout"));
         const Values gamma = RoundTo(dtype, RandomValues(2 * C, "gamma")), beta = RoundTo(dtype, RandomValues(2 * C, "beta"));
         Values out(in.size()), din(in.size()), mean(static_cast<std::size_t>(R)), rstd(mean.size());
-        reference::LayerNormForward(R, 2 * C, in.data(), gamma.data(), beta.data(), 1e-5, out.data(), mean.data(), rstd.data());
-        reference::LayerNormBackwardInput(R, 2 * C, dout.data(), in.data(), gamma.data(), mean.data(), rstd.data(), din.data());
+        if (rms) {
+          reference::RmsNormForward(R, 2 * C, in.data(), gamma.data(), 1e-5, out.data(), rstd.data());
+          reference::RmsNormBackwardInput(R, 2 * C, dout.data(), in.data(), gamma.data(), rstd.data(), din.data());
+        } else {
+          reference::LayerNormForward(R, 2 * C, in.data(), gamma.data(), beta.data(), 1e-5, out.data(), mean.data(), rstd.data());
+          reference::LayerNormBackwardInput(R, 2 * C, dout.data(), in.data(), gamma.data(), mean.data(), rstd.data(), din.data());
+        }
 
-        TestTensor moments(sums_type, {2, R, 2}), sums(sums_type, {2, R, 2}), means(sums_type, {R}), rstds(sums_type, {R});
+        TestTensor moments(sums_type, {2, R, numbers}), sums(sums_type, {2, R, numbers}), means(sums_type, {R}), rstds(sums_type, {R});
+        const Tensor mean_of_rows = rms ? Tensor() : means.tensor();
         const auto own = [&](const TestTensor& all, std::int64_t q) {
-          return Tensor{static_cast<char*>(all.tensor().data) + q * R * 2 * SizeOf(sums_type), sums_type, {R, 2}};
+          return Tensor{static_cast<char*>(all.tensor().data) + q * R * numbers * SizeOf(sums_type), sums_type, {R, numbers}};
         };
         struct Part {
           TestTensor in, dout, gamma, beta;
@@ -62,24 +73,28 @@ TEST(NormParts, TwoPartsOfEveryTypeAreTheWholeRow) {
                TestTensor(dtype, {C}, Columns(gamma, 2 * C, q * C, C)), TestTensor(dtype, {C}, Columns(beta, 2 * C, q * C, C))});
           RowMoments(*stream, {.in = parts.back().in, .moments = own(moments, q)});
         }
-        MergeRowMoments(*stream, {.moments = moments, .width = C, .mean = means, .rstd = rstds});
+        MergeRowMoments(*stream, {.moments = moments, .width = C, .mean = mean_of_rows, .rstd = rstds});
         // Two features may lie close together: 1/rstd² then loses half the digits.
         const double unit = (sums_type == DType::kF32 ? 4e-6 : 1e-14) * (C <= 2 ? 100 : 1);
         const testing::Tolerance near{.absolute = unit, .of_largest = 2 * unit}, stored = testing::StoredTolerance(dtype, near, near);
-        EXPECT_TRUE(AllNear(means.values(), mean, near));
+        if (!rms) {
+          EXPECT_TRUE(AllNear(means.values(), mean, near));
+        }
         EXPECT_TRUE(AllNear(rstds.values(), rstd, near));
         for (std::int64_t q = 0; q < 2; ++q) {
           const Part& part = parts[static_cast<std::size_t>(q)];
-          NormGradientSums(*stream,
-                           {.dout = part.dout, .in = part.in, .gamma = part.gamma, .mean = means, .rstd = rstds, .sums = own(sums, q)});
+          NormGradientSums(
+              *stream, {.dout = part.dout, .in = part.in, .gamma = part.gamma, .mean = mean_of_rows, .rstd = rstds, .sums = own(sums, q)});
         }
         for (std::int64_t q = 0; q < 2; ++q) {
           const Part& part = parts[static_cast<std::size_t>(q)];
           TestTensor part_out(dtype, {R, C}), part_din(dtype, {R, C});
-          NormalisePart(*stream, {.in = part.in, .gamma = part.gamma, .beta = part.beta, .mean = means, .rstd = rstds, .out = part_out});
+          const Tensor beta_of_part = rms ? Tensor() : part.beta.tensor();
+          NormalisePart(*stream,
+                        {.in = part.in, .gamma = part.gamma, .beta = beta_of_part, .mean = mean_of_rows, .rstd = rstds, .out = part_out});
           EXPECT_TRUE(AllNear(part_out.values(), Columns(out, 2 * C, q * C, C), stored, {R, C}));
           NormPartBackwardInputArgs args{
-              .dout = part.dout, .in = part.in, .gamma = part.gamma, .mean = means, .rstd = rstds, .sums = sums, .din = part_din};
+              .dout = part.dout, .in = part.in, .gamma = part.gamma, .mean = mean_of_rows, .rstd = rstds, .sums = sums, .din = part_din};
           NormPartBackwardInput(*stream, args);
           Values expected = Columns(din, 2 * C, q * C, C);
           EXPECT_TRUE(AllNear(part_din.values(), expected, stored, {R, C}));
@@ -93,6 +108,8 @@ TEST(NormParts, TwoPartsOfEveryTypeAreTheWholeRow) {
     }
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(Norms, NormParts, ::testing::Bool(), [](const auto& info) { return info.param ? "Rms" : "Layer"; });
 
 // Two parts of W columns; the second has one of padding, which holds a NaN.
 TEST(LossParts, TwoPartsOfEveryTypeAreTheWholeVocabulary) {

@@ -55,7 +55,7 @@ Command GenerateCommand() {
           {.name = "generate",
            .summary = "writes text with the model of a finished run",
            .flags = {{.name = "run", .value = "DIR", .doc = "output.dir of the run: config.toml and model.safetensors", .required = true},
-                     {.name = "weights", .value = "FILE", .doc = "another safetensors file or folder with GPT-2's names"},
+                     {.name = "weights", .value = "FILE", .doc = "another safetensors file or folder with Hugging Face's names"},
                      {.name = "prompt", .value = "TEXT", .doc = "text to continue (default: the run's generate.prompt)"},
                      {.name = "tokens", .value = "N", .doc = "tokens to write"},
                      {.name = "temperature", .value = "X", .doc = "0: always the most likely token"},

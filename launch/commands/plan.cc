@@ -35,12 +35,14 @@ StatusOr<Defaults> FromConfig(const std::string& path) {
   Defaults defaults;
   defaults.model = {.name = path,
                     .hidden = model.hidden,
-                    .ffn = model.ffn != 0 ? model.ffn : 4 * model.hidden,
+                    .ffn = model.ffn_or_default(),
                     .heads = model.heads,
                     .kv_heads = model.kv_heads != 0 ? model.kv_heads : model.heads,
                     .layers = model.layers,
                     .vocab = model.vocab != 0 ? model.vocab : kBytesVocab,
                     .context = model.context,
+                    .gated = model.kind == "llama",
+                    .bias = model.kind != "llama",
                     .tied = model.tied};
   defaults.sequences = config.train.micro_batch;
   defaults.dtype = config.train.precision;

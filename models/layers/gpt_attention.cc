@@ -7,8 +7,8 @@
 #include "kernels/attention/attention.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/norm/layer_norm.h"
 #include "models/layers/dropout_mask.h"
+#include "models/layers/optional_bias.h"
 #include "models/layers/weight_gradient.h"
 
 namespace lycia {
@@ -26,25 +26,22 @@ StatusOr<std::vector<TensorSpec>> GptAttention::Plan(std::span<const TensorSpec>
   const TensorSpec& x = in[0];
   const std::int64_t B = x.shape.dim(0), T = x.shape.dim(1), C = config_.hidden, width = config_.qkv_width();
   const double std = config_.init_std, residual_std = std / std::sqrt(2.0 * static_cast<double>(config_.layers));
-  gamma_ = plan.Parameter({.name = prefix_ + "ln_1.weight", .shape = {C}, .initial = Initial::kOne});
-  beta_ = plan.Parameter({.name = prefix_ + "ln_1.bias", .shape = {C}});
+  norm_.Plan(config_, prefix_ + "ln_1", x, plan);
   wqkv_ =
       plan.Parameter({.name = prefix_ + "attn.c_attn.weight", .shape = {C, width}, .initial = Initial::kNormal, .std = std, .decay = true});
-  bqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.bias", .shape = {width}});
+  if (config_.biases()) bqkv_ = plan.Parameter({.name = prefix_ + "attn.c_attn.bias", .shape = {width}});
   wproj_ = plan.Parameter(
       {.name = prefix_ + "attn.c_proj.weight", .shape = {C, C}, .initial = Initial::kNormal, .std = residual_std, .decay = true});
-  bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
+  if (config_.biases()) bproj_ = plan.Parameter({.name = prefix_ + "attn.c_proj.bias", .shape = {C}});
 
   packed_qkv_ = plan.Packed(wqkv_, false);
   packed_qkv_back_ = plan.Packed(wqkv_, true);
   packed_proj_ = plan.Packed(wproj_, false);
   packed_proj_back_ = plan.Packed(wproj_, true);
 
-  const TensorSpec rows{plan.statistics(), {B, T}}, qkv{plan.compute(), {B, T, width}};
+  const TensorSpec qkv{plan.compute(), {B, T, width}};
   plan.KeepInput(KeepUntil::kWeight);
   normed_ = plan.Keep(x, KeepUntil::kWeight);
-  mean_ = plan.Keep(rows, KeepUntil::kWeight);
-  rstd_ = plan.Keep(rows, KeepUntil::kWeight);
   qkv_ = plan.Keep(qkv, KeepUntil::kInput);
   mixed_ = plan.Keep(x, KeepUntil::kWeight);
   log_sum_exp_ = plan.Keep({plan.statistics(), {B, config_.heads, T}}, KeepUntil::kInput);
@@ -89,24 +86,15 @@ AttentionProblem GptAttention::Problem(const LayerContext& context) const {
   return problem;
 }
 
-void GptAttention::Normalise(const LayerContext& context, const Tensor& rows) const {
-  LayerNormForward(context.stream(), {.in = context.in[0],
-                                      .gamma = context.parameter(gamma_),
-                                      .beta = context.parameter(beta_),
-                                      .out = rows,
-                                      .mean = context.keep(mean_),
-                                      .rstd = context.keep(rstd_)});
-}
-
 void GptAttention::ProjectQkv(const LayerContext& context) const {
   const Tensor& normed = context.keep(normed_);
   if (reuse_.reuses(context)) return ProjectQkvReused(context);
-  Normalise(context, normed);
+  norm_.Forward(context, normed);
   reuse_.Forward(context, normed);
   Gemm(context.stream(), {.a = AsMatrix(normed),
                           .b = AsMatrix(context.parameter(wqkv_)),
                           .c = AsMatrix(context.keep(qkv_)),
-                          .bias = context.parameter(bqkv_),
+                          .bias = OptionalBias(context, bqkv_),
                           .packed_b = context.packed(packed_qkv_)});
 }
 
@@ -141,7 +129,7 @@ void GptAttention::Forward(const LayerContext& context) const {
   GemmArgs project{.a = AsMatrix(mixed),
                    .b = AsMatrix(context.parameter(wproj_)),
                    .c = AsMatrix(context.out[0]),
-                   .bias = context.parameter(bproj_),
+                   .bias = OptionalBias(context, bproj_),
                    .packed_b = context.packed(packed_proj_)};
   if (mask.rate == 0) {
     project.residual = AsMatrix(x);
@@ -180,27 +168,15 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
   if (angles_ != nullptr) angles_->TurnBack(stream, dqkv, heads + kv_heads);
   BackwardQkvInput(context, dqkv);
   stream.Copy(context.din[0].data, dout.data, dout.bytes());  // through the residual connection
-  LayerNormBackwardInput(stream, {.dout = dnormed,
-                                  .in = x,
-                                  .gamma = context.parameter(gamma_),
-                                  .mean = context.keep(mean_),
-                                  .rstd = context.keep(rstd_),
-                                  .din = context.din[0],
-                                  .accumulate = true});
+  norm_.BackwardInput(context, dnormed, /*accumulate=*/true);
 }
 
 void GptAttention::BackwardWeight(const LayerContext& context) const {
-  Stream& stream = context.stream();
   const Tensor& dproj = context.handoff(dproj_);
   WeightGradient(context, context.keep(mixed_), dproj, wproj_);
-  BiasGradient(stream, {.dout = AsMatrix(dproj), .dbias = context.gradient(bproj_)});
+  OptionalBiasGradient(context, dproj, bproj_);
   BackwardQkvWeight(context);
-  LayerNormBackwardWeight(stream, {.dout = context.handoff(dnormed_),
-                                   .in = context.in[0],
-                                   .mean = context.keep(mean_),
-                                   .rstd = context.keep(rstd_),
-                                   .dgamma = context.gradient(gamma_),
-                                   .dbeta = context.gradient(beta_)});
+  norm_.BackwardWeight(context, context.handoff(dnormed_));
 }
 
 }  // namespace lycia

@@ -1,5 +1,5 @@
-// Attention block: x [B, T, C] -> x + dropout(Attention(LN(x) Wqkv + bqkv) Wp + bp), causal, H heads of size D = C / H, G key/value heads.
-// With rotary positions q and k are turned before Attention, in place, and their gradients are turned back behind it.
+// Attention block: x [B, T, C] -> x + dropout(Attention(norm(x) Wqkv + bqkv) Wp + bp), causal, H heads of size D = C / H, G key/value
+// heads. With rotary positions q and k are turned before Attention, in place, and their gradients are turned back behind it.
 #ifndef LYCIA_MODELS_LAYERS_GPT_ATTENTION_H_
 #define LYCIA_MODELS_LAYERS_GPT_ATTENTION_H_
 
@@ -10,6 +10,7 @@
 #include "models/gpt.h"
 #include "models/layers/reused_rows.h"
 #include "models/layers/rotary_angles.h"
+#include "models/layers/row_norm.h"
 
 namespace lycia {
 
@@ -24,7 +25,6 @@ class GptAttention final : public Layer {
   void BackwardWeight(const LayerContext& context) const override;
 
  private:
-  void Normalise(const LayerContext& context, const Tensor& rows) const;
   // From normed rows to queries, keys and values before they are turned, and back; gpt_attention_reused.cc: of distinct rows only.
   void ProjectQkv(const LayerContext& context) const;
   void ProjectQkvReused(const LayerContext& context) const;
@@ -41,11 +41,12 @@ class GptAttention final : public Layer {
   std::string prefix_;  // "h.3."
   std::string name_;    // "h.3.attn"
   std::string dropout_probabilities_, dropout_output_;
-  ParameterHandle gamma_, beta_, wqkv_, bqkv_, wproj_, bproj_;
-  KeptHandle normed_, mean_, rstd_, qkv_, mixed_, log_sum_exp_;  // [B,T,C] [B,T] [B,T] [B,T,(H+2G)D] [B,T,C] [B,H,T]
-  HandoffHandle dproj_, dqkv_, dnormed_;                         // [B,T,C] [B,T,(H+2G)D] [B,T,C]
-  ScratchHandle projected_, dmixed_, attention_scratch_;         // [B,T,C] [B,T,C] and the kernel's own
-  ScratchHandle qkv_rows_;                                       // [B,T,(H+2G)D]
+  RowNorm norm_;
+  ParameterHandle wqkv_, bqkv_, wproj_, bproj_;           // no biases in a Llama
+  KeptHandle normed_, qkv_, mixed_, log_sum_exp_;         // [B,T,C] [B,T,(H+2G)D] [B,T,C] [B,H,T]
+  HandoffHandle dproj_, dqkv_, dnormed_;                  // [B,T,C] [B,T,(H+2G)D] [B,T,C]
+  ScratchHandle projected_, dmixed_, attention_scratch_;  // [B,T,C] [B,T,C] and the kernel's own
+  ScratchHandle qkv_rows_;                                // [B,T,(H+2G)D]
   ReusedRows reuse_;
   PackedHandle packed_qkv_, packed_qkv_back_, packed_proj_, packed_proj_back_;
   AttentionProblem problem_;

@@ -1,19 +1,19 @@
 // Queries, keys and values of one row a cluster: scattered before the rows of a sample are mixed.
-#include "kernels/norm/layer_norm.h"
 #include "models/layers/gpt_attention.h"
+#include "models/layers/optional_bias.h"
 #include "models/layers/weight_gradient.h"
 
 namespace lycia {
 
 void GptAttention::ProjectQkvReused(const LayerContext& context) const {
   const Tensor& clusters = context.keep(normed_);
-  Normalise(context, reuse_.scratch(context));
+  norm_.Forward(context, reuse_.scratch(context));
   reuse_.Forward(context, clusters);
   reuse_.MultiplyAndScatter(context,
                             {.a = AsMatrix(clusters),
                              .b = AsMatrix(context.parameter(wqkv_)),
                              .c = AsMatrix(context.temporary(qkv_rows_)),
-                             .bias = context.parameter(bqkv_),
+                             .bias = OptionalBias(context, bqkv_),
                              .packed_b = context.packed(packed_qkv_)},
                             context.keep(qkv_));
 }
@@ -24,7 +24,7 @@ void GptAttention::BackwardQkvInputReused(const LayerContext& context, const Ten
   const IndexMap map = reuse_.Map(context);
   SegmentSum(stream, {.map = map, .dy = AsMatrix(dqkv), .to = AsMatrix(sums)});
   if (reuse_.probes(context)) {
-    Normalise(context, reuse_.scratch(context));
+    norm_.Forward(context, reuse_.scratch(context));
     reuse_.Compare(context, {.dense_a = AsMatrix(reuse_.scratch(context)),
                              .dense_b = AsMatrix(dqkv),
                              .reused_a = AsMatrix(context.keep(normed_)),
@@ -39,19 +39,18 @@ void GptAttention::BackwardQkvInputReused(const LayerContext& context, const Ten
 }
 
 void GptAttention::BackwardQkvWeight(const LayerContext& context) const {
-  Stream& stream = context.stream();
   const Tensor &rows = context.keep(normed_), &dqkv = context.handoff(dqkv_);
   if (!reuse_.reuses(context)) {
     WeightGradient(context, rows, dqkv, wqkv_);
-    BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
+    OptionalBiasGradient(context, dqkv, bqkv_);
   } else if (reuse_.sums_suffice(context)) {
     reuse_.WeightGradient(context, rows, dqkv, wqkv_);
-    reuse_.BiasGradient(context, dqkv, bqkv_);
+    if (config_.biases()) reuse_.BiasGradient(context, dqkv, bqkv_);
   } else {
     const Tensor& sums = context.temporary(qkv_rows_);
-    SegmentSum(stream, {.map = reuse_.Map(context), .dy = AsMatrix(dqkv), .to = AsMatrix(sums)});
+    SegmentSum(context.stream(), {.map = reuse_.Map(context), .dy = AsMatrix(dqkv), .to = AsMatrix(sums)});
     reuse_.WeightGradient(context, rows, sums, wqkv_);
-    BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(bqkv_)});
+    OptionalBiasGradient(context, dqkv, bqkv_);
   }
 }
 

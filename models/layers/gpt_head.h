@@ -1,4 +1,4 @@
-// Head and loss: x [B, T, C], labels [B, T] -> logits = LN(x) Wᵀ and the loss of each sample; no output. W is wte.weight (tied) or
+// Head and loss: x [B, T, C], labels [B, T] -> logits = norm(x) Wᵀ and the loss of each sample; no output. W is wte.weight (tied) or
 // lm_head.weight.
 // Forward turns the kept logits into their gradient at once, so the probabilities are stored once.
 #ifndef LYCIA_MODELS_LAYERS_GPT_HEAD_H_
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "models/gpt.h"
+#include "models/layers/row_norm.h"
 
 namespace lycia {
 
@@ -22,9 +23,10 @@ class GptHead final : public Layer {
  private:
   GptConfig config_;
   std::string name_ = "head";
-  ParameterHandle gamma_, beta_, weight_;
-  KeptHandle normed_, mean_, rstd_, dlogits_;  // [B,T,C] [B,T] [B,T] [B,T,V]
-  HandoffHandle dnormed_;                      // [B,T,C]
+  RowNorm norm_;
+  ParameterHandle weight_;
+  KeptHandle normed_, dlogits_;  // [B,T,C] [B,T,V]
+  HandoffHandle dnormed_;        // [B,T,C]
   PackedHandle packed_, packed_back_;
 };
 

@@ -1,7 +1,6 @@
-// The MLP block with one row a cluster from its layer norm to its residual: rows are scattered once, at the end of two products.
+// GPT-2's MLP block with one row a cluster from its norm to its residual: rows are scattered once, at the end of two products.
 #include <algorithm>
 
-#include "kernels/norm/layer_norm.h"
 #include "models/layers/dropout_mask.h"
 #include "models/layers/gpt_mlp.h"
 
@@ -12,7 +11,7 @@ void GptMlp::ForwardReused(const LayerContext& context) const {
   const Tensor &x = context.in[0], &clusters = context.keep(normed_);
   const DropoutMask mask = OutputMask(context);
   const Tensor& projected = context.temporary(mask.rate == 0 ? sums_ : projected_);
-  Normalise(context, reuse_.scratch(context));
+  norm_.Forward(context, reuse_.scratch(context));
   reuse_.Forward(context, clusters);
   reuse_.Multiply(context, {.a = AsMatrix(clusters),
                             .b = AsMatrix(context.parameter(wfc_)),
@@ -82,7 +81,7 @@ void GptMlp::Probe(const LayerContext& context, const ConstTensor& dy) const {
   const Tensor& scratch = context.temporary(projected_);
   const std::int64_t C = scratch.shape.dim(-1), columns = std::min({ReusedRows::kProbeColumns, C / 2, config_.ffn});
   if (columns == 0) return;
-  Normalise(context, normed);
+  norm_.Forward(context, normed);
   Matrix hidden = AsMatrix(scratch), dhidden = hidden;
   hidden.cols = dhidden.cols = columns;
   if (dhidden.data != nullptr) dhidden.data = static_cast<char*>(dhidden.data) + columns * SizeOf(scratch.dtype);

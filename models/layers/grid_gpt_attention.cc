@@ -7,6 +7,7 @@
 #include "kernels/gemm/gemm.h"
 #include "models/layers/grid_gpt_parameters.h"
 #include "models/layers/grid_row_dropout.h"
+#include "models/layers/optional_bias.h"
 
 namespace lycia {
 
@@ -25,11 +26,12 @@ StatusOr<std::vector<TensorSpec>> GridGptAttention::Plan(std::span<const TensorS
   const TensorSpec residual = shape_.Residual(dtype);
   plan.KeepInput(KeepUntil::kWeight);
   const ParameterHandle gamma = Declare(shape_.grid(), FeatureVector(shape_, prefix_ + "ln_1.weight", Initial::kOne), plan);
-  const ParameterHandle beta = Declare(shape_.grid(), FeatureVector(shape_, prefix_ + "ln_1.bias"), plan);
-  norm_ = GridNorm(shape_.grid(), sizes.rows_zy, gamma, beta, plan, &scratch_);
+  const ParameterHandle beta =
+      model.rms_norm() ? ParameterHandle() : Declare(shape_.grid(), FeatureVector(shape_, prefix_ + "ln_1.bias"), plan);
+  norm_ = GridNorm({.grid = &shape_.grid(), .rows = sizes.rows_zy, .gamma = gamma, .beta = beta, .eps = model.norm_eps}, plan, &scratch_);
   LYCIA_RETURN_IF_ERROR(PlanQkv(plan));
   LYCIA_RETURN_IF_ERROR(PlanProjection(plan));
-  projection_bias_ = Declare(shape_.grid(), FeatureVector(shape_, prefix_ + "attn.c_proj.bias"), plan);
+  if (model.biases()) projection_bias_ = Declare(shape_.grid(), FeatureVector(shape_, prefix_ + "attn.c_proj.bias"), plan);
 
   const std::int64_t D = model.head_dim();
   qkv_ = plan.Keep({dtype, {sizes.rows_z, qkv_width()}}, KeepUntil::kInput);
@@ -58,6 +60,7 @@ Status GridGptAttention::PlanQkv(LayerPlan& plan) {
   const GridSizes& sizes = shape_.sizes;
   const Grid& grid = shape_.grid();
   const std::int64_t D = shape_.options.model.head_dim(), parts = grid.size(Axis::kX);
+  const bool biases = shape_.options.model.biases();
   GridLinear::Args args{.grid = &grid,
                         .roles = {.rows = Axis::kZ, .contraction = Axis::kX, .columns = Axis::kY},
                         .in = kResidualSharding,
@@ -82,12 +85,14 @@ Status GridGptAttention::PlanQkv(LayerPlan& plan) {
                              {.weight = 1, .from = key * D, .at = q, .width = D},
                              {.weight = 1, .from = value * D, .at = q + D, .width = D}});
     }
-    qkv_bias_ = Declare(grid, QueryBias(shape_, prefix_), plan);
-    key_value_bias_ = Declare(grid, KeyValueBias(shape_, prefix_), plan);
-    bias_scratch_ = plan.Workspace(qkv_width() * SizeOf(plan.compute()));
+    if (biases) {
+      qkv_bias_ = Declare(grid, QueryBias(shape_, prefix_), plan);
+      key_value_bias_ = Declare(grid, KeyValueBias(shape_, prefix_), plan);
+      bias_scratch_ = plan.Workspace(qkv_width() * SizeOf(plan.compute()));
+    }
   } else {
     declare(QkvWeight(shape_, prefix_));
-    qkv_bias_ = Declare(grid, QkvBias(shape_, prefix_), plan);
+    if (biases) qkv_bias_ = Declare(grid, QkvBias(shape_, prefix_), plan);
   }
   LYCIA_ASSIGN_OR_RETURN(qkv_product_, GridLinear::Create(args, plan, &scratch_));
   return OkStatus();
@@ -154,8 +159,9 @@ Tensor Part(const Tensor& vector, std::int64_t from, std::int64_t width) {
 }  // namespace
 
 ConstTensor GridGptAttention::QkvBiasOf(const LayerContext& context) const {
+  const ConstTensor own = OptionalBias(context, qkv_bias_);
+  if (own.data == nullptr || !shape_.sizes.kv_shared) return own;
   const Tensor& query = context.parameter(qkv_bias_);
-  if (!shape_.sizes.kv_shared) return query;
   const Tensor bias{context.temporary(bias_scratch_).data, query.dtype, {qkv_width()}};
   for (const BiasPiece& piece : BiasPieces(shape_)) {
     const Tensor& of = piece.key_value ? context.parameter(key_value_bias_) : query;
@@ -181,7 +187,7 @@ void GridGptAttention::Forward(const LayerContext& context) const {
                             .out = AsHeads(AsSequences(projection_->Input(context)), sizes.heads),
                             .log_sum_exp = context.keep(log_sum_exp_),
                             .scratch = context.temporary(attention_scratch_)});
-  projection_->Forward(context, out, context.parameter(projection_bias_));
+  projection_->Forward(context, out, OptionalBias(context, projection_bias_));
   DropoutForward(stream, {.in = out, .residual = x, .out = out, .mask = GridRowDropout(shape_, *context.stage, dropout_output_)});
 }
 
@@ -231,17 +237,16 @@ void GridGptAttention::BackwardThrough(const LayerContext& context, bool weights
 }
 
 void GridGptAttention::BackwardVectors(const LayerContext& context) const {
-  Stream& stream = context.stream();
-  BiasGradient(stream, {.dout = AsMatrix(projection_->OutputGradient(context)), .dbias = context.gradient(projection_bias_)});
+  OptionalBiasGradient(context, projection_->OutputGradient(context), projection_bias_);
   const Tensor dqkv = qkv_product_->OutputGradient(context);
   if (!shape_.sizes.kv_shared) {
-    BiasGradient(stream, {.dout = AsMatrix(dqkv), .dbias = context.gradient(qkv_bias_)});
-  } else {
+    OptionalBiasGradient(context, dqkv, qkv_bias_);
+  } else if (shape_.options.model.biases()) {
     for (const BiasPiece& piece : BiasPieces(shape_)) {
       const Tensor first = Part(dqkv, piece.at, piece.width);
       const Tensor& of = context.gradient(piece.key_value ? key_value_bias_ : qkv_bias_);
-      BiasGradient(stream, {.dout = ConstMatrix(first.data, first.dtype, shape_.sizes.rows_z, piece.width, qkv_width()),
-                            .dbias = Part(of, piece.from, piece.width)});
+      BiasGradient(context.stream(), {.dout = ConstMatrix(first.data, first.dtype, shape_.sizes.rows_z, piece.width, qkv_width()),
+                                      .dbias = Part(of, piece.from, piece.width)});
     }
   }
   norm_.BackwardWeight(context, context.in[0], context.handoff(dnormed_));

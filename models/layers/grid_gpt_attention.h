@@ -1,4 +1,4 @@
-// Attention block on a grid: x -> x + dropout(Attention(LN(x) Wqkv + bqkv) Wp + bp) on the residual's layout.
+// Attention block on a grid: x -> x + dropout(Attention(norm(x) Wqkv + bqkv) Wp + bp) on the residual's layout.
 //
 //   product  roles (R, K, N)  in                            out
 //   QKV      (z, x, y)        tokens, gathered along y      whole sequences of this z, heads of this (y, x)
@@ -51,7 +51,7 @@ class GridGptAttention final : public GridLayer {
   GridScratch scratch_;
   GridNorm norm_;
   std::optional<GridLinear> qkv_product_, projection_;
-  ParameterHandle qkv_bias_, key_value_bias_, projection_bias_;  // key_value_bias_: shared key/value heads only
+  ParameterHandle qkv_bias_, key_value_bias_, projection_bias_;  // none in a Llama; key_value_bias_: shared key/value heads only
   KeptHandle qkv_, log_sum_exp_;                                 // [rows_z, width of this part], [samples, heads, T]
   HandoffHandle dnormed_;                                        // the residual's shape
   ScratchHandle dmixed_, attention_scratch_, bias_scratch_;

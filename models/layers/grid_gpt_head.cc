@@ -18,10 +18,11 @@ GridWeight GridGptHead::Weight(LayerPlan& plan) {
 StatusOr<std::vector<TensorSpec>> GridGptHead::Plan(std::span<const TensorSpec>, LayerPlan& plan) {
   const GridSizes& sizes = shape_.sizes;
   const Grid& grid = shape_.grid();
+  const GptConfig& model = shape_.options.model;
   plan.KeepInput(KeepUntil::kWeight);
   const ParameterHandle gamma = Declare(grid, FeatureVector(shape_, "ln_f.weight", Initial::kOne), plan);
-  const ParameterHandle beta = Declare(grid, FeatureVector(shape_, "ln_f.bias"), plan);
-  norm_ = GridNorm(grid, sizes.rows_zy, gamma, beta, plan, &scratch_);
+  const ParameterHandle beta = model.rms_norm() ? ParameterHandle() : Declare(grid, FeatureVector(shape_, "ln_f.bias"), plan);
+  norm_ = GridNorm({.grid = &grid, .rows = sizes.rows_zy, .gamma = gamma, .beta = beta, .eps = model.norm_eps}, plan, &scratch_);
   const GridWeight weight = Weight(plan);
   LYCIA_ASSIGN_OR_RETURN(product_, GridLinear::Create({.grid = &grid,
                                                        .roles = {.rows = Axis::kZ, .contraction = Axis::kX, .columns = Axis::kY},

@@ -1,4 +1,5 @@
-// MLP block on a grid: x -> x + dropout(GELU(LN(x) Wfc + bfc) Wp + bp) on the residual's layout.
+// MLP block on a grid: x -> x + dropout(a Wp + bp) on the residual's layout, a as in gpt_mlp.h. Of a gated MLP a rank has gate and up of
+// the same hidden units, so that the activation moves nothing.
 //
 //   product  roles (R, K, N)  in                         out
 //   fc       (z, x, y)        tokens, gathered along y   tokens of this (z, x), hidden units of this y
@@ -38,9 +39,10 @@ class GridGptMlp final : public GridLayer {
   GridScratch scratch_;
   GridNorm norm_;
   std::optional<GridLinear> fc_, projection_;
-  ParameterHandle fc_bias_, projection_bias_;
-  KeptHandle hidden_;      // [rows_zx, hidden units of y]
-  HandoffHandle dnormed_;  // the residual's shape
+  ParameterHandle fc_bias_, projection_bias_;  // none in a Llama
+  KeptHandle hidden_;                          // [rows_zx, hidden units of y, or twice as many: gate and up]
+  HandoffHandle dnormed_;                      // the residual's shape
+  ScratchHandle dactivated_;                   // [rows_zx, hidden units of y], gated only
 };
 
 }  // namespace lycia

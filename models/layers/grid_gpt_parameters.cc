@@ -131,10 +131,15 @@ GridParameter AttentionProjection(const GridGptShape& shape, const std::string& 
 
 GridParameter MlpWeight(const GridGptShape& shape, const std::string& prefix) {
   const GptConfig& model = shape.options.model;
+  Ranges columns = PartOfY(shape, model.ffn, shape.sizes.ffn);
+  if (model.gated()) {  // the gate's hidden units of this y, then up's, which lie behind all of the gate's
+    const Ranges gate = columns;
+    for (const IndexRange& range : gate) columns.push_back({range.first < 0 ? range.first : model.ffn + range.first, range.count});
+  }
   return CutMatrix(shape, {.tensor = prefix + "mlp.c_fc.weight",
-                           .shape = {model.hidden, model.ffn},
+                           .shape = {model.hidden, model.ffn_width()},
                            .rows = Features(shape),
-                           .columns = PartOfY(shape, model.ffn, shape.sizes.ffn),
+                           .columns = columns,
                            .row_axis = Axis::kX,
                            .column_axis = Axis::kY});
 }

@@ -68,11 +68,15 @@ GridMemory BlockMemory(const GridProblem& problem, const GridShape& grid) {
   }
   memory.gathered_x = e * (gather.cache_x ? all_x : largest_x);
   memory.gathered_w = e * (gather.cache_w ? all_w : 0);
-  const std::array<std::int64_t, 4> moving = MovingOfBlock(problem, grid);
-  for (std::size_t i = 0; i < moving.size(); ++i) {
-    const std::int64_t next = i + 1 < moving.size() ? moving[i + 1] : model.layers > 1 ? moving[0] : 0;
-    memory.moving_w = std::max(memory.moving_w, e * (moving[i] + next));
+  // Neighbours among the products whose weights move at all: with z = 1 only shared key/value heads', of one block and the next.
+  std::int64_t first = 0, before = 0;
+  for (const std::int64_t moving : MovingOfBlock(problem, grid)) {
+    if (moving == 0) continue;
+    if (first == 0) first = moving;
+    memory.moving_w = std::max(memory.moving_w, e * (before + moving));
+    before = moving;
   }
+  if (model.layers > 1) memory.moving_w = std::max(memory.moving_w, e * (before + first));
   memory.partial_x = e * largest_x;
   memory.partial_y = e * largest_y;
   memory.counted_twice = e * ((gather.cache_x ? own_x : 0) + (gather.cache_w ? ungathered_w : 0));

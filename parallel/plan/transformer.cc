@@ -20,6 +20,7 @@ Transformer Gpt(std::string name, std::int64_t layers, std::int64_t hidden, std:
 
 struct LlamaSizes {
   std::int64_t layers, hidden, heads, kv_heads, ffn, vocab, context;
+  bool tied = false;
 };
 Transformer Llama(std::string name, const LlamaSizes& sizes) {
   return {.name = std::move(name),
@@ -32,7 +33,7 @@ Transformer Llama(std::string name, const LlamaSizes& sizes) {
           .context = sizes.context,
           .gated = true,
           .bias = false,
-          .tied = false};
+          .tied = sizes.tied};
 }
 
 }  // namespace
@@ -68,10 +69,11 @@ std::span<const Transformer> Presets() {
       Llama("llama-7b", {32, 4096, 32, 32, 11008, 32000, 2048}),
       Llama("llama-65b", {80, 8192, 64, 64, 22016, 32000, 2048}),
       Llama("llama2-70b", {80, 8192, 64, 8, 28672, 32000, 4096}),
+      Llama("llama3.2-1b", {16, 2048, 32, 8, 8192, 128256, 131072, true}),
       Llama("llama3-8b", {32, 4096, 32, 8, 14336, 128256, 8192}),
       Llama("llama3-405b", {126, 16384, 128, 8, 53248, 128256, 8192}),
   };
-  constexpr std::size_t kNumPresets = 12;
+  constexpr std::size_t kNumPresets = 13;
   return {kPresets, kNumPresets};
 }
 

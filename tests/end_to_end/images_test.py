@@ -156,7 +156,7 @@ class RefusalTest(harness.Case):
         self.refused(model(model__kind="vgg16", train__micro_batch=1), "images of 12 x 8 are too small for this model", "at least 32 x 32")
 
     def test_layouts(self):
-        self.refused(model(parallel__y=2), "a tensor grid", "trains models of kind gpt, not cnn", ranks=2)
+        self.refused(model(parallel__y=2), "a tensor grid", "trains models of kind gpt and llama, not cnn", ranks=2)
         self.refused(model(parallel__stages=2, parallel__partition=[3, 2]), "6", ranks=2)
         self.refused(model(parallel__stages=2, parallel__partition=[6]), "2", ranks=2)
         self.refused(model(parallel__stages=7, train__batch=28), "6", "7", ranks=7)

@@ -119,9 +119,9 @@ def is_matrix(name):
     return name.endswith(".weight") and ".ln_" not in "." + name
 
 
-def initial_weights(c, dtype):
+def initial_weights(c, dtype, shapes=parameter_shapes):
     weights = {}
-    for name, shape in parameter_shapes(c).items():
+    for name, shape in shapes(c).items():
         if is_matrix(name):
             std = c["std"] / math.sqrt(2 * c["blocks"]) if name.endswith("c_proj.weight") else c["std"]
             value = std * RandomStream(c["seed"], "init/" + name, 0).normal(int(np.prod(shape)))
@@ -199,8 +199,8 @@ def summary(c, name, tensor):
                 norm=float(np.sqrt((value * value).sum())), index=list(index), value=[float(value[i]) for i in index])
 
 
-def run(c, dtype):
-    w = initial_weights(c, dtype)
+def run(c, dtype, shapes=parameter_shapes, loss_of=forward):
+    w = initial_weights(c, dtype, shapes)
     groups = [dict(params=[p for name, p in w.items() if is_matrix(name)], weight_decay=c["weight_decay"]),
               dict(params=[p for name, p in w.items() if not is_matrix(name)], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, betas=(c["beta1"], c["beta2"]), eps=c["eps"])
@@ -209,7 +209,7 @@ def run(c, dtype):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(c, step)
         optimizer.zero_grad()
-        loss = forward(c, w, step, *batch_of(c, step))
+        loss = loss_of(c, w, step, *batch_of(c, step))
         loss.backward()
         if step == 0:
             result["gradients"] = {name: summary(c, name, p.grad) for name, p in w.items()}

@@ -6,6 +6,7 @@
 #include "kernels/embedding/embedding_ref.h"
 #include "kernels/loss/cross_entropy_ref.h"
 #include "kernels/norm/layer_norm_ref.h"
+#include "kernels/norm/rms_norm_ref.h"
 #include "kernels/parts/bias.h"
 #include "kernels/parts/embedding_part.h"
 #include "kernels/parts/loss_part.h"
@@ -83,6 +84,56 @@ TEST_P(PartsTest, TwoPartsOfARowAreTheWhole) {
         args.accumulate = false;
         NormPartBackwardInput(*stream_, args);
         ExpectNear("din =", din, Columns(dx, 2 * C, q * C, C), gradient);
+      }
+      Release();
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// RMS norm: one number a row, no mean, no beta.
+TEST_P(PartsTest, TwoPartsOfARowAreTheWholeOfAnRmsNorm) {
+  for (const DType dtype : kStoredDTypes) {
+    const DType wide = ArithmeticDType(dtype);
+    for (const auto [R, C] : kRowSizes) {
+      SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << R << " x 2 * " << C);
+      const Values x = Random(R * 2 * C, "x", dtype, 2), dy = Random(R * 2 * C, "dy", dtype), gamma = Random(2 * C, "gamma", dtype),
+                   before = Random(R * C, "before", dtype);
+      Values y(x.size()), dx(x.size()), rstd(static_cast<std::size_t>(R)), moments, sums;
+      reference::RmsNormForward(R, 2 * C, x.data(), gamma.data(), 1e-2, y.data(), rstd.data());
+      reference::RmsNormBackwardInput(R, 2 * C, dy.data(), x.data(), gamma.data(), rstd.data(), dx.data());
+      Tensor in[2], dout[2], weight[2];
+      for (const std::int64_t q : {0, 1}) {
+        in[q] = Put(Columns(x, 2 * C, q * C, C), dtype, {R, C});
+        dout[q] = Put(Columns(dy, 2 * C, q * C, C), dtype, {R, C});
+        weight[q] = Put(Columns(gamma, 2 * C, q * C, C), dtype, {C});
+        const Tensor own = Poisoned(wide, {R, 1});
+        RowMoments(*stream_, {.in = in[q], .moments = own});
+        moments = Joined(moments, Get(own));
+      }
+      const Tensor rstds = Poisoned(wide, {R});
+      MergeRowMoments(*stream_, {.moments = Put(moments, wide, {2, R, 1}), .width = C, .rstd = rstds, .eps = 1e-2});
+      const testing::Tolerance near{.absolute = 4e-6, .of_largest = 8e-6}, gradient{.absolute = 1e-4, .of_largest = 1e-5};
+      ExpectNear("rstd", rstds, rstd, near);
+      for (const std::int64_t q : {0, 1}) {
+        const Tensor own = Poisoned(wide, {R, 1});
+        NormGradientSums(*stream_, {.dout = dout[q], .in = in[q], .gamma = weight[q], .rstd = rstds, .sums = own});
+        sums = Joined(sums, Get(own));
+      }
+      for (const std::int64_t q : {0, 1}) {
+        const Tensor out = Poisoned(dtype, {R, C}), din = Put(before, dtype, {R, C});
+        NormalisePart(*stream_, {.in = in[q], .gamma = weight[q], .rstd = rstds, .out = out});
+        ExpectNear("out", out, Columns(y, 2 * C, q * C, C), near);
+        NormPartBackwardInput(*stream_, {.dout = dout[q],
+                                         .in = in[q],
+                                         .gamma = weight[q],
+                                         .rstd = rstds,
+                                         .sums = Put(sums, wide, {2, R, 1}),
+                                         .din = din,
+                                         .accumulate = true});
+        Values expected = Columns(dx, 2 * C, q * C, C);
+        for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
+        ExpectNear("din +=", din, expected, gradient);
       }
       Release();
       if (HasFailure()) return;

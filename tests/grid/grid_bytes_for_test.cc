@@ -11,6 +11,7 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
   const std::int64_t M = std::int64_t{c.micro_batches} * steps, rows = c.options.samples * c.options.sequence / z;  // of one z
   // Of one x, of one y; FFN and vocabulary padded. Each of the x y parts has heads of its own; of fewer key/value heads one each.
   const bool shared = G < x * y;
+  const std::int64_t gates = model.gated() ? 2 : 1;  // products with the hidden units of FC1
   const std::int64_t h = model.hidden / x, f = (model.ffn + y - 1) / y, V = (model.vocab + y - 1) / y, heads = model.hidden / y;
   const std::int64_t kv = 2 * (shared ? x * y : G) * D / y;
   const std::int64_t x_times = 1 + !policy.cache_inputs, dy_times = 1 + (c.split && !policy.cache_output_gradients),
@@ -26,7 +27,7 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
   };
   product(kY, h, kX, heads + kv, L * M);              // QKV
   product(kX, heads, kY, h, L * M);                   // projection
-  product(kY, h, kX, f, L * M);                       // FC1
+  product(kY, h, kX, gates * f, L * M);               // FC1
   product(kX, f, kY, h, L * M);                       // FC2
   product(kY, h, kX, V, M);                           // head
   traffic.Reduce(kY, Tag::kActivation, rows * h, M);  // embedding
@@ -39,12 +40,12 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
   weight(kZ, h * (shared ? heads : heads + kv), L * M * w, L * M);
   if (shared) weight(kZY, h * 2 * G * D, L * M * w, L * M);
   weight(kZ, heads * h, L * M * w, L * M);
-  weight(kZ, h * f, L * M * w, L * M);
+  weight(kZ, h * gates * f, L * M * w, L * M);
   weight(kZ, f * h, L * M * w, L * M);
   weight(kZ, V * h, M * (1 + w), M * (model.tied ? 1 : 2));  // the table for embedding and head; the gradient is summed where it is tied
 
-  // Two numbers a row for each of 2 L + 1 norms, forward and backward.
-  traffic.Gather(kX, Tag::kNorm, 2 * rows / y * x, 2 * (2 * L + 1) * M);
+  // Two numbers a row for each of 2 L + 1 norms, forward and backward; of RMS norms one.
+  traffic.Gather(kX, Tag::kNorm, (model.rms_norm() ? 1 : 2) * rows / y * x, 2 * (2 * L + 1) * M);
 
   const auto each_layer = [&](std::initializer_list<std::int64_t> sizes, std::initializer_list<std::int64_t> ends = {}) {
     std::vector<std::int64_t> all;
@@ -52,10 +53,14 @@ std::map<std::string, Counter> ExpectedTraffic(const Grid& grid, const GridCase&
     all.insert(all.end(), ends);
     return all;
   };
-  traffic.Vectors(kZ, each_layer({(shared ? heads : heads + kv) / x}), steps);  // QKV's bias
-  if (shared) traffic.Vectors(GridGroup::kXYZ, each_layer({2 * G * D}), steps);
-  traffic.Vectors(kZX, each_layer({f}), steps);                                            // FC1's bias
-  traffic.Vectors(kZY, each_layer({h, h, h, h, h, h}, {h, h, model.context * h}), steps);  // norms, the projections' biases; positions
+  if (!model.biases()) {
+    traffic.Vectors(kZY, each_layer({h, h}, {h}), steps);  // norms
+  } else {
+    traffic.Vectors(kZ, each_layer({(shared ? heads : heads + kv) / x}), steps);  // QKV's bias
+    if (shared) traffic.Vectors(GridGroup::kXYZ, each_layer({2 * G * D}), steps);
+    traffic.Vectors(kZX, each_layer({f}), steps);                                            // FC1's bias
+    traffic.Vectors(kZY, each_layer({h, h, h, h, h, h}, {h, h, model.context * h}), steps);  // norms, the projections' biases; positions
+  }
 
   // Cross entropy: the largest; sum of exponentials and label's logit in one. The loss itself once a step.
   traffic.AllReduce(kY, Tag::kLoss, rows / x, M);

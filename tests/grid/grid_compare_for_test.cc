@@ -33,9 +33,9 @@ struct Truth {
 const Truth& TruthOf(const GridCase& c) {
   static std::map<std::vector<std::int64_t>, Truth>* known = new std::map<std::vector<std::int64_t>, Truth>();
   const GptConfig& m = c.options.model;
-  const auto [at, is_new] =
-      known->try_emplace({m.layers, m.heads, m.kv_heads, m.hidden, m.context, m.vocab, m.ffn, m.tied, std::llround(m.dropout * 1e9),
-                          std::llround(m.init_std * 1e9), c.options.samples, c.options.sequence, c.micro_batches});
+  const auto [at, is_new] = known->try_emplace({m.layers, m.heads, m.kv_heads, m.hidden, m.context, m.vocab, m.ffn, m.tied, m.rotary(),
+                                                m.gated(), std::llround(m.dropout * 1e9), std::llround(m.init_std * 1e9), c.options.samples,
+                                                c.options.sequence, c.micro_batches});
   Truth& truth = at->second;
   if (!is_new) return truth;
   const truth::TokenBatch batch = RandomBatch(c);

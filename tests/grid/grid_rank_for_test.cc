@@ -243,7 +243,10 @@ truth::GptSizes TruthSizes(const GptConfig& m) {
           .ffn = static_cast<int>(m.ffn),
           .context = static_cast<int>(m.context),
           .vocabulary = static_cast<int>(m.vocab),
-          .tied = m.tied};
+          .tied = m.tied,
+          .rope_base = m.rotary() ? m.rope_base : 0,
+          .llama = m.family == GptFamily::kLlama,
+          .norm_eps = m.norm_eps};
 }
 
 Status RunGrid(const GridCase& c, GridResult& result, const GridFaults& faults, const std::function<Status(const GridRank&)>& check) {

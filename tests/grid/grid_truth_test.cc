@@ -99,6 +99,28 @@ TEST(GridTruth, GroupedQueriesEqualTheSerialModel) {
   }
 }
 
+// RMS norms in parts, gate and up of the same hidden units, no biases; FFN padded in both; key/value heads shared, one each, several.
+TEST(GridTruth, LlamaEqualsTheSerialModel) {
+  constexpr int kCases[][5] = {{1, 1, 1, 2, 60}, {2, 1, 1, 4, 60}, {1, 2, 1, 12, 61}, {1, 1, 2, 1, 60},
+                               {2, 2, 2, 4, 63}, {3, 2, 1, 2, 61}, {2, 3, 1, 3, 58}};
+  int i = 0;
+  for (const auto& [x, y, z, kv_heads, ffn] : kCases) {
+    GridCase c = SmallCase(x, y, z);
+    GptConfig& model = c.options.model;
+    model.family = GptFamily::kLlama;
+    model.position = PositionEncoding::kRotary;
+    model.hidden = 48;  // heads of 4 features
+    model.norm_eps = 0.01;
+    model.kv_heads = kv_heads;
+    model.ffn = ffn;
+    model.tied = i % 2 == 0;
+    c.options.policy = {.cache_inputs = i % 2 == 0, .cache_weights = i % 3 == 0};
+    c.split = i % 3 == 1;
+    c.micro_batches = i++ == 4 ? 2 : 1;
+    ExpectTruth(c, /*bytes=*/true);
+  }
+}
+
 // Vocabulary and FFN that y does not divide, one of them smaller than the padding makes the last part; owners' parts of unequal size: with
 // 4 x 3 x 2 a block of the table has 15 x 9 elements and two owners.
 TEST(GridTruth, PaddedSizesEqualTheSerialModel) {

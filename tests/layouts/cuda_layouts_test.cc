@@ -62,6 +62,21 @@ TEST_F(CudaLayouts, RotaryPositionsAndGroupedQueriesEqualTheTruth) {
   ExpectTruth({.schedule = "1f1b", .stages = 2, .micro_batches = 2, .samples = 1, .rotary = true, .heads = 4, .kv_heads = 2});
 }
 
+TEST_F(CudaLayouts, LlamaEqualsTheTruth) {
+  Layout layout{.schedule = "chimera",
+                .stages = 2,
+                .micro_batches = 2,
+                .samples = 2,
+                .llama = true,
+                .masked = true,
+                .heads = 4,
+                .kv_heads = 2,
+                .width = 16};
+  ExpectTruth(layout);
+  layout.stages = 1, layout.schedule = "gpipe", layout.x = 2, layout.y = 2;  // norms of parts
+  ExpectTruth(layout);
+}
+
 TEST_F(CudaLayouts, EagerUpdatesEqualTheTruth) {
   ExpectTruth({.schedule = "1f1b",
                .stages = 2,

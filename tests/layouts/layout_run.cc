@@ -161,6 +161,7 @@ std::string Layout::Name() const {
   if (credits != 2) name += StrCat(" credits ", credits);
   if (!mesh_order.empty()) name += StrCat(" order ", mesh_order);
   if (rotary) name += " rotary";
+  if (llama) name += " llama";
   if (device == DeviceKind::kCuda) name += " cuda";
   if (threads != 1) name += StrCat(" threads ", threads);
   if (dropout != kDropout) name += StrCat(" dropout ", dropout);
@@ -212,7 +213,8 @@ std::vector<Layout> GridLayouts() {
 
 TrainerOptions OptionsOf(const Layout& layout) {
   TrainerOptions options;
-  options.model = GptConfig{.layers = layout.blocks,
+  options.model = GptConfig{.family = layout.llama ? GptFamily::kLlama : GptFamily::kGpt2,
+                            .layers = layout.blocks,
                             .heads = layout.heads,
                             .kv_heads = layout.kv_heads,
                             .hidden = layout.width,
@@ -222,7 +224,8 @@ TrainerOptions OptionsOf(const Layout& layout) {
                             .tied = layout.tied,
                             .dropout = layout.dropout,
                             .init_std = kInitialStd,
-                            .position = layout.rotary ? PositionEncoding::kRotary : PositionEncoding::kLearned,
+                            .norm_eps = layout.norm_eps(),
+                            .position = layout.rotary || layout.llama ? PositionEncoding::kRotary : PositionEncoding::kLearned,
                             .rope_base = kRopeBase};
   if (layout.images) options.model = *layout.images;
   if (layout.reuse) {

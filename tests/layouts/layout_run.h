@@ -1,5 +1,5 @@
-// One small model, a GPT or one of images, trained for a few steps on any layout, recorded so that layouts can be compared with each other
-// and with the truth.
+// One small model, a GPT, a Llama or one of images, trained for a few steps on any layout, recorded so that layouts can be compared with
+// each other and with the truth.
 #ifndef LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 #define LYCIA_TESTS_LAYOUTS_LAYOUT_RUN_H_
 
@@ -19,6 +19,7 @@ namespace lycia::layouts {
 inline constexpr int kBlocks = 2;  // of the model: six stages have one layer each
 inline constexpr double kDropout = 0.2;
 inline constexpr int kHeads = 2, kWidth = 8, kFfn = 20, kContext = 6, kVocabulary = 17;  // all extents differ
+inline constexpr double kLlamaNormEps = 0.05;  // of about the size of the mean squares, so that it matters
 
 // How the ranks share the work, and the few properties of model and data that tests vary.
 struct Layout {
@@ -36,6 +37,7 @@ struct Layout {
   bool clip = true;
   bool tied = true;
   bool rotary = false;  // positions, of base kRopeBase
+  bool llama = false;   // instead of a GPT; its positions are rotary too
   bool masked = false;  // every fifth label is -1
   DType precision = DType::kF64;
   double loss_scale = 1024;  // of f16, at first: above any underflow and below any overflow of the model here
@@ -56,6 +58,7 @@ struct Layout {
 
   int ranks() const { return stages * data * x * y * z; }
   int global_batch() const { return data * micro_batches * samples; }
+  double norm_eps() const { return llama ? kLlamaNormEps : GptConfig().norm_eps; }
   std::string Name() const;  // "chimera D4 W2 N3x2 tied f64"
 };
 

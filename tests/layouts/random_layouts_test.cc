@@ -43,6 +43,7 @@ Layout RandomLayout(std::mt19937& random) {
         .weights_each_step = random() % 4 == 0};
     layout.samples = layout.z * pick(std::vector<int>{1, 2});
     layout.rotary = coin();
+    layout.llama = random() % 3 == 0;
     if (!layout.clip && coin()) layout.update = schedule::UpdateMode::kEager;
     const int parts = layout.x * layout.y, key_heads = layout.kv_heads == 0 ? layout.heads : layout.kv_heads;
     if (layout.x * layout.y * layout.z == 1 || layout.ranks() > kMostRanks || layout.heads % parts != 0) continue;
@@ -85,6 +86,7 @@ TEST(RandomLayouts, InBF16AreAsGoodAsOneRank) {
                        .clip = layout.clip,
                        .tied = layout.tied,
                        .rotary = layout.rotary,
+                       .llama = layout.llama,
                        .masked = layout.masked,
                        .precision = DType::kBF16,
                        .heads = layout.heads,

@@ -42,6 +42,19 @@ TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
   }
 }
 
+// A Llama's MLP computes all rows; naming it is refused.
+TEST(ReuseLayouts, ALlamasQueriesKeysAndValuesAreReused) {
+  Layout layout = Gpt("chimera", 2, 1, /*reuse=*/true);
+  layout.llama = true;
+  Seen seen;
+  const Status equal = CompareWithTruth(Train(layout, &seen), TruthOf(layout));
+  EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  EXPECT_GE(seen.reused, layout.ranks());
+  EXPECT_LT(seen.least_ratio, 0.8);
+  layout.reuse->layers.layers = {"h.0.mlp"};
+  EXPECT_THAT(std::string(RunOnThreads(layout).status().message()), HasSubstr("Llama: h.0.attn"));
+}
+
 // A controller that never finds reuse to pay chooses dense: the bits of a run without it. So does a recomputed forward.
 TEST(ReuseLayouts, ADenseDecisionHasTheBitsOfARunWithoutReuse) {
   for (const DType precision : {DType::kF64, DType::kF32, DType::kBF16}) {

@@ -51,7 +51,9 @@ Record TrainTruth(const Layout& layout) {
                               .context = kContext,
                               .vocabulary = kVocabulary,
                               .tied = layout.tied,
-                              .rope_base = layout.rotary ? kRopeBase : 0};
+                              .rope_base = layout.rotary || layout.llama ? kRopeBase : 0,
+                              .llama = layout.llama,
+                              .norm_eps = layout.norm_eps()};
   const RandomBatches source(layout.masked);
   truth::SerialGpt<Number> gpt(sizes, TruthOptions(layout));
   Record record;
@@ -198,12 +200,12 @@ truth::TrainingOptions TruthOptions(const Layout& layout) {
 }
 
 const Record& TruthOf(const Layout& layout, DType precision) {
-  using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool, double, bool>;
+  using Key = std::tuple<int, int, int, int, int, bool, bool, bool, bool, bool, double, bool>;
   static std::map<Key, Record>* const runs = new std::map<Key, Record>;
   const bool f64 = precision == DType::kF64;
   if (layout.images) return ImageTruthOf(layout, f64);
   auto [entry, fresh] = runs->try_emplace(Key(layout.global_batch(), layout.blocks, layout.heads, layout.kv_heads, layout.width,
-                                              layout.clip, layout.tied, layout.rotary, layout.masked, layout.dropout, f64));
+                                              layout.clip, layout.tied, layout.rotary, layout.llama, layout.masked, layout.dropout, f64));
   if (fresh) entry->second = f64 ? TrainTruth<double>(layout) : TrainTruth<float>(layout);
   return entry->second;
 }

@@ -62,7 +62,7 @@ pack() { # pack LYCIA PACKAGED ARGUMENT...: exit code in $code
 
 pack gpu "kernels_test gpu_bench" "$work/with"
 expect "with CUDA" "$code" 0
-for file in lycia tests/kernels_test bench/gpu_bench bench/gpu/{run,parts.sh,check_training.sh,torch_peers.py} bench/peers/gpt2_torch.py launch/configs/quickstart.toml \
+for file in lycia tests/kernels_test bench/gpu_bench bench/gpu/{run,parts.sh,check_training.sh,torch_peers.py} bench/peers/{gpt2,llama}_torch.py launch/configs/{quickstart,llama_1b}.toml \
   docs/gpu.md LICENSE; do
   expect "$file is there" "$([[ -s with/$file ]] && echo yes || echo no)" yes
 done

@@ -1,4 +1,4 @@
-// The formulas of GPT-2 and their derivatives as the plainest loops, for the serial truth only. They are not the reference kernels of
+// The formulas of GPT-2 and Llama and their derivatives as the plainest loops, for the serial truth only. They are not the reference kernels of
 // kernels/, so an error there cannot hide here. N is float, double or std::complex<double>; matrices are row-major vectors.
 #ifndef LYCIA_TESTS_TRUTH_PLAIN_OPS_H_
 #define LYCIA_TESTS_TRUTH_PLAIN_OPS_H_
@@ -63,15 +63,16 @@ template <typename N>
 struct LayerNorm {
   const Vector<N>& x;
   const Vector<N>& weight;
+  double eps = 1e-5;
   std::size_t width = weight.size();
 
-  // x of the row at `row`, normalised; rstd = 1 / sqrt(variance + 1e-5).
+  // x of the row at `row`, normalised; rstd = 1 / sqrt(variance + eps).
   Vector<N> Normalised(std::size_t row, N& rstd) const {
     N mean = 0, variance = 0;
     Vector<N> h(width);
     for (std::size_t c = 0; c < width; ++c) mean += x[row + c] / static_cast<N>(width);
     for (std::size_t c = 0; c < width; ++c) variance += (x[row + c] - mean) * (x[row + c] - mean) / static_cast<N>(width);
-    rstd = N(1) / std::sqrt(variance + static_cast<N>(1e-5));
+    rstd = N(1) / std::sqrt(variance + static_cast<N>(eps));
     for (std::size_t c = 0; c < width; ++c) h[c] = (x[row + c] - mean) * rstd;
     return h;
   }
@@ -101,6 +102,63 @@ struct LayerNorm {
     return dx;
   }
 };
+
+// y = x r weight with r = 1 / sqrt(mean(x^2) + eps) over rows of weight.size() (Zhang & Sennrich 2019). Backward returns dx = r (g - h mean(g
+// h)) with g = dy weight and h = x r; dweight is +=.
+template <typename N>
+struct RmsNorm {
+  const Vector<N>& x;
+  const Vector<N>& weight;
+  double eps = 1e-5;
+  std::size_t width = weight.size();
+
+  N ReciprocalOf(std::size_t row) const {
+    N squares = 0;
+    for (std::size_t c = 0; c < width; ++c) squares += x[row + c] * x[row + c];
+    return N(1) / std::sqrt(squares / static_cast<N>(width) + static_cast<N>(eps));
+  }
+  Vector<N> Forward() const {
+    Vector<N> y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] * ReciprocalOf(i / width * width) * weight[i % width];
+    return y;
+  }
+  Vector<N> Backward(const Vector<N>& dy, Vector<N>& dweight) const {
+    Vector<N> dx(x.size());
+    for (std::size_t row = 0; row < x.size(); row += width) {
+      const N r = ReciprocalOf(row);
+      N mean_gh = 0;
+      for (std::size_t c = 0; c < width; ++c) {
+        mean_gh += dy[row + c] * weight[c] * x[row + c] * r / static_cast<N>(width);
+        dweight[c] += dy[row + c] * x[row + c] * r;
+      }
+      for (std::size_t c = 0; c < width; ++c) dx[row + c] = r * (dy[row + c] * weight[c] - x[row + c] * r * mean_gh);
+    }
+    return dx;
+  }
+};
+
+// Rows [gate | up] of 2 F numbers become silu(gate) up, F numbers (Shazeer 2020), with silu(g) = g s, s = 1 / (1 + exp(-g)); its derivative
+// is s (1 + g (1 - s)).
+template <typename N>
+Vector<N> SwiGlu(const Vector<N>& in, std::size_t F) {
+  Vector<N> y(in.size() / 2);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const N gate = in[i / F * 2 * F + i % F], up = in[i / F * 2 * F + F + i % F];
+    y[i] = gate / (N(1) + std::exp(-gate)) * up;
+  }
+  return y;
+}
+template <typename N>
+Vector<N> SwiGluBackward(const Vector<N>& in, std::size_t F, const Vector<N>& dy) {
+  Vector<N> din(in.size());
+  for (std::size_t i = 0; i < dy.size(); ++i) {
+    const std::size_t at = i / F * 2 * F + i % F;
+    const N gate = in[at], up = in[at + F], s = N(1) / (N(1) + std::exp(-gate));
+    din[at] = dy[i] * up * s * (N(1) + gate * (N(1) - s));
+    din[at + F] = dy[i] * gate * s;
+  }
+  return din;
+}
 
 // 0.5 x (1 + t) with t = tanh(a (x + b x^3)), and its derivative.
 template <typename N>

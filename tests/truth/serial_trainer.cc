@@ -23,6 +23,7 @@ bool IsMatrix(const std::string& name) { return name.ends_with(".weight") && nam
 std::map<std::string, size_t> ParameterSizes(const GptSizes& s) {
   const size_t C = s.width, F = s.ffn, V = s.vocabulary, QKV = C + 2 * (s.kv_heads == 0 ? s.heads : s.kv_heads) * (C / s.heads);
   std::map<std::string, size_t> sizes = {{"wte.weight", V * C}, {"ln_f.weight", C}, {"ln_f.bias", C}};
+  const size_t fc = s.llama ? 2 * F : F;  // gate and up side by side
   if (s.rope_base == 0) sizes["wpe.weight"] = s.context * C;
   if (!s.tied) sizes["lm_head.weight"] = V * C;
   for (int i = 0; i < s.blocks; ++i) {
@@ -35,11 +36,12 @@ std::map<std::string, size_t> ParameterSizes(const GptSizes& s) {
                   {h + "attn.c_proj.bias", C},
                   {h + "ln_2.weight", C},
                   {h + "ln_2.bias", C},
-                  {h + "mlp.c_fc.weight", C * F},
-                  {h + "mlp.c_fc.bias", F},
+                  {h + "mlp.c_fc.weight", C * fc},
+                  {h + "mlp.c_fc.bias", fc},
                   {h + "mlp.c_proj.weight", F * C},
                   {h + "mlp.c_proj.bias", C}});
   }
+  if (s.llama) std::erase_if(sizes, [](const auto& entry) { return entry.first.ends_with(".bias"); });
   return sizes;
 }
 
@@ -78,13 +80,34 @@ struct SerialGpt<Number>::Pass {
     for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
     return x;
   }
-  Array Affine(const Array& x, const std::string& name) const { return Linear(x, W(name + ".weight"), W(name + ".bias")); }
-  Array AffineBackward(const Array& x, const std::string& name, const Array& dy) const {
-    return LinearBackward(x, W(name + ".weight"), dy, G(name + ".weight"), G(name + ".bias"));
+  // x W + b; a Llama has zeros for b, and nobody wants their gradient.
+  Array Affine(const Array& x, const std::string& name) const {
+    const Array& w = W(name + ".weight");
+    return Linear(x, w, sizes.llama ? Array(w.size() * B * T / x.size()) : W(name + ".bias"));
   }
-  Array Norm(const Array& x, const std::string& name) const { return LayerNorm<Number>{x, W(name + ".weight")}.Forward(W(name + ".bias")); }
+  Array AffineBackward(const Array& x, const std::string& name, const Array& dy) const {
+    Array unwanted(dy.size() / (B * T));
+    return LinearBackward(x, W(name + ".weight"), dy, G(name + ".weight"), sizes.llama ? unwanted : G(name + ".bias"));
+  }
+  Array Norm(const Array& x, const std::string& name) const {
+    const Array& w = W(name + ".weight");
+    if (sizes.llama) return RmsNorm<Number>{x, w, sizes.norm_eps}.Forward();
+    return LayerNorm<Number>{x, w, sizes.norm_eps}.Forward(W(name + ".bias"));
+  }
   Array NormBackward(const Array& x, const std::string& name, const Array& dy) const {
-    return LayerNorm<Number>{x, W(name + ".weight")}.Backward(dy, G(name + ".weight"), G(name + ".bias"));
+    const Array& w = W(name + ".weight");
+    if (sizes.llama) return RmsNorm<Number>{x, w, sizes.norm_eps}.Backward(dy, G(name + ".weight"));
+    return LayerNorm<Number>{x, w, sizes.norm_eps}.Backward(dy, G(name + ".weight"), G(name + ".bias"));
+  }
+  Array Activated(Array fc) const {
+    if (sizes.llama) return SwiGlu(fc, sizes.ffn);
+    for (Number& x : fc) x = Gelu(x);
+    return fc;
+  }
+  Array ActivatedBackward(Array fc, const Array& dy) const {
+    if (sizes.llama) return SwiGluBackward(fc, sizes.ffn, dy);
+    for (Number& x : fc) x = GeluDerivative(x);
+    return Times(dy, fc);
   }
 
   // Block i and everything after it, x [M, C]; returns the loss, and in dx, if gradients are wanted, the gradient of x.
@@ -99,14 +122,12 @@ struct SerialGpt<Number>::Pass {
     const Array mixed = attention.Forward(qkv, attn_mask, probabilities);
     const Array middle = Plus(x, Times(Affine(mixed, h + "attn.c_proj"), attn_out));
     const Array norm_2 = Norm(middle, h + "ln_2"), fc = Affine(norm_2, h + "mlp.c_fc");
-    Array active(fc), slope(fc);
-    for (Number& a : active) a = Gelu(a);
-    for (Number& s : slope) s = GeluDerivative(s);
+    const Array active = Activated(fc);
     const Number loss = From(i + 1, Plus(middle, Times(Affine(active, h + "mlp.c_proj"), mlp_out)), dy);
     if (gradients == nullptr) return loss;
 
     const Array dactive = AffineBackward(active, h + "mlp.c_proj", Times(dy, mlp_out));
-    const Array dnorm_2 = AffineBackward(norm_2, h + "mlp.c_fc", Times(dactive, slope));
+    const Array dnorm_2 = AffineBackward(norm_2, h + "mlp.c_fc", ActivatedBackward(fc, dactive));
     const Array dmiddle = Plus(dy, NormBackward(middle, h + "ln_2", dnorm_2));
     const Array dmixed = AffineBackward(mixed, h + "attn.c_proj", Times(dmiddle, attn_out));
     Array dqkv = attention.Backward(qkv, attn_mask, probabilities, dmixed);

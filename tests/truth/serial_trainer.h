@@ -1,4 +1,4 @@
-// The independent truth: GPT-2 of docs/numerics.md trained serially, everything materialised, the whole global batch at once.
+// The independent truth: GPT-2 and Llama of docs/numerics.md trained serially, everything materialised, the whole global batch at once.
 //
 // It shares no code with layers, executor, schedule, communicators or optimizer, and its loops are its own: only the random numbers of
 // runtime/core/philox.h are common. It is itself held against PyTorch (tests/golden) and against the complex step (truth_test.cc).
@@ -22,6 +22,8 @@ struct GptSizes {
   int vocabulary = 0;
   bool tied = true;
   double rope_base = 0;  // above 0: no wpe, but rotary positions of this base
+  bool llama = false;    // RMS norms, SwiGLU, no biases; needs rope_base
+  double norm_eps = 1e-5;
 };
 
 struct TrainingOptions {

@@ -25,11 +25,12 @@ struct Golden {
   TrainingOptions options;
 
   explicit Golden(const std::string& name) {
-    std::ifstream file("tests/golden/gpt2_" + name + ".json");
+    std::ifstream file("tests/golden/" + name + ".json");
     json = Json::parse(file);
     const Json& c = json["config"];
-    sizes = {.blocks = c["blocks"], .width = c["width"], .heads = c["heads"], .ffn = c["ffn"], .context = c["context"],
-             .vocabulary = c["vocabulary"], .tied = c["tied"], .rope_base = c.value("rope_base", 0.0)};
+    sizes = {.blocks = c["blocks"], .width = c["width"], .heads = c["heads"], .kv_heads = c.value("kv_heads", 0), .ffn = c["ffn"],
+             .context = c["context"], .vocabulary = c["vocabulary"], .tied = c["tied"], .rope_base = c.value("rope_base", 0.0),
+             .llama = name.starts_with("llama"), .norm_eps = c.value("norm_eps", 1e-5)};
     options = {.seed = c["seed"], .std = c["std"], .dropout = c["dropout"], .clip = c["clip"], .lr = c["lr"], .min_lr = c["min_lr"],
                .warmup = c["warmup"], .steps = static_cast<int>(json["lr"].size()), .weight_decay = c["weight_decay"],
                .beta1 = c["beta1"], .beta2 = c["beta2"], .eps = c["eps"]};
@@ -174,7 +175,8 @@ TEST_P(TruthTest, LossAgreesWithStepAndEvaluationHasNoDropout) {
   EXPECT_EQ(gpt.steps_done(), 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, TruthTest, testing::Values("tied", "untied", "short", "full", "rotary", "rotary_full"),
+INSTANTIATE_TEST_SUITE_P(Golden, TruthTest, testing::Values("gpt2_tied", "gpt2_untied", "gpt2_short", "gpt2_full", "gpt2_rotary", "gpt2_rotary_full",
+                                                           "llama_grouped", "llama_tied", "llama_full"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
