@@ -43,11 +43,6 @@ Status CheckImages(const Config& config) {
     return InvalidArgument("an emulated device opens no data that could tell the sizes of a model of kind ", model.kind,
                            "; give model.height, width, channels and classes");
   }
-  if (config.parallel.x * config.parallel.y * config.parallel.z > 1) {
-    return InvalidArgument("a tensor grid (parallel.x, y, z = ", config.parallel.x, ", ", config.parallel.y, ", ", config.parallel.z,
-                           ") trains models of kind gpt and llama, not ", model.kind,
-                           "; use 1, 1, 1 with more parallel.data or parallel.stages");
-  }
   const bool normed = model.kind != "vgg16";
   if (normed && config.train.micro_batch % model.norm_samples != 0) {
     return InvalidArgument("model.norm_samples = ", model.norm_samples, " does not divide train.micro_batch = ", config.train.micro_batch,
@@ -222,10 +217,6 @@ Status CheckCuda(const Config& config) {
     return InvalidArgument(
         "train.precision = \"f64\" is for proofs, which are made on the CPU; use \"f32\" or \"bf16\" with "
         "parallel.device = \"cuda\", or parallel.device = \"cpu\"");
-  }
-  if (!config.model.reads_text()) {
-    return InvalidArgument("model.kind = \"", config.model.kind,
-                           "\" needs convolutions, which there are on the CPU only; use parallel.device = \"cpu\"");
   }
   return OkStatus();
 }

@@ -254,6 +254,7 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
     return;
   }
   EXPECT_TRUE(plain.ok()) << plain;
+  EXPECT_EQ(Misfit(1, {"parallel.device=cuda", "model.kind=resnet50", "data.format=generated"}), "");
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
   StatusOr<Config> half = Parse("", {"parallel.device=cuda", "train.precision=f16"});
   EXPECT_TRUE(ResolveConfig(1, *half).ok());

@@ -42,10 +42,11 @@ void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert
 Piece WholeState(const Trainer::OwnState& of) {
   return {.name = StrCat(kState, of.spec->name),
           .dtype = of.state.dtype,
-          .logical_shape = of.spec->shape,
+          .logical_shape = of.stored.shape,
           .begin = 0,
           .end = of.state.elements(),
-          .data = of.state.data};
+          .data = of.state.data,
+          .block = of.stored.block};
 }
 
 }  // namespace
@@ -162,6 +163,25 @@ Status CheckLlamaFolder(const std::string& path, const GptConfig& config) {
   return CheckLlamaConfig(text, config, json);
 }
 
+// Stored elements [begin, end) from the model's file.
+Status ReadStored(const SafetensorsModel& model, Trainer& trainer, const Trainer::Stored& stored, std::int64_t begin, std::int64_t end,
+                  const Tensor& to) {
+  const std::int64_t element_bytes = SizeOf(to.dtype);
+  std::vector<char> whole(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
+  const Tensor read{whole.data(), to.dtype, stored.shape};
+  const auto* gpt = std::get_if<GptConfig>(&trainer.model());
+  LYCIA_RETURN_IF_ERROR(gpt != nullptr ? ReadWeight(model, *gpt, stored.tensor, stored.shape, read)
+                                       : ReadModelTensor(model, stored.tensor, stored.shape, read));
+  return trainer.host().Write(to, [&](const Tensor& host) {
+    PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
+                                                                                    .to = host.data,
+                                                                                    .begin = stored.begin + begin,
+                                                                                    .end = stored.begin + end,
+                                                                                    .element_bytes = element_bytes});
+    return OkStatus();
+  });
+}
+
 }  // namespace
 
 Status CheckModelFile(const std::string& path, const SafetensorsModel& model, const GptConfig& config) {
@@ -179,24 +199,10 @@ Status LoadModelWeights(const std::string& path, Trainer& trainer) {
   const auto* gpt = std::get_if<GptConfig>(&trainer.model());
   if (gpt != nullptr) LYCIA_RETURN_IF_ERROR(CheckModelFile(path, *model, *gpt));
   for (const Trainer::OwnPart& part : trainer.OwnParts()) {
-    const Trainer::Stored& stored = part.stored;
-    const std::int64_t element_bytes = SizeOf(part.weight.dtype);
-    std::vector<char> whole(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
-    const Tensor to{whole.data(), part.weight.dtype, stored.shape};
-    LYCIA_RETURN_IF_ERROR(gpt != nullptr ? ReadWeight(*model, *gpt, stored.tensor, stored.shape, to)
-                                         : ReadModelTensor(*model, stored.tensor, stored.shape, to));
-    LYCIA_RETURN_IF_ERROR(trainer.host().Write(part.weight, [&](const Tensor& host) {
-      PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = whole.data(),
-                                                                                       .to = host.data,
-                                                                                       .begin = stored.begin + part.begin,
-                                                                                       .end = stored.begin + part.end,
-                                                                                       .element_bytes = element_bytes});
-      return OkStatus();
-    }));
+    LYCIA_RETURN_IF_ERROR(ReadStored(*model, trainer, part.stored, part.begin, part.end, part.weight));
   }
   for (const Trainer::OwnState& of : trainer.States()) {
-    LYCIA_RETURN_IF_ERROR(
-        trainer.host().Write(of.state, [&](const Tensor& host) { return ReadModelTensor(*model, of.spec->name, of.spec->shape, host); }));
+    LYCIA_RETURN_IF_ERROR(ReadStored(*model, trainer, of.stored, 0, of.state.elements(), of.state));
   }
   return OkStatus();
 }

@@ -11,23 +11,10 @@ StatusOr<RankModel> RankModel::Create(const Args& args) {
   LYCIA_RETURN_IF_ERROR(Validate(args.model));
   RankModel model(args);
   model.num_layers_ = static_cast<int>(LayersOf(args.model).size());
-  if (args.grid != nullptr) {
-    const auto* gpt = std::get_if<GptConfig>(&args.model);
-    if (gpt == nullptr) {
-      return InvalidArgument("a tensor grid cuts the layers of a model of kind gpt only; use parallel.x = y = z = 1 with more "
-                             "parallel.data or parallel.stages");
-    }
-    LYCIA_ASSIGN_OR_RETURN(
-        const GridGptShape shape,
-        FitGpt({.model = *gpt, .grid = args.grid, .samples = args.samples, .sequence = gpt->context, .policy = args.policy}));
-    model.sizes_ = shape.sizes;
-  }
+  // What does not fit the grid is said here, on every rank alike.
+  if (args.grid != nullptr) LYCIA_RETURN_IF_ERROR(model.MakeGridLayers(/*whole=*/true, DType::kF32).status());
   return model;
 }
-
-TensorSpec RankModel::tokens() const { return {DType::kI32, {Own({0, args_.samples}).count, gpt().context}}; }
-
-TensorSpec RankModel::boundary(DType compute) const { return {compute, {sizes_.rows_zy, sizes_.features}}; }
 
 StatusOr<std::vector<std::vector<TensorSpec>>> RankModel::Edges(DType compute) const {
   std::vector<std::vector<TensorSpec>> edges = {{InputOf(args_.model, args_.samples)}};
@@ -41,9 +28,13 @@ StatusOr<std::vector<std::vector<TensorSpec>>> RankModel::Edges(DType compute) c
 }
 
 std::int64_t RankModel::message_bytes(DType compute) const {
-  if (args_.grid != nullptr) return boundary(compute).bytes();
-  const auto edges = Edges(compute);
   std::int64_t largest = 0;
+  if (args_.grid != nullptr) {
+    const auto on_grid = MakeGridLayers(/*whole=*/true, compute);
+    for (std::size_t i = 1; on_grid.ok() && i < on_grid->in.size(); ++i) largest = std::max(largest, on_grid->in[i].bytes());
+    return largest;
+  }
+  const auto edges = Edges(compute);
   for (std::size_t i = 1; edges.ok() && i < edges->size(); ++i) largest = std::max(largest, PackedBytes((*edges)[i]));
   return largest;
 }
@@ -54,14 +45,46 @@ SampleRange RankModel::Own(const SampleRange& of) const {
   return {of.begin + args_.grid->coordinate(Axis::kZ) * count, count};
 }
 
-StatusOr<std::vector<std::unique_ptr<GridLayer>>> RankModel::GridLayers(bool whole) const {
-  return GridGptLayers({.model = gpt(),
-                        .grid = args_.grid,
-                        .samples = args_.samples,
-                        .sequence = gpt().context,
-                        .policy = args_.policy,
-                        .weights_each_step = args_.weights_each_step,
-                        .tied_in_one_stage = whole});
+SampleRange RankModel::OwnInputs(const SampleRange& of) const {
+  if (args_.grid == nullptr || !std::holds_alternative<ImageModelConfig>(args_.model)) return Own(of);
+  // An image is large beside its label, and no operand of the first product needs those of others.
+  const GridImages images{.samples = of.count, .whole = true};
+  return {of.begin + images.first_sample(*args_.grid), images.part_samples(*args_.grid)};
+}
+
+StatusOr<RankModel::GridLayers> RankModel::MakeGridLayers(bool whole, DType compute) const {
+  if (const auto* gpt = std::get_if<GptConfig>(&args_.model)) return MakeGridGpt(*gpt, whole, compute);
+  if (const auto* images = std::get_if<ImageModelConfig>(&args_.model)) return MakeGridImages(*images, compute);
+  return InvalidArgument(
+      "a tensor grid does not cut the layers of this kind of model; use parallel.x = y = z = 1 with more parallel.data or "
+      "parallel.stages");
+}
+
+StatusOr<RankModel::GridLayers> RankModel::MakeGridGpt(const GptConfig& gpt, bool whole, DType compute) const {
+  const GridGptOptions options{.model = gpt,
+                               .grid = args_.grid,
+                               .samples = args_.samples,
+                               .sequence = gpt.context,
+                               .policy = args_.policy,
+                               .weights_each_step = args_.weights_each_step,
+                               .tied_in_one_stage = whole};
+  LYCIA_ASSIGN_OR_RETURN(const GridGptShape shape, FitGpt(options));
+  GridLayers made;
+  LYCIA_ASSIGN_OR_RETURN(made.layers, GridGptLayers(options));
+  made.in.assign(made.layers.size(), shape.Residual(compute));
+  made.in.front() = {DType::kI32, {shape.sizes.samples, gpt.context}};
+  return made;
+}
+
+StatusOr<RankModel::GridLayers> RankModel::MakeGridImages(const ImageModelConfig& model, DType compute) const {
+  LYCIA_ASSIGN_OR_RETURN(GridImageLayers images, MakeGridImageLayers({.model = model,
+                                                                      .grid = args_.grid,
+                                                                      .samples = args_.samples,
+                                                                      .policy = args_.policy,
+                                                                      .weights_each_step = args_.weights_each_step}));
+  GridLayers made{.layers = std::move(images.layers), .in = {}};
+  for (const GridImages& in : images.in) made.in.push_back(in.Part(*args_.grid, in.whole ? DType::kU8 : compute));
+  return made;
 }
 
 StatusOr<RankModel::Stage> RankModel::MakeStage(int first, int last, const LayerStage::Options& options) const {
@@ -75,15 +98,15 @@ StatusOr<RankModel::Stage> RankModel::MakeStage(int first, int last, const Layer
     made.stored = made.stage->parameters();
     return made;
   }
-  const std::vector<TensorSpec> inputs = {first == 0 ? tokens() : boundary(options.compute)};
-  LYCIA_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<GridLayer>> all, GridLayers(first == 0 && last == num_layers()));
+  LYCIA_ASSIGN_OR_RETURN(GridLayers all, MakeGridLayers(first == 0 && last == num_layers(), options.compute));
   std::vector<const GridLayer*> planned;
   for (int i = first; i < last; ++i) {
-    planned.push_back(all[static_cast<std::size_t>(i)].get());
-    layers.push_back(std::move(all[static_cast<std::size_t>(i)]));
+    planned.push_back(all.layers[static_cast<std::size_t>(i)].get());
+    layers.push_back(std::move(all.layers[static_cast<std::size_t>(i)]));
   }
-  LYCIA_ASSIGN_OR_RETURN(made.stage, LayerStage::Create(std::move(layers), inputs, options));
+  LYCIA_ASSIGN_OR_RETURN(made.stage, LayerStage::Create(std::move(layers), {all.in[static_cast<std::size_t>(first)]}, options));
   for (const GridLayer* layer : planned) {
+    made.grid_states.insert(made.grid_states.end(), layer->grid_states().begin(), layer->grid_states().end());
     for (const GridParameter& parameter : layer->grid_parameters()) {
       made.grid_parameters.push_back(parameter);
       if (parameter.exchange == Exchange::kHandOver) continue;

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "models/grid_gpt.h"
+#include "models/grid_image_model.h"
 #include "models/model.h"
 #include "parallel/grid/grid.h"
 #include "parallel/grid/parameter.h"
+#include "parallel/grid/state.h"
 #include "parallel/pipeline/layer_stage.h"
 
 namespace lycia {
@@ -27,12 +29,15 @@ class RankModel {
   static StatusOr<RankModel> Create(const Args& args);
 
   std::int64_t message_bytes(DType compute) const;  // of the largest activations between two stages
-  SampleRange Own(const SampleRange& of) const;  // the samples of a micro-batch whose tokens and labels this rank reads
+  // The samples of a micro-batch whose labels this rank reads; whose tokens or images.
+  SampleRange Own(const SampleRange& of) const;
+  SampleRange OwnInputs(const SampleRange& of) const;
 
   struct Stage {
     std::unique_ptr<LayerStage> stage;
     std::vector<GridParameter> grid_parameters;  // of its layers; empty without a grid
-    std::vector<ParameterSpec> stored;           // what the parameter store holds for it
+    std::vector<GridState> grid_states;
+    std::vector<ParameterSpec> stored;  // what the parameter store holds for it
   };
   // Layers [first, last), planned afresh.
   StatusOr<Stage> MakeStage(int first, int last, const LayerStage::Options& options) const;
@@ -40,15 +45,18 @@ class RankModel {
 
  private:
   explicit RankModel(const Args& args) : args_(args) {}
-  StatusOr<std::vector<std::unique_ptr<GridLayer>>> GridLayers(bool whole) const;
-  const GptConfig& gpt() const { return std::get<GptConfig>(args_.model); }  // on a grid
-  TensorSpec tokens() const;                                                 // [samples, T] i32, of this rank's z
-  TensorSpec boundary(DType compute) const;                                  // on a grid
+  // On a grid: fresh layers, and what goes into each.
+  struct GridLayers {
+    std::vector<std::unique_ptr<GridLayer>> layers;
+    std::vector<TensorSpec> in;
+  };
+  StatusOr<GridLayers> MakeGridLayers(bool whole, DType compute) const;
+  StatusOr<GridLayers> MakeGridGpt(const GptConfig& gpt, bool whole, DType compute) const;
+  StatusOr<GridLayers> MakeGridImages(const ImageModelConfig& model, DType compute) const;
   // Inputs of each layer and the outputs of the last, of a micro-batch.
   StatusOr<std::vector<std::vector<TensorSpec>>> Edges(DType compute) const;
 
   Args args_;
-  GridSizes sizes_;  // with a grid
   int num_layers_ = 0;
 };
 

@@ -145,7 +145,8 @@ Status Trainer::MergeStates() {
   if (!decision().finite) return OkStatus();
   StageContext context{.stream = stream_.get(), .seed = options_.seed, .step = step_};
   for (const int stage : states_->stages()) {
-    states_->Gather(*stream_, stage, *optimizer_->holders(stage));
+    states_->Gather(*stream_, stage, *optimizer_->holders(stage),
+                    [&](int group) { return grid_ == nullptr ? nullptr : grid_->along(static_cast<GridGroup>(group)); });
     const auto of_stage = std::ranges::find_if(stages_, [&](const auto& entry) { return entry.first.second == stage; });
     of_stage->second->MergeStates(context);
   }
@@ -156,7 +157,18 @@ std::vector<Trainer::OwnState> Trainer::States() const {
   std::vector<OwnState> all;
   for (const int stage : states_->stages()) {
     const bool owner = optimizer_->holders(stage)->rank() == 0;
-    for (const StateStore::Entry& entry : states_->entries(stage)) all.push_back({&entry.spec, entry.state, owner});
+    for (const StateStore::Entry& entry : states_->entries(stage)) {
+      OwnState own{.spec = &entry.spec,
+                   .stored = {.tensor = entry.spec.name, .shape = entry.spec.shape, .block = {}, .count = entry.state.elements()},
+                   .state = entry.state,
+                   .owner = owner};
+      if (const auto part = grid_states_.find(entry.spec.name); part != grid_states_.end()) {
+        own.stored.shape = part->second.tensor_shape;
+        own.stored.block = part->second.block;
+        own.owner &= grid_->position(part->second.group) == 0;
+      }
+      all.push_back(std::move(own));
+    }
   }
   return all;
 }
@@ -186,7 +198,7 @@ StatusOr<Trainer::Evaluation> Trainer::Evaluate(const BatchSource& source, std::
 }
 
 void Trainer::LoadInputs(Stream& stream, const SampleRange& samples, void* to) {
-  const SampleRange own = model_->Own(samples);
+  const SampleRange own = model_->OwnInputs(samples);
   void* const host = batches_.Next(stream);
   if (host == nullptr) return;
   source_->Load(training_now_ ? step_ : 0, first_source_sample_ + own.begin, own.count, host, nullptr);

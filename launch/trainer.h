@@ -15,6 +15,7 @@
 #include "launch/rank_model.h"
 #include "launch/reuse_control.h"
 #include "models/model.h"
+#include "parallel/grid/state.h"
 #include "parallel/grid/working_weights.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/optimizer/sharded_adamw.h"
@@ -156,6 +157,7 @@ class Trainer final : private StepActions {
   // States of the layers of this rank. Every rank that holds one has the same numbers; one of them is its owner, which saves it.
   struct OwnState {
     const StateSpec* spec = nullptr;
+    Stored stored;
     Tensor state;
     bool owner = false;
   };
@@ -227,6 +229,7 @@ class Trainer final : private StepActions {
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<WorkingWeights> working_weights_;  // with a grid
   std::unique_ptr<StateStore> states_;
+  std::map<std::string, GridState> grid_states_;  // with a grid, by name
   std::unique_ptr<ReuseControl> reuse_;
   std::vector<ReuseSpec> reuse_specs_;  // of the whole model
   std::unique_ptr<ShardedAdamW> optimizer_;

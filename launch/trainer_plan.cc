@@ -117,7 +117,8 @@ Status Trainer::PlanSchedule() {
 }
 
 LayerStage::Options Trainer::OptionsOfStage(int pipe, int stage) const {
-  LayerStage::Options options{.compute = options_.precision, .recompute = options_.recompute, .full_backward = false};
+  LayerStage::Options options{
+      .compute = options_.precision, .device = options_.device, .recompute = options_.recompute, .full_backward = false};
   std::set<int> parts = {1};  // an evaluation's
   int forwards = 0;
   for (const schedule::Instruction& instruction : training_.instructions) {
@@ -168,6 +169,7 @@ Status Trainer::PlanStages(ArenaPlan& plan, StageMemory& memory) {
       memory.grid_parameters.insert(memory.grid_parameters.end(), made.grid_parameters.begin(), made.grid_parameters.end());
       memory.stages.insert(stage);
       memory.states[stage] = made.stage->states();
+      for (const GridState& state : made.grid_states) grid_states_[state.name] = state;
       stages_[{pipe, stage}] = std::move(made.stage);
     }
   }

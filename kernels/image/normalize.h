@@ -23,9 +23,13 @@ struct NormalizeImagesArgs {
 namespace cpu {
 void NormalizeImages(Stream& stream, const NormalizeImagesArgs& args);
 }  // namespace cpu
+namespace cuda {
+void NormalizeImages(Stream& stream, const NormalizeImagesArgs& args);
+}  // namespace cuda
 
 inline void NormalizeImages(Stream& stream, const NormalizeImagesArgs& args) {
-  DispatchCpuOnly(stream, "NormalizeImages", [&] { cpu::NormalizeImages(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::NormalizeImages(stream, args); }, [&] { cuda::NormalizeImages(stream, args); });
 }
 
 }  // namespace lycia

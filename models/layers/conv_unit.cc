@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "kernels/activation/relu.h"
-#include "kernels/norm/batch_norm.h"
 
 namespace lycia {
 
@@ -45,38 +44,23 @@ StatusOr<TensorSpec> ConvUnit::Plan(const TensorSpec& in, LayerPlan& plan) {
     return InvalidArgument("a batch norm over ", options_.norm_samples, " samples (model.norm_samples) does not divide ", shape_.N,
                            " samples of a micro-batch (train.micro_batch); make it a divisor");
   }
-  gamma_ = plan.Parameter({.name = options_.norm + ".weight", .shape = {K}, .initial = Initial::kOne});
-  beta_ = plan.Parameter({.name = options_.norm + ".bias", .shape = {K}});
-  running_mean_ = plan.State({.name = options_.norm + ".running_mean", .shape = {K}, .samples = options_.norm_samples});
-  running_variance_ =
-      plan.State({.name = options_.norm + ".running_var", .shape = {K}, .initial = Initial::kOne, .samples = options_.norm_samples});
-  const TensorSpec of_groups{plan.statistics(), {shape_.N / options_.norm_samples, K}};
-  convolved_ = plan.Keep(out, KeepUntil::kInput);
-  mean_ = plan.Keep(of_groups, KeepUntil::kInput);
-  rstd_ = plan.Keep(of_groups, KeepUntil::kInput);
-  sum_d_ = plan.Handoff(of_groups);
-  sum_dn_ = plan.Handoff(of_groups);
+  norm_.Plan({.name = options_.norm,
+              .gamma = plan.Parameter({.name = options_.norm + ".weight", .shape = {K}, .initial = Initial::kOne}),
+              .beta = plan.Parameter({.name = options_.norm + ".bias", .shape = {K}}),
+              .samples = options_.norm_samples,
+              .momentum = options_.norm_momentum,
+              .relu = options_.relu,
+              .images = out},
+             plan);
   folded_ = plan.Workspace(2 * K * SizeOf(plan.statistics()));
   return out;
 }
 
 void ConvUnit::Forward(const LayerContext& context, const ConstTensor& in, const ConstTensor& residual, const Tensor& out) const {
-  Stream& stream = context.stream();
   if (!normed()) return Convolve(context, in, residual, out);
   if (!context.stage->training) return Evaluate(context, in, residual, out);
-  const Tensor &convolved = context.keep(convolved_), &mean = context.keep(mean_), &observed = context.observation(running_mean_);
-  Convolve(context, in, {}, convolved);
-  BatchNormForward(stream, {.in = convolved,
-                            .gamma = context.parameter(gamma_),
-                            .beta = context.parameter(beta_),
-                            .samples = options_.norm_samples,
-                            .residual = residual,
-                            .relu = options_.relu,
-                            .out = out,
-                            .mean = mean,
-                            .rstd = context.keep(rstd_),
-                            .variance = context.observation(running_variance_)});
-  if (observed.data != nullptr) stream.Copy(observed.data, mean.data, mean.bytes());
+  Convolve(context, in, {}, norm_.Convolved(context));
+  norm_.Forward(context, residual, out);
 }
 
 void ConvUnit::Convolve(const LayerContext& context, const ConstTensor& in, const ConstTensor& residual, const Tensor& out) const {
@@ -102,15 +86,11 @@ void ConvUnit::Convolve(const LayerContext& context, const ConstTensor& in, cons
 }
 
 void ConvUnit::Evaluate(const LayerContext& context, const ConstTensor& in, const ConstTensor& residual, const Tensor& out) const {
-  const Tensor& running_mean = context.state(running_mean_);
-  Tensor scale{context.temporary(folded_).data, running_mean.dtype, {shape_.K}}, bias = scale;
+  const Tensor& folded = context.temporary(folded_);
+  const Tensor scale{folded.data, ArithmeticDType(out.dtype), {shape_.K}};
+  Tensor bias = scale;
   if (bias.data != nullptr) bias.data = static_cast<char*>(scale.data) + scale.bytes();
-  BatchNormFold(context.stream(), {.gamma = context.parameter(gamma_),
-                                   .beta = context.parameter(beta_),
-                                   .mean = running_mean,
-                                   .variance = context.state(running_variance_),
-                                   .scale = scale,
-                                   .bias = bias});
+  norm_.Fold(context, scale, bias);
   ConvForward(context.stream(), {.shape = ShapeFor(in.shape),
                                  .in = in,
                                  .weight = context.parameter(weight_),
@@ -125,22 +105,8 @@ void ConvUnit::Evaluate(const LayerContext& context, const ConstTensor& in, cons
 void ConvUnit::BackwardInput(const LayerContext& context, const InputGradient& args) const {
   Stream& stream = context.stream();
   const Tensor& dconvolved = context.handoff(dconvolved_);
-  const ConstTensor relu_out = options_.relu ? args.out : ConstTensor();
   if (normed()) {
-    const Tensor &mean = context.keep(mean_), &rstd = context.keep(rstd_), &convolved = context.keep(convolved_);
-    const Tensor &sum_d = context.handoff(sum_d_), &sum_dn = context.handoff(sum_dn_);
-    BatchNormBackwardSums(
-        stream, {.dout = args.dout, .in = convolved, .mean = mean, .rstd = rstd, .relu_out = relu_out, .sum_d = sum_d, .sum_dn = sum_dn});
-    BatchNormBackwardInput(stream, {.dout = args.dout,
-                                    .in = convolved,
-                                    .gamma = context.parameter(gamma_),
-                                    .mean = mean,
-                                    .rstd = rstd,
-                                    .relu_out = relu_out,
-                                    .sum_d = sum_d,
-                                    .sum_dn = sum_dn,
-                                    .din = dconvolved,
-                                    .dresidual = args.dresidual});
+    norm_.BackwardInput(context, {.dout = args.dout, .out = args.out, .dconvolved = dconvolved, .dresidual = args.dresidual});
   } else if (options_.relu) {
     ReluBackward(stream, {.dout = args.dout, .out = args.out, .din = dconvolved});
   } else {
@@ -166,21 +132,11 @@ void ConvUnit::BackwardWeight(const LayerContext& context, const ConstTensor& in
   } else {
     ConvBackwardWeight(context.stream(), args);
   }
-  if (!normed()) return;
-  BatchNormBackwardWeight(context.stream(), {.sum_d = context.handoff(sum_d_),
-                                             .sum_dn = context.handoff(sum_dn_),
-                                             .dgamma = context.gradient(gamma_),
-                                             .dbeta = context.gradient(beta_)});
+  if (normed()) norm_.BackwardWeight(context);
 }
 
 void ConvUnit::MergeStates(const LayerContext& context) const {
-  if (!normed()) return;
-  BatchNormUpdateRunning(context.stream(), {.mean = context.observation(running_mean_),
-                                            .variance = context.observation(running_variance_),
-                                            .rows = options_.norm_samples * shape_.P() * shape_.Q(),
-                                            .momentum = options_.norm_momentum,
-                                            .running_mean = context.state(running_mean_),
-                                            .running_variance = context.state(running_variance_)});
+  if (normed()) norm_.MergeStates(context);
 }
 
 }  // namespace lycia

@@ -9,6 +9,7 @@
 
 #include "kernels/conv/conv.h"
 #include "models/layers/reused_patches.h"
+#include "models/layers/unit_norm.h"
 #include "parallel/layer/layer.h"
 
 namespace lycia {
@@ -52,11 +53,10 @@ class ConvUnit {
 
   Options options_;
   ConvShape shape_;
-  ParameterHandle weight_, bias_, gamma_, beta_;
-  StateHandle running_mean_, running_variance_;
-  KeptHandle convolved_, mean_, rstd_;         // [N, P, Q, K], [G, K], [G, K]
-  HandoffHandle dconvolved_, sum_d_, sum_dn_;  // [N, P, Q, K], [G, K], [G, K]
-  ScratchHandle folded_;                       // [2, K], scale and bias of an evaluation
+  ParameterHandle weight_, bias_;
+  UnitNorm norm_;
+  HandoffHandle dconvolved_;  // [N, P, Q, K]
+  ScratchHandle folded_;      // [2, K], scale and bias of an evaluation
   PackedConvHandle packed_, packed_back_;
   ReusedPatches reuse_;
 };

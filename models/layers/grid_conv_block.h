@@ -1,11 +1,15 @@
-// GridConvBlock: convolutions in a row on a tensor grid (grid_conv_unit.h), each with the axes of channels and samples exchanged against
-// the one before, and a residual connection around an even number of them: a basic block of a ResNet (He et al. 2016).
+// GridConvBlock: convolutions in a row on a tensor grid (grid_conv_unit.h), alone or with a residual connection around them: a block of a
+// ResNet (He et al. 2016). The connection is the input itself where the result lies as the input does, or a projection that lies as the
+// result: an even number of convolutions exchange x and y back, an odd one is made even by a unit that keeps (kernel 1x1).
 #ifndef LYCIA_MODELS_LAYERS_GRID_CONV_BLOCK_H_
 #define LYCIA_MODELS_LAYERS_GRID_CONV_BLOCK_H_
 
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "kernels/image/normalize.h"
 #include "models/layers/grid_conv_unit.h"
 #include "parallel/grid/grid_layer.h"
 
@@ -16,12 +20,14 @@ class GridConvBlock final : public GridLayer {
   struct Options {
     std::string name;
     const Grid* grid = nullptr;  // outlives the layer
+    // Whole images are bytes, of which (byte / 255 - mean) / deviation goes in.
     GridImages in;
+    std::array<double, kMaxImageChannels> mean{}, deviation = {1, 1, 1, 1};
     std::vector<GridConvUnit::Options> units;
-    // The last unit adds the block's input, before its ReLU: then their number is even, since the input lies as the result of an odd number
-    // does not, and the last has a norm.
+    // The last unit, which has a norm, adds the block's input, or what the projection makes of it, before its ReLU.
     bool skip = false;
-    bool input_gradient = true;  // false: nobody asks for that of the input, as of a model's images
+    std::optional<GridConvUnit::Options> projection;  // without ReLU; keeps, and adds
+    bool input_gradient = true;                       // false: nobody asks for that of the input, as of whole images
   };
   explicit GridConvBlock(Options options) : options_(std::move(options)) {}
 
@@ -38,15 +44,18 @@ class GridConvBlock final : public GridLayer {
   void Fetch(const LayerContext& context, TransferHandle transfer, TransferPlace& place) const override;
 
  private:
-  bool skips_back() const { return options_.skip && options_.input_gradient; }
-  Status CheckSkip() const;
+  bool skips_back() const { return options_.skip && (options_.input_gradient || projection_); }
+  StatusOr<GridImages> PlanUnit(GridConvUnit& unit, const GridImages& in, LayerPlan& plan);
+  Status CheckSkip(const GridImages& around) const;
   void BackwardThrough(const LayerContext& context, bool weights) const;
 
   Options options_;
   GridImages out_;
   std::vector<GridConvUnit> units_;
+  std::optional<GridConvUnit> projection_;
   GridScratch scratch_;
-  ScratchHandle dskip_;
+  ScratchHandle projected_;  // of the projection: its result
+  ScratchHandle dskip_;      // the gradient of what the last unit adds
 };
 
 }  // namespace lycia

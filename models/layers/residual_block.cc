@@ -2,24 +2,33 @@
 
 namespace lycia {
 
-StatusOr<std::vector<TensorSpec>> ResidualBlock::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
-  const std::string prefix = options_.name + ".";
-  const auto unit = [&](int number, std::int64_t filters, std::int64_t filter, std::int64_t stride) {
-    return ConvUnit({.name = StrCat(prefix, "conv", number),
-                     .norm = StrCat(prefix, "bn", number),
-                     .filters = filters,
-                     .filter = filter,
-                     .stride = stride,
-                     .norm_samples = options_.norm_samples,
-                     .norm_momentum = options_.norm_momentum,
-                     .reuse = options_.reuse});
+ResidualBlock::Units ResidualBlock::UnitsOf(const Options& options) {
+  const std::string prefix = options.name + ".";
+  const auto unit = [&](const std::string& conv, const std::string& norm, std::int64_t filters, std::int64_t filter, std::int64_t stride) {
+    return ConvUnit::Options{.name = prefix + conv,
+                             .norm = prefix + norm,
+                             .filters = filters,
+                             .filter = filter,
+                             .stride = stride,
+                             .norm_samples = options.norm_samples,
+                             .norm_momentum = options.norm_momentum,
+                             .reuse = options.reuse};
   };
-  const std::int64_t width = options_.width, out_width = options_.bottleneck ? 4 * width : width;
-  if (options_.bottleneck) {
-    units_ = {unit(1, width, 1, 1), unit(2, width, 3, options_.stride), unit(3, out_width, 1, 1)};
+  const std::int64_t width = options.width, out_width = options.bottleneck ? 4 * width : width;
+  Units units;
+  if (options.bottleneck) {
+    units.path = {unit("conv1", "bn1", width, 1, 1), unit("conv2", "bn2", width, 3, options.stride), unit("conv3", "bn3", out_width, 1, 1)};
   } else {
-    units_ = {unit(1, width, 3, options_.stride), unit(2, width, 3, 1)};
+    units.path = {unit("conv1", "bn1", width, 3, options.stride), unit("conv2", "bn2", width, 3, 1)};
   }
+  units.projection = unit("downsample.0", "downsample.1", out_width, 1, options.stride);
+  units.projection.relu = false;
+  return units;
+}
+
+StatusOr<std::vector<TensorSpec>> ResidualBlock::Plan(std::span<const TensorSpec> in, LayerPlan& plan) {
+  const Units units = UnitsOf(options_);
+  for (const ConvUnit::Options& unit : units.path) units_.emplace_back(unit);
   plan.KeepInput(KeepUntil::kWeight);
   plan.KeepOutput();
   TensorSpec x = in[0];
@@ -30,15 +39,7 @@ StatusOr<std::vector<TensorSpec>> ResidualBlock::Plan(std::span<const TensorSpec
     dinner_.push_back(plan.Scratch(x));
   }
   if (x.shape == in[0].shape) return std::vector<TensorSpec>{x};
-  projection_.emplace(ConvUnit::Options{.name = prefix + "downsample.0",
-                                        .norm = prefix + "downsample.1",
-                                        .filters = out_width,
-                                        .filter = 1,
-                                        .stride = options_.stride,
-                                        .relu = false,
-                                        .norm_samples = options_.norm_samples,
-                                        .norm_momentum = options_.norm_momentum,
-                                        .reuse = options_.reuse});
+  projection_.emplace(units.projection);
   LYCIA_ASSIGN_OR_RETURN(const TensorSpec projected, projection_->Plan(in[0], plan));
   LYCIA_CHECK(projected == x);
   projected_ = plan.Scratch(x);

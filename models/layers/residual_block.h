@@ -24,6 +24,13 @@ class ResidualBlock final : public Layer {
     double norm_momentum = 0.1;
     ReuseOptions reuse;
   };
+  // The convolutions of the main path in order, and the one beside them, which is there where out has another shape than x.
+  struct Units {
+    std::vector<ConvUnit::Options> path;
+    ConvUnit::Options projection;
+  };
+  static Units UnitsOf(const Options& options);
+
   explicit ResidualBlock(Options options) : options_(std::move(options)) {}
   const std::string& name() const override { return options_.name; }
   StatusOr<std::vector<TensorSpec>> Plan(std::span<const TensorSpec> in, LayerPlan& plan) override;

@@ -28,16 +28,32 @@ ConvShape GridConvShape::Brick() const {
 TensorSpec GridConvShape::In(DType dtype) const { return {dtype, {sizes.in_samples, whole.H(), whole.W(), sizes.channels}}; }
 TensorSpec GridConvShape::Out(DType dtype) const { return {dtype, {sizes.out_samples, whole.P(), whole.Q(), sizes.filters}}; }
 
-std::vector<IndexRange> GridConvShape::Channels() const { return PaddedPart(whole.C, sizes.channels, grid->coordinate(roles.contraction)); }
+std::vector<IndexRange> GridConvShape::Channels() const {
+  if (roles.contraction) return PaddedPart(whole.C, sizes.channels, grid->coordinate(*roles.contraction));
+  return PaddedPart(whole.C, sizes.channels * (in_parts == Spread::kColumns ? grid->size(roles.columns) : 1), 0);
+}
 std::vector<IndexRange> GridConvShape::Filters() const { return PaddedPart(whole.K, sizes.filters, grid->coordinate(roles.columns)); }
 
 StatusOr<GridConvShape> FitConv(const Grid& grid, const GridRoles& roles, const ConvShape& whole, std::int64_t norm_samples) {
   LYCIA_RETURN_IF_ERROR(CheckConvShape(whole));
   const GridConvProblem problem{
       .samples = whole.N, .channels = whole.C, .filters = whole.K, .groups = whole.groups, .norm_samples = norm_samples};
-  const GridConvAxes axes{.rows = grid.size(roles.rows), .contraction = grid.size(roles.contraction), .columns = grid.size(roles.columns)};
+  const GridConvAxes axes{.rows = grid.size(roles.rows), .contraction = grid.size(*roles.contraction), .columns = grid.size(roles.columns)};
   LYCIA_ASSIGN_OR_RETURN(const GridConvSizes sizes, FitConvToGrid(problem, axes));
   return GridConvShape{.grid = &grid, .roles = roles, .whole = whole, .sizes = sizes};
+}
+
+StatusOr<GridConvShape> FitWholeChannels(const Grid& grid, Axis columns, Spread in_parts, const ConvShape& whole,
+                                         std::int64_t norm_samples) {
+  LYCIA_RETURN_IF_ERROR(CheckConvShape(whole));
+  LYCIA_CHECK(whole.groups == 1) << "filters that see some channels alone are cut with them ";
+  const GridConvProblem problem{.samples = whole.N, .channels = whole.C, .filters = whole.K, .norm_samples = norm_samples};
+  const int parts = grid.size(columns), rows = grid.size(columns == Axis::kX ? GridGroup::kZY : GridGroup::kZX);
+  LYCIA_ASSIGN_OR_RETURN(GridConvSizes sizes, FitConvToGrid(problem, {.rows = rows}));
+  sizes.filters = (whole.K + parts - 1) / parts;
+  if (in_parts == Spread::kColumns) sizes.channels = (whole.C + parts - 1) / parts;
+  const GridRoles roles{.rows = Axis::kZ, .contraction = std::nullopt, .columns = columns};
+  return GridConvShape{.grid = &grid, .roles = roles, .in_parts = in_parts, .whole = whole, .sizes = sizes};
 }
 
 GridParameter ConvFilter(const GridConvShape& shape, const std::string& name, bool each_step) {
@@ -51,7 +67,13 @@ GridParameter ConvFilter(const GridConvShape& shape, const std::string& name, bo
   }
   // Channels are those of a group; a convolution with several is not cut by channels.
   const std::int64_t columns = whole.group_C();
-  const Sharding cut = Sharding().With(shape.roles.columns, Spread::kRows).With(shape.roles.contraction, Spread::kColumns);
+  Sharding held = Sharding().With(shape.roles.columns, Spread::kRows);
+  if (shape.roles.contraction) held = held.With(*shape.roles.contraction, Spread::kColumns);
+  Sharding gradient = held;
+  for (const Axis axis : AxesOf(shape.owners())) {
+    held = held.With(axis, Spread::kFlat);
+    gradient = gradient.With(axis, each_step ? Spread::kPartial : Spread::kFlat);
+  }
   const double fan_out = static_cast<double>(whole.K * taps) / static_cast<double>(whole.groups);
   return {.name = name,
           .tensor = name,
@@ -59,28 +81,44 @@ GridParameter ConvFilter(const GridConvShape& shape, const std::string& name, bo
           .block = {.tensor_columns = columns,
                     .rows = std::move(rows),
                     .columns = whole.groups == 1 ? shape.Channels() : std::vector<IndexRange>{{0, columns}}},
-          .group = GroupOf(shape.roles.rows),
+          .group = shape.owners(),
           .exchange = each_step ? Exchange::kEachStep : Exchange::kEachUse,
-          .held = cut.With(shape.roles.rows, Spread::kFlat),
-          .gradient = cut.With(shape.roles.rows, each_step ? Spread::kPartial : Spread::kFlat),
+          .held = held,
+          .gradient = gradient,
           .initial = Initial::kNormal,
           .std = std::sqrt(2 / fan_out),
           .decay = true};
 }
 
-GridParameter FilterVector(const GridConvShape& shape, const std::string& name, Initial initial) {
-  const GridRoles& roles = shape.roles;
-  LYCIA_CHECK(roles.rows == Axis::kZ && roles.contraction != Axis::kZ) << "no group of ranks shares a vector along these axes ";
-  const Sharding cut = Sharding().With(roles.columns, Spread::kColumns);
-  return {.name = name,
-          .tensor = name,
-          .tensor_shape = {shape.whole.K},
-          .block = {.tensor_columns = shape.whole.K, .rows = {{0, 1}}, .columns = shape.Filters()},
-          .group = roles.contraction == Axis::kX ? GridGroup::kZX : GridGroup::kZY,
+GridParameter ChannelVector(const ChannelVectorArgs& args) {
+  const Sharding cut = Sharding().With(args.along, Spread::kColumns);
+  const GridGroup group = args.along == Axis::kX ? GridGroup::kZY : GridGroup::kZX;
+  Sharding held = cut, gradient = cut;
+  for (const Axis axis : AxesOf(group)) {
+    held = held.With(axis, Spread::kFlat);
+    gradient = gradient.With(axis, Spread::kPartial);
+  }
+  return {.name = args.name,
+          .tensor = args.name,
+          .tensor_shape = {args.size},
+          .block = {.tensor_columns = args.size,
+                    .rows = {{0, 1}},
+                    .columns = PaddedPart(args.size, args.width, args.grid->coordinate(args.along))},
+          .group = group,
           .exchange = Exchange::kFused,
-          .held = cut.With(roles.rows, Spread::kFlat).With(roles.contraction, Spread::kFlat),
-          .gradient = cut.With(roles.rows, Spread::kPartial).With(roles.contraction, Spread::kPartial),
-          .initial = initial};
+          .held = held,
+          .gradient = gradient,
+          .initial = args.initial};
+}
+
+GridParameter FilterVector(const GridConvShape& shape, const std::string& name, Initial initial) {
+  LYCIA_CHECK(shape.roles.rows == Axis::kZ && shape.roles.contraction != Axis::kZ) << "no group of ranks shares a vector along these axes ";
+  return ChannelVector({.grid = shape.grid,
+                        .along = shape.roles.columns,
+                        .size = shape.whole.K,
+                        .width = shape.sizes.filters,
+                        .name = name,
+                        .initial = initial});
 }
 
 StatusOr<GridConv> GridConv::Create(const Args& args, LayerPlan& plan, GridScratch* scratch) {
@@ -88,6 +126,7 @@ StatusOr<GridConv> GridConv::Create(const Args& args, LayerPlan& plan, GridScrat
   LYCIA_ASSIGN_OR_RETURN(GridProduct product, GridProduct::Create({.grid = shape.grid,
                                                                    .roles = shape.roles,
                                                                    .in = args.in,
+                                                                   .in_parts = shape.in_parts,
                                                                    .in_part = shape.In(plan.compute()),
                                                                    .out_part = shape.Out(plan.compute()),
                                                                    .transposed = true,

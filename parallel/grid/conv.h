@@ -8,6 +8,9 @@
 //
 // The next convolution swaps the axes of K and N and finds its X where this one left Y. Parts are samples, so that a gathered operand is a
 // batch of whole images with some of their channels, in the kernel's own order.
+//
+// Without an axis of the contraction (FitWholeChannels) a rank reads all channels of its samples and makes its filters' results: X and Y
+// lie alike, and R is two axes. It gathers no samples and reduces no results.
 #ifndef LYCIA_PARALLEL_GRID_CONV_H_
 #define LYCIA_PARALLEL_GRID_CONV_H_
 
@@ -23,7 +26,8 @@ namespace lycia {
 struct GridConvShape {
   const Grid* grid = nullptr;  // outlives the layers
   GridRoles roles;
-  ConvShape whole;  // of a micro-batch, all ranks together
+  Spread in_parts = Spread::kRows;  // how X is cut along N: by samples; by channels, or not at all
+  ConvShape whole;                  // of a micro-batch, all ranks together
   GridConvSizes sizes;
 
   // What this rank computes: samples of R, channels of K, filters of N.
@@ -31,25 +35,41 @@ struct GridConvShape {
   // A rank's part of X and of Y: [samples, H, W, channels], [samples, P, Q, filters].
   TensorSpec In(DType dtype) const;
   TensorSpec Out(DType dtype) const;
-  // Channels of X and of Y that this rank holds, with padding.
+  // Channels and filters of this rank's block of W, with padding.
   std::vector<IndexRange> Channels() const;
   std::vector<IndexRange> Filters() const;
+  // The ranks with the same block of W; with the same filters of Y.
+  GridGroup owners() const { return roles.contraction ? GroupOf(roles.rows) : sharers(); }
+  GridGroup sharers() const { return roles.columns == Axis::kX ? GridGroup::kZY : GridGroup::kZX; }
 };
 
 // InvalidArgument with the numbers for a shape that cannot be (CheckConvShape) or does not fit the grid (sizes.h).
 StatusOr<GridConvShape> FitConv(const Grid& grid, const GridRoles& roles, const ConvShape& whole, std::int64_t norm_samples = 1);
+// The same without an axis of the contraction, filters along `columns` (x or y). in_parts: kColumns, X's channels are cut like Y's; or
+// kReplicate, every rank has all of them.
+StatusOr<GridConvShape> FitWholeChannels(const Grid& grid, Axis columns, Spread in_parts, const ConvShape& whole,
+                                         std::int64_t norm_samples = 1);
 
-// The block of the tensor [K, R, S, C] that this rank computes with, owned flat along R; initially normal with variance 2 / (K R S).
-// each_step: gathered and reduced once a step (Exchange::kEachStep).
+// The block of the tensor [K, R, S, C] that this rank computes with, owned flat along R, which GridConvShape::owners() are; initially
+// normal with variance 2 / (K R S). each_step: gathered and reduced once a step (Exchange::kEachStep).
 GridParameter ConvFilter(const GridConvShape& shape, const std::string& name, bool each_step);
-// A number for each filter, [K]: a bias, or of a batch norm. The ranks whose Y has the same filters share the working copy and own it flat;
-// its gradient is a summand over them. The axis of R must be z.
+// A number for each of `size` channels that are cut along x or y, `width` of them a rank: a bias, or of a batch norm. The ranks with the
+// same channels share the working copy and own it flat; its gradient is a summand over them.
+struct ChannelVectorArgs {
+  const Grid* grid = nullptr;
+  Axis along = Axis::kX;
+  std::int64_t size = 0, width = 0;
+  std::string name;
+  Initial initial = Initial::kZero;
+};
+GridParameter ChannelVector(const ChannelVectorArgs& args);
+// Of the filters of a convolution whose R is z.
 GridParameter FilterVector(const GridConvShape& shape, const std::string& name, Initial initial = Initial::kZero);
 
 class GridConv {
  public:
   struct Args {
-    GridConvShape shape;
+    GridConvShape shape;         // X's channels not cut along N, where there is no axis of the contraction
     Sharding in;                 // of X: samples cut along R and N, channels along K
     bool input_gradient = true;  // false: nobody asks for dX
     GridPolicy policy;

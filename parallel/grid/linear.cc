@@ -23,7 +23,7 @@ TensorSpec PartSpec(DType dtype, Spread parts, int size, std::int64_t rows, std:
 }  // namespace
 
 StatusOr<GridLinear> GridLinear::Create(const Args& args, LayerPlan& plan, GridScratch* scratch) {
-  const int in_size = args.grid->size(args.roles.columns), out_size = args.grid->size(args.roles.contraction);
+  const int in_size = args.grid->size(args.roles.columns), out_size = args.roles.contraction ? args.grid->size(*args.roles.contraction) : 1;
   LYCIA_ASSIGN_OR_RETURN(GridProduct product,
                          GridProduct::Create({.grid = args.grid,
                                               .roles = args.roles,

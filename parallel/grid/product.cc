@@ -27,11 +27,16 @@ StatusOr<GridProduct> GridProduct::Create(const Args& args, LayerPlan& plan, Gri
 
 // The types of the rule; what a wrong role or a wrong cut would break.
 Status GridProduct::Type() {
-  const auto [rows, contraction, columns] = args_.roles;
+  const auto& [rows, contraction, columns] = args_.roles;
   if (args_.in.along(columns) != args_.in_parts)
     return absl::InternalError(StrCat("sharding: X is (", args_.in.ToString(), "), but the product takes it cut by ", Name(args_.in_parts),
                                       " along ", Name(columns)));
-  LYCIA_ASSIGN_OR_RETURN(const Sharding x, Gathered(args_.in, columns));
+  Sharding x = args_.in;
+  if (args_.in_parts != Spread::kReplicate) {
+    LYCIA_ASSIGN_OR_RETURN(x, Gathered(args_.in, columns));
+  } else if (args_.input_gradient) {
+    return absl::InternalError(StrCat("sharding: dX of an X that is whole along ", Name(columns), " would be a sum that nobody makes"));
+  }
   for (const GridWeight& weight : args_.weights) {
     Sharding w = args_.transposed ? weight.parameter.held.Transposed() : weight.parameter.held;
     for (const Axis axis : AxesOf(weight.parameter.group)) {
@@ -40,27 +45,29 @@ Status GridProduct::Type() {
     if (w.along(columns) == Spread::kReplicate) {
       LYCIA_ASSIGN_OR_RETURN(w, Selected(w, columns, Spread::kColumns));
     }
-    LYCIA_ASSIGN_OR_RETURN(const Sharding y, Product(x, w));
-    LYCIA_ASSIGN_OR_RETURN(out_, Reduced(y, contraction, args_.out_parts));
+    LYCIA_ASSIGN_OR_RETURN(out_, Product(x, w));
+    if (!contraction) continue;
+    LYCIA_ASSIGN_OR_RETURN(out_, Reduced(out_, *contraction, args_.out_parts));
   }
   return OkStatus();
 }
 
 // A part's place in the whole: parts lie one after the other, whether they are rows or columns.
-Tensor GridProduct::PartOf(const Tensor& whole, Axis axis, const TensorSpec& part) const {
+Tensor GridProduct::PartOf(const Tensor& whole, int index, const TensorSpec& part) {
   char* data = static_cast<char*>(whole.data);
-  return {data == nullptr ? nullptr : data + args_.grid->coordinate(axis) * part.bytes(), part.dtype, part.shape};
+  return {data == nullptr ? nullptr : data + index * part.bytes(), part.dtype, part.shape};
 }
 
 Tensor GridProduct::Input(const LayerContext& context) const {
   const Tensor& kept = context.keep(input_);
-  return args_.policy.cache_inputs ? PartOf(kept, in_axis(), in_spec()) : kept;
+  return args_.policy.cache_inputs ? PartOf(kept, in_size() > 1 ? args_.grid->coordinate(in_axis()) : 0, in_spec()) : kept;
 }
 
 Tensor GridProduct::OutputGradient(const LayerContext& context) const {
   if (args_.early_output_gradient) return context.keep(early_output_gradient_);
   const Tensor& handoff = context.handoff(output_gradient_);
-  return args_.policy.cache_output_gradients ? PartOf(handoff, out_axis(), out_spec()) : handoff;
+  return args_.policy.cache_output_gradients ? PartOf(handoff, out_size() > 1 ? args_.grid->coordinate(out_axis()) : 0, out_spec())
+                                             : handoff;
 }
 
 Event GridProduct::Started(Stream& stream, const Event& event) const {

@@ -16,6 +16,7 @@
 #ifndef LYCIA_PARALLEL_GRID_PRODUCT_H_
 #define LYCIA_PARALLEL_GRID_PRODUCT_H_
 
+#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -28,8 +29,12 @@
 
 namespace lycia {
 
+// Without an axis of the contraction a rank sums over all of k itself, and nothing is reduced forward: R is then the two axes that are not
+// N.
 struct GridRoles {
-  Axis rows, contraction, columns;
+  Axis rows;
+  std::optional<Axis> contraction;
+  Axis columns;
   bool operator==(const GridRoles&) const = default;
 };
 
@@ -39,8 +44,9 @@ class GridProduct {
   struct Args {
     const Grid* grid = nullptr;
     GridRoles roles;
-    Sharding in;                         // of X
-    Spread in_parts = Spread::kRows;     // how X is cut along N: kRows or kColumns
+    Sharding in;  // of X
+    // How X is cut along N: kRows or kColumns; or not at all (kReplicate), where nobody asks for dX.
+    Spread in_parts = Spread::kRows;
     Spread out_parts = Spread::kRows;    // how Y is cut along K
     TensorSpec in_part, out_part;        // one part of X, of Y
     bool transposed = false;             // rows of a weight's block are columns of W
@@ -55,8 +61,9 @@ class GridProduct {
   const Sharding& out() const { return out_; }  // of Y
   const TensorSpec& in_spec() const { return args_.in_part; }
   const TensorSpec& out_spec() const { return args_.out_part; }
-  int in_size() const { return args_.grid->size(args_.roles.columns); }       // parts of X
-  int out_size() const { return args_.grid->size(args_.roles.contraction); }  // parts of Y; above 1, Y is a sum over ranks
+  // Parts of X; parts of Y: above 1, Y is a sum over ranks.
+  int in_size() const { return args_.in_parts == Spread::kReplicate ? 1 : args_.grid->size(args_.roles.columns); }
+  int out_size() const { return args_.roles.contraction ? args_.grid->size(*args_.roles.contraction) : 1; }
 
   // For Layer::Fetch.
   TransferHandle transfer() const { return weights_.transfer(); }
@@ -88,7 +95,7 @@ class GridProduct {
   GridProduct(const Args& args, DType dtype, GridScratch* scratch) : args_(args), dtype_(dtype), scratch_(scratch) {}
 
   Axis in_axis() const { return args_.roles.columns; }
-  Axis out_axis() const { return args_.roles.contraction; }
+  Axis out_axis() const { return *args_.roles.contraction; }  // where Y has parts
   TensorSpec WholeIn() const { return {dtype_, {args_.in_part.elements() * in_size()}}; }
   TensorSpec WholeOut() const { return {dtype_, {args_.out_part.elements() * out_size()}}; }
   Status Type();
@@ -97,7 +104,7 @@ class GridProduct {
 
   Arriving WholeInput(const LayerContext& context, bool backward) const;
   Arriving WholeOutputGradient(const LayerContext& context, bool weight) const;
-  Tensor PartOf(const Tensor& whole, Axis axis, const TensorSpec& part) const;
+  static Tensor PartOf(const Tensor& whole, int index, const TensorSpec& part);
   GridScratch::Use UseOfInputGradient() const;
   // dX, then its reduce-scatter. dW, then its reduce-scatters.
   Event InputGradient(const LayerContext& context, const Tensor& dy, const Blocks& weights, const Tensor& din, MultiplyBack back) const;

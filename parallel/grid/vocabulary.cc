@@ -56,9 +56,9 @@ void GridEmbedding::BackwardWeight(const LayerContext& context, const ConstTenso
 }
 
 GridCrossEntropy::GridCrossEntropy(const Grid& grid, std::int64_t rows, std::int64_t width, std::int64_t vocabulary, std::int64_t length,
-                                   LayerPlan& plan, GridScratch* scratch)
-    : grid_(&grid), rows_(rows), length_(length), dtype_(plan.statistics()), scratch_(scratch) {
-  const std::int64_t first = grid.coordinate(Axis::kY) * width;
+                                   LayerPlan& plan, GridScratch* scratch, Axis along)
+    : grid_(&grid), along_(along), rows_(rows), length_(length), dtype_(plan.statistics()), scratch_(scratch) {
+  const std::int64_t first = grid.coordinate(along) * width;
   part_ = {.first = first, .valid = std::clamp<std::int64_t>(vocabulary - first, 0, width), .vocabulary = vocabulary};
   scratch->Need(Use::kInput, 3 * rows * SizeOf(dtype_));
 }
@@ -66,12 +66,12 @@ GridCrossEntropy::GridCrossEntropy(const Grid& grid, std::int64_t rows, std::int
 void GridCrossEntropy::Forward(const LayerContext& context, const Tensor& logits, const ConstTensor& labels) const {
   Stream& stream = context.stream();
   const StageContext& stage = *context.stage;
-  const std::int64_t first_row = grid_->coordinate(Axis::kX) * rows_;
+  const std::int64_t first_row = grid_->coordinate(along_ == Axis::kY ? Axis::kX : Axis::kY) * rows_;
   const std::int32_t* all_labels = labels.as<std::int32_t>();
   const ConstTensor own_labels(all_labels == nullptr ? nullptr : all_labels + first_row, DType::kI32, {rows_});
   const Tensor largest = scratch_->View(context, Use::kInput, {dtype_, {rows_}});
   const Tensor sums = scratch_->View(context, Use::kInput, {dtype_, {2, rows_}}, largest.bytes());
-  Communicator* along = grid_->along(Axis::kY);
+  Communicator* along = grid_->along(along_);
   RowLargest(stream, {.logits = logits, .part = part_, .largest = largest});
   AllReduceAlong(stream, along, largest, Fold::kLargest, Tag::kLoss);
   RowExpSums(stream, {.logits = logits, .labels = own_labels, .largest = largest, .part = part_, .sums = sums});
@@ -86,7 +86,7 @@ void GridCrossEntropy::Forward(const LayerContext& context, const Tensor& logits
                             .sample_losses = stage.sample_losses,
                             .sample_hits = stage.sample_hits,
                             .samples = labels.elements() / length_,
-                            .reports = grid_->coordinate(Axis::kY) == 0,  // all ranks along y know these rows
+                            .reports = grid_->coordinate(along_) == 0,  // all ranks along y know these rows
                             .first_row = first_row,
                             .length = length_});
 }

@@ -52,9 +52,10 @@ class GridEmbedding {
 class GridCrossEntropy {
  public:
   GridCrossEntropy() = default;
-  // rows: tokens of this (z, x); width: padded part of the vocabulary of this y; length: tokens of a sequence.
+  // rows: tokens of this (z, x); width: padded part of the vocabulary of this y; length: tokens of a sequence. With `along` x: the same
+  // with x and y exchanged.
   GridCrossEntropy(const Grid& grid, std::int64_t rows, std::int64_t width, std::int64_t vocabulary, std::int64_t length, LayerPlan& plan,
-                   GridScratch* scratch);
+                   GridScratch* scratch, Axis along = Axis::kY);
 
   // logits [rows, width]; labels [rows of this z] i32, of which this x reads its own. In training the logits become their gradient.
   // StageContext::sample_losses, of the samples of this z, gets this rank's share: the loss is the sum over the ranks of the grid.
@@ -62,6 +63,7 @@ class GridCrossEntropy {
 
  private:
   const Grid* grid_ = nullptr;
+  Axis along_ = Axis::kY;
   std::int64_t rows_ = 0, length_ = 0;
   VocabularyPart part_;
   DType dtype_ = DType::kF32;

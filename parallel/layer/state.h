@@ -20,6 +20,7 @@ struct StateSpec {
   Shape shape;
   Initial initial = Initial::kZero;  // or kOne
   std::int64_t samples = 1;          // of one observation; divides the micro-batch
+  int along = -1;                    // on a tensor grid: the group of its ranks that observe other samples (GridGroup); -1: none
 
   bool operator==(const StateSpec&) const = default;
 };

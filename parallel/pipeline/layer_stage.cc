@@ -172,11 +172,11 @@ void LayerStage::Bind(const Memory& memory) {
     if (packed == nullptr) continue;
     for (const LayerPlan::PackedSpec& spec : plan.packed()) {
       packs.push_back({packed, plan.compute(), spec.k(), spec.n()});
-      packed += Padded(PackedMatrixBytes(plan.compute(), spec.k(), spec.n()));
+      packed += Padded(PackedMatrixBytes(options_.device, plan.compute(), spec.k(), spec.n()));
     }
     for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs()) {
       conv_packs.push_back({.data = packed, .dtype = plan.compute(), .use = spec.use, .shape = spec.shape});
-      packed += Padded(PackedConvBytes(plan.compute(), spec.use, spec.shape));
+      packed += Padded(PackedConvBytes(options_.device, plan.compute(), spec.use, spec.shape));
     }
   }
   for (const LayerPlan& plan : plans_) {
@@ -194,9 +194,10 @@ std::int64_t LayerStage::packed_bytes() const {
   std::int64_t bytes = 0;
   for (const LayerPlan& plan : plans_) {
     if (!options_.packed_weights) break;
-    for (const LayerPlan::PackedSpec& spec : plan.packed()) bytes += Padded(PackedMatrixBytes(plan.compute(), spec.k(), spec.n()));
+    for (const LayerPlan::PackedSpec& spec : plan.packed())
+      bytes += Padded(PackedMatrixBytes(options_.device, plan.compute(), spec.k(), spec.n()));
     for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs())
-      bytes += Padded(PackedConvBytes(plan.compute(), spec.use, spec.shape));
+      bytes += Padded(PackedConvBytes(options_.device, plan.compute(), spec.use, spec.shape));
   }
   return bytes;
 }

@@ -16,10 +16,11 @@ class LayerStage final : public Stage {
  public:
   struct Options {
     DType compute = DType::kF32;
+    DeviceKind device = DeviceKind::kCpu;  // whose kernels read packed weights
     Recompute recompute = Recompute::kNone;
     bool full_backward = true;  // which calls the stage must be ready for
     bool split_backward = false;
-    bool packed_weights = false;   // the stage holds what LayerPlan::Packed declares
+    bool packed_weights = false;   // the stage holds what LayerPlan::Packed declares, where the device's kernels read it
     std::vector<int> parts = {1};  // numbers of parts that calls divide a micro-batch into; they divide its samples
   };
   // Plans every layer. The errors are those of Layer::Plan, with the layer's name.

@@ -20,17 +20,19 @@ StateStore::StateStore(const std::map<int, std::vector<StateSpec>>& of_stage, st
     if (specs.empty()) continue;
     Stage& stage = stages_[number];
     numbers_.push_back(number);
-    std::int64_t states = 0, observations = 0;
+    std::int64_t states = 0;
+    std::map<int, std::int64_t> observations;
     for (const StateSpec& spec : specs) {
       LYCIA_CHECK_EQ(samples % spec.samples, 0);
       const Shape rows = WithRows(samples / spec.samples, spec.shape);
       stage.entries.push_back({.spec = spec, .state = {nullptr, dtype, spec.shape}, .observations = {nullptr, dtype, rows}});
       states += spec.shape.elements();
-      observations += rows.elements();
+      observations[spec.along] += rows.elements();
     }
     stage.state_region = plan.Add("states", TensorSpec{dtype, {states}});
-    stage.observation_region = plan.Add("states", TensorSpec{dtype, {observations}});
-    stage.observations = {nullptr, dtype, {observations}};
+    for (const auto& [along, elements] : observations) {
+      stage.observations[along] = {plan.Add("states", TensorSpec{dtype, {elements}}), {nullptr, dtype, {elements}}};
+    }
   }
 }
 
@@ -41,11 +43,14 @@ void StateStore::Bind(const Arena& arena) {
   };
   for (auto& [number, stage] : stages_) {
     auto* state = static_cast<char*>(arena.At(stage.state_region));
-    auto* observations = static_cast<char*>(arena.At(stage.observation_region));
-    stage.observations.data = observations;
+    std::map<int, char*> observations;
+    for (auto& [along, of_group] : stage.observations) {
+      of_group.flat.data = arena.At(of_group.region);
+      observations[along] = static_cast<char*>(of_group.flat.data);
+    }
     for (Entry& entry : stage.entries) {
       place(state, entry.state);
-      place(observations, entry.observations);
+      place(observations[entry.spec.along], entry.observations);
     }
   }
 }
@@ -69,13 +74,19 @@ void StateStore::Initialise(Stream& stream) {
 }
 
 void StateStore::BeginStep(Stream& stream) {
-  for (auto& [number, stage] : stages_) stream.Zero(stage.observations.data, stage.observations.bytes());
+  for (auto& [number, stage] : stages_) {
+    for (auto& [along, of_group] : stage.observations) stream.Zero(of_group.flat.data, of_group.flat.bytes());
+  }
 }
 
-void StateStore::Gather(Stream& stream, int number, Communicator& holders) {
-  if (holders.size() == 1) return;
-  const Tensor& rows = stages_.at(number).observations;
-  stream.Wait(holders.AllReduce({.in = rows, .out = rows, .tag = Tag::kMetrics}, stream.Record()));
+void StateStore::Gather(Stream& stream, int number, Communicator& holders, Along along) {
+  for (const auto& [group, of_group] : stages_.at(number).observations) {
+    const Tensor& rows = of_group.flat;
+    for (Communicator* const others : {&holders, group < 0 ? nullptr : along(group)}) {
+      if (others == nullptr || others->size() == 1) continue;
+      stream.Wait(others->AllReduce({.in = rows, .out = rows, .tag = Tag::kMetrics}, stream.Record()));
+    }
+  }
 }
 
 Status CheckStates(const std::vector<StateSpec>& states, std::int64_t samples_per_micro_batch) {

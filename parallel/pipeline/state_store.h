@@ -1,4 +1,5 @@
-// StateStore: the states of the stages that one rank holds, and what a step has observed for them, one flat buffer a stage.
+// StateStore: the states of the stages that one rank holds, and what a step has observed for them: one flat buffer for those of a stage
+// that the same ranks observe.
 #ifndef LYCIA_PARALLEL_PIPELINE_STATE_STORE_H_
 #define LYCIA_PARALLEL_PIPELINE_STATE_STORE_H_
 
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "parallel/layer/state.h"
 #include "runtime/comm/communicator.h"
 #include "runtime/device/arena.h"
@@ -34,15 +36,21 @@ class StateStore {
   void Initialise(Stream& stream);
   // Before the first forward of a step: no row is observed yet.
   void BeginStep(Stream& stream);
-  // After its last forward: the rows that others have observed join. Collective over the ranks that hold the stage. Each row comes from one
-  // of them, and adding the others' zeros changes no bit but the sign of a zero.
-  void Gather(Stream& stream, int stage, Communicator& holders);
+  // After its last forward: the rows that others have observed join. Collective over the ranks that hold the stage and, on a tensor grid,
+  // those of each StateSpec::along; nullptr: a group of one. Each row comes from one of them, and adding the others' zeros changes no bit
+  // but the sign of a zero.
+  using Along = absl::FunctionRef<Communicator*(int along)>;
+  void Gather(Stream& stream, int stage, Communicator& holders, Along along);
 
  private:
+  struct Observations {
+    Region region;
+    Tensor flat;  // of all entries with one StateSpec::along, in their order
+  };
   struct Stage {
-    Region state_region, observation_region;
+    Region state_region;
     std::vector<Entry> entries;
-    Tensor observations;  // flat, of all entries
+    std::map<int, Observations> observations;  // by StateSpec::along
   };
   std::map<int, Stage> stages_;
   std::vector<int> numbers_;

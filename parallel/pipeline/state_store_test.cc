@@ -17,6 +17,7 @@ namespace lycia {
 namespace {
 
 constexpr std::int64_t kSamples = 12;
+constexpr auto kNoGrid = [](int) -> Communicator* { return nullptr; };
 
 // Stage 2 has two states, one over 3 samples and one over 2; stage 5 one over all; stage 7 none.
 std::map<int, std::vector<StateSpec>> Specs() {
@@ -83,7 +84,7 @@ void GatherAmong(int ranks) {
           }
         }
       }
-      for (const int stage : store.states.stages()) store.states.Gather(*store.stream, stage, world);
+      for (const int stage : store.states.stages()) store.states.Gather(*store.stream, stage, world, kNoGrid);
       LYCIA_RETURN_IF_ERROR(store.stream->Synchronize());
       for (const int stage : store.states.stages()) {
         for (const StateStore::Entry& entry : store.states.entries(stage)) {
@@ -109,13 +110,47 @@ TEST(StateStore, RowsOfAllRanksComeTogetherWithTheirBits) {
   }
 }
 
+// On a grid of 2 x 2 beside two replicas: what is cut along one axis is observed along the other, and nobody else's rows join.
+TEST(StateStore, RowsOfAGridComeFromTheirOwnGroups) {
+  const Status ran = RunThreadRanks(8, [&](Communicator& world) -> Status {
+    const int rank = world.rank(), x = rank % 2, y = rank / 2 % 2, replica = rank / 4;
+    const auto split = [&](auto color) {
+      std::vector<int> colors;
+      for (int r = 0; r < 8; ++r) colors.push_back(color(r));
+      return world.Split(colors);
+    };
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> holders, split([](int r) { return r % 4; }));
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> along_x, split([](int r) { return r / 2; }));
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> along_y, split([](int r) { return r / 4 * 2 + r % 2; }));
+    // Three states, that of group 1 between two of group 0.
+    const auto spec = [](const char* name, int along) { return StateSpec{.name = name, .shape = {2}, .samples = 3, .along = along}; };
+    Store store({{4, {spec("a", 0), spec("b", 1), spec("c", 0)}}}, DType::kF64);
+    store.states.BeginStep(*store.stream);
+    for (const StateStore::Entry& entry : store.states.entries(4)) {
+      const int row = 2 * replica + (entry.spec.along == 0 ? x : y), part = entry.spec.along == 0 ? y : x;
+      for (int k = 0; k < 2; ++k) entry.observations.as<double>()[2 * row + k] = 100 * part + 10 * row + k + entry.spec.name[0];
+    }
+    store.states.Gather(*store.stream, 4, *holders, [&](int along) { return along == 0 ? along_x.get() : along_y.get(); });
+    LYCIA_RETURN_IF_ERROR(store.stream->Synchronize());
+    for (const StateStore::Entry& entry : store.states.entries(4)) {
+      const int part = entry.spec.along == 0 ? y : x;
+      for (int i = 0; i < 8; ++i) {
+        EXPECT_EQ(entry.observations.as<double>()[i], 100 * part + 10 * (i / 2) + i % 2 + entry.spec.name[0])
+            << entry.spec.name << "[" << i << "] on rank " << rank;
+      }
+    }
+    return OkStatus();
+  });
+  EXPECT_TRUE(ran.ok()) << ran;
+}
+
 // The statistics of one rank are no numbers, and all ranks hear of it.
 TEST(StateStore, ANanReachesAllRanks) {
   const Status ran = RunThreadRanks(3, [&](Communicator& world) -> Status {
     Store store(Specs(), DType::kF64);
     store.states.BeginStep(*store.stream);
     if (world.rank() == 1) store.states.entry("a").observations.as<double>()[7] = std::numeric_limits<double>::quiet_NaN();
-    store.states.Gather(*store.stream, 2, world);
+    store.states.Gather(*store.stream, 2, world, kNoGrid);
     LYCIA_RETURN_IF_ERROR(store.stream->Synchronize());
     EXPECT_TRUE(std::isnan(store.states.entry("a").observations.as<double>()[7]));
     return OkStatus();

@@ -1,7 +1,8 @@
-// Batch norm and pools against their specifications in f64.
+// Batch norm, pools and the bytes of images against their specifications in f64.
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/image/normalize.h"
 #include "kernels/norm/batch_norm.h"
 #include "kernels/norm/batch_norm_ref.h"
 #include "kernels/pool/pool.h"
@@ -212,6 +213,30 @@ TEST_P(ImageTest, Pools) {
   MaxPoolForward(*stream_, {.shape = row, .in = in, .out = out, .winner = winner});
   EXPECT_TRUE(std::isnan(Get(out)[0]));
   EXPECT_EQ(Get(winner)[0], 1);
+}
+
+// The formula in f64, rounded once: to the bit.
+TEST_P(ImageTest, NormalizeImages) {
+  for (const DType dtype : kStoredDTypes) {
+    for (const std::int64_t channels : {1, 2, 3, 4}) {
+      for (const int skip : {0, 1}) {
+        SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << channels << " channels behind " << skip);
+        NormalizeImagesArgs args{.mean = {0.1, 0.5, 0.25, 0.9}, .deviation = {0.3, 1, 0.2, 0.7}};
+        const Shape shape{3, 9, 19, channels};
+        Values bytes(static_cast<std::size_t>(shape.elements())), expected(bytes.size());
+        for (std::size_t i = 0; i < bytes.size(); ++i) {
+          const std::size_t c = i % static_cast<std::size_t>(channels);
+          bytes[i] = static_cast<double>(i * 37 % 256);
+          expected[i] = (bytes[i] / 255 - args.mean[c]) / args.deviation[c];
+        }
+        args.in = Put(bytes, DType::kU8, shape, skip);
+        args.out = Poisoned(dtype, shape, skip);
+        NormalizeImages(*stream_, args);
+        EXPECT_EQ(Get(args.out), testing::RoundTo(dtype, expected));
+        Release();
+      }
+    }
+  }
 }
 
 LYCIA_INSTANTIATE_KERNEL_TESTS(ImageTest);

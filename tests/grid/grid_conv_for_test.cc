@@ -49,10 +49,10 @@ double ConvOutputGradient(std::int64_t index) {
 std::string ConvCase::ToString() const {
   std::string text = StrCat(Name(dtype), " grid ", x, "x", y, "x", z, " ", in.samples, "x", in.height, "x", in.width, "x", in.channels);
   for (const Block& block : blocks) {
-    text += block.skip ? " +[" : " [";
+    text += block.projection ? " %[" : block.skip ? " +[" : " [";
     for (const GridConvUnit::Options& u : block.units) {
       text += StrCat(" ", u.filters, "@", u.filter, "/", u.stride, u.norm.empty() ? "" : StrCat(" norm ", u.norm_samples),
-                     u.bias ? " bias" : "", u.relu ? " relu" : "");
+                     u.bias ? " bias" : "", u.relu ? " relu" : "", u.keeps ? " keeps" : "");
     }
     text += " ]";
   }
@@ -67,21 +67,41 @@ std::vector<GridConvUnit::Options> ConvCase::Units() const {
   return units;
 }
 
+namespace {
+
+GridImages Behind(const GridImages& images, const GridConvUnit::Options& unit) {
+  const auto out = [&](std::int64_t size) {
+    const std::int64_t pad = unit.filter / 2;
+    return (size + 2 * pad - unit.filter) / unit.stride + 1;
+  };
+  return {.samples = images.samples,
+          .height = out(images.height),
+          .width = out(images.width),
+          .channels = unit.filters,
+          .channels_along = unit.keeps ? images.channels_along : images.samples_along()};
+}
+
+}  // namespace
+
 GridImages ConvCase::ImagesAt(std::size_t i) const {
   GridImages images = in;
   const std::vector<GridConvUnit::Options> units = Units();
-  const auto out = [](std::int64_t size, const GridConvUnit::Options& u) {
-    const std::int64_t pad = u.filter / 2;
-    return (size + 2 * pad - u.filter) / u.stride + 1;
-  };
-  for (std::size_t u = 0; u < i; ++u) {
-    images = {.samples = images.samples,
-              .height = out(images.height, units[u]),
-              .width = out(images.width, units[u]),
-              .channels = units[u].filters,
-              .channels_along = images.samples_along()};
-  }
+  for (std::size_t u = 0; u < i; ++u) images = Behind(images, units[u]);
   return images;
+}
+
+std::vector<ConvCase::Placed> ConvCase::All() const {
+  std::vector<Placed> all;
+  GridImages at = in;
+  for (const Block& block : blocks) {
+    const bool first = &block == &blocks.front();
+    if (block.projection) all.push_back({*block.projection, at, Behind(at, *block.projection), first});
+    for (const GridConvUnit::Options& unit : block.units) {
+      all.push_back({unit, at, Behind(at, unit), first && &unit == &block.units.front()});
+      at = all.back().out;
+    }
+  }
+  return all;
 }
 
 ConvRank::Buffer::Buffer(std::int64_t bytes) : lines_(static_cast<std::size_t>((bytes + 63) / 64)) {
@@ -108,8 +128,10 @@ Status ConvRank::Build(Communicator& world) {
                                    .in = case_.ImagesAt(unit),
                                    .units = block.units,
                                    .skip = block.skip,
+                                   .projection = block.projection,
                                    .input_gradient = case_.input_gradient || !layers.empty()};
     for (GridConvUnit::Options& u : options.units) u.policy = case_.policy, u.weights_each_step = case_.weights_each_step;
+    if (options.projection) options.projection->policy = case_.policy, options.projection->weights_each_step = case_.weights_each_step;
     auto layer = std::make_unique<GridConvBlock>(std::move(options));
     seen.push_back(layer.get());
     layers.push_back(std::move(layer));
@@ -252,7 +274,7 @@ void ConvRank::RunMicroBatches(ConvResult* result) {
 
 // The ranks with the same channels bring their rows together, then fold them.
 void ConvRank::MergeStates() {
-  for (const GridConvUnit::Options& unit : case_.Units()) {
+  for (const auto& [unit, in, out, first] : case_.All()) {
     for (const char* of : {".running_mean", ".running_var"}) {
       if (unit.norm.empty()) continue;
       for (const GridParameter& parameter : parameters_) {

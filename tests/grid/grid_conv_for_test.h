@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct ConvCase {
   struct Block {
     std::vector<GridConvUnit::Options> units;
     bool skip = false;
+    std::optional<GridConvUnit::Options> projection = {};  // of what goes around
   };
   std::vector<Block> blocks;
   DType dtype = DType::kF64;
@@ -34,9 +36,16 @@ struct ConvCase {
 
   int ranks() const { return x * y * z; }
   std::string ToString() const;
-  std::vector<GridConvUnit::Options> Units() const;  // of all blocks
+  std::vector<GridConvUnit::Options> Units() const;  // of all blocks, without projections
   // Input of unit i; of one past the last: the result.
   GridImages ImagesAt(std::size_t i) const;
+  // All convolutions, projections too, each with its input.
+  struct Placed {
+    GridConvUnit::Options unit;
+    GridImages in, out;
+    bool first = false;  // reads the model's input
+  };
+  std::vector<Placed> All() const;
 };
 
 // What a step reads and makes, by the tensors' own indices: out and din of all micro-batches' samples.

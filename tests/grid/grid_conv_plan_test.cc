@@ -122,7 +122,7 @@ TEST(GridConvPlan, LayersSayWhichConvolutionIsRefused) {
   EXPECT_THAT(Refusal(odd), HasSubstr("a residual connection goes around an even number of convolutions"));
   ConvCase strided = Case(1, 1, 1);
   strided.blocks[1].units[0].stride = 2;
-  EXPECT_THAT(Refusal(strided), HasSubstr("does not lie as the input"));
+  EXPECT_THAT(Refusal(strided), HasSubstr("does not lie as what goes around them"));
   ConvCase plain = Case(1, 2, 1);
   plain.blocks[1].units[1].norm = "";
   EXPECT_THAT(Refusal(plain), HasSubstr("a residual is added after a batch norm"));

@@ -34,6 +34,20 @@ ConvCase Normed(int x, int y, int z, std::int64_t samples) {
   return c;
 }
 
+// Bottlenecks: one with a projection of stride 2, one around which the input goes as it is. Channels that few ranks divide.
+ConvCase Bottlenecks(int x, int y, int z, std::int64_t samples) {
+  ConvCase c = Case(x, y, z);
+  const auto unit = [&](const std::string& name, std::int64_t filters, std::int64_t filter, std::int64_t stride) {
+    return Unit{.name = name, .norm = name + ".bn", .filters = filters, .filter = filter, .stride = stride, .norm_samples = samples};
+  };
+  Unit keeps = unit("c", 9, 1, 1), second = unit("f", 9, 1, 1), projection = unit("p", 9, 1, 2);
+  keeps.keeps = second.keeps = projection.keeps = projection.adds = true;
+  projection.relu = false;
+  c.blocks = {{{unit("a", 4, 1, 1), unit("b", 5, 3, 2), keeps}, /*skip=*/true, projection},
+              {{unit("d", 5, 1, 1), unit("e", 3, 3, 1), second}, /*skip=*/true}};
+  return c;
+}
+
 // Largest difference, relative to the largest element of the truth.
 double LargestError(const std::vector<double>& actual, const std::vector<double>& truth) {
   EXPECT_EQ(actual.size(), truth.size());
@@ -52,25 +66,27 @@ void ExpectNear(const std::vector<double>& actual, const std::vector<double>& tr
 std::map<std::string, Counter> Expected(const Grid& grid, const ConvCase& c) {
   TrafficForms traffic(grid, SizeOf(c.dtype));
   const std::int64_t M = c.micro_batches, x_times = 1 + !c.policy.cache_inputs;
-  const std::vector<Unit> units = c.Units();
   std::map<GridGroup, std::vector<std::int64_t>> vectors;
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    const GridImages in = c.ImagesAt(u), out = c.ImagesAt(u + 1);
-    const auto padded = [&](std::int64_t size, Axis axis) { return (size + grid.size(axis) - 1) / grid.size(axis); };
-    const GridGroup K = GroupOf(in.channels_along), N = GroupOf(out.channels_along);
-    const std::int64_t samples = in.samples / c.z, channels = padded(in.channels, in.channels_along),
-                       filters = padded(out.channels, out.channels_along);
-    const std::int64_t X = samples * in.height * in.width * channels, Y = samples * out.height * out.width * filters;
-    const std::int64_t W = filters * units[u].filter * units[u].filter * channels;
-    const bool dx = c.input_gradient || u > 0;
+  for (const auto& [unit, in, out, first] : c.All()) {
+    const std::int64_t channels = in.part_channels(grid), filters = out.part_channels(grid);
+    const bool dx = c.input_gradient || !first;
+    // K is whole on every rank of a unit that keeps: nothing is gathered or reduced along it, and R is two axes.
+    const GridGroup N = GroupOf(out.channels_along), K = unit.keeps ? N : GroupOf(in.channels_along),
+                    R = unit.keeps ? out.sharers() : GridGroup::kZ;
+    const std::int64_t samples = in.samples / c.z, of_row = samples / (unit.keeps ? grid.size(in.samples_along()) : 1);
+    const std::int64_t all_channels = channels * (unit.keeps ? grid.size(in.channels_along) : 1);
+    const std::int64_t X = unit.keeps ? of_row * out.height * out.width * all_channels : samples * in.height * in.width * channels;
+    const std::int64_t Y = samples * out.height * out.width * filters, W = filters * unit.filter * unit.filter * all_channels;
     traffic.Gather(N, Tag::kActivation, X, M * x_times);
-    traffic.Reduce(K, Tag::kActivation, Y, M);
-    if (dx) traffic.Reduce(N, Tag::kActivation, X, M);
-    traffic.Gather(K, Tag::kActivation, Y, M * (1 + (dx && c.split && !c.policy.cache_output_gradients)));
-    traffic.Gather(GridGroup::kZ, Tag::kWeight, W, c.weights_each_step ? 1 : M * (1 + (dx && !c.policy.cache_weights)));
-    traffic.Reduce(GridGroup::kZ, Tag::kGradient, W, c.weights_each_step ? 1 : M);
-    std::vector<std::int64_t>& of_group = vectors[in.channels_along == Axis::kX ? GridGroup::kZX : GridGroup::kZY];
-    for (std::int64_t n = units[u].norm.empty() ? units[u].bias : 2; n > 0; --n) of_group.push_back(filters);
+    if (dx || unit.keeps) traffic.Reduce(N, Tag::kActivation, X, M);
+    if (!unit.keeps) {
+      traffic.Reduce(K, Tag::kActivation, Y, M);
+      traffic.Gather(K, Tag::kActivation, Y, M * (1 + (dx && c.split && !c.policy.cache_output_gradients)));
+    }
+    const bool back = dx || unit.keeps;
+    traffic.Gather(R, Tag::kWeight, W, c.weights_each_step ? 1 : M * (1 + (back && !c.policy.cache_weights)));
+    traffic.Reduce(R, Tag::kGradient, W, c.weights_each_step ? 1 : M);
+    for (std::int64_t n = unit.norm.empty() ? unit.bias : 2; n > 0; --n) vectors[out.sharers()].push_back(filters);
   }
   for (const auto& [group, sizes] : vectors) {
     if (!sizes.empty()) traffic.Vectors(group, sizes, 1);
@@ -144,9 +160,23 @@ TEST(GridConv, BatchNormsAndResidualsEqualTheSerialOnes) {
   }
 }
 
+// An odd number of convolutions, the last of which keeps the axes, and a projection that does.
+TEST(GridConv, BottlenecksAndProjectionsEqualTheSerialOnes) {
+  int i = 0;
+  for (const auto& [x, y, z] : kGrids) {
+    ConvCase c = Bottlenecks(x, y, z, std::max(x, y) == 3 ? 2 : i % 2 == 0 ? 3 : 1);
+    c.policy = {.cache_inputs = i % 3 != 1, .cache_weights = i % 3 == 0};
+    c.micro_batches = i % 3 == 2 ? 2 : 1;
+    c.input_gradient = i % 4 != 1;
+    ExpectTruth(c);
+    ++i;
+  }
+}
+
 TEST(GridConv, SchedulesAndPoliciesEqualTheSerialOnes) {
-  for (const int variant : {0, 1, 2, 3, 4, 5}) {
-    ConvCase c = Normed(2, 2, 2, 2);
+  for (int i = 0; i < 12; ++i) {
+    const int variant = i % 6;
+    ConvCase c = i < 6 ? Normed(2, 2, 2, 2) : Bottlenecks(2, 2, 2, 2);
     c.micro_batches = 2;
     c.split = variant < 3;
     c.policy.cache_output_gradients = variant != 1;

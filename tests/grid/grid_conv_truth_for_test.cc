@@ -99,17 +99,15 @@ Numbers Inputs(const ConvCase& c, std::int64_t samples) {
 
 std::map<std::string, Numbers> InitialWeights(const ConvCase& c) {
   std::map<std::string, Numbers> weights;
-  const std::vector<GridConvUnit::Options> units = c.Units();
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    const GridConvUnit::Options& unit = units[u];
+  for (const auto& [unit, in, out, first] : c.All()) {
     const std::int64_t taps = unit.filter * unit.filter;
     const std::string name = unit.name + ".weight";
     const RandomStream random(5, "init/" + name, 0);
-    for (std::int64_t i = 0; i < unit.filters * taps * c.ImagesAt(u).channels; ++i) {
+    for (std::int64_t i = 0; i < unit.filters * taps * in.channels; ++i) {
       weights[name].push_back(std::sqrt(2 / static_cast<double>(unit.filters * taps)) * random.Normal(static_cast<std::uint64_t>(i)));
     }
-    const auto vector = [&](const std::string& of, double initial) {
-      for (std::int64_t i = 0; i < unit.filters; ++i) weights[of].push_back(initial + VectorShift(i));
+    const auto vector = [&weights, filters = unit.filters](const std::string& of, double initial) {
+      for (std::int64_t i = 0; i < filters; ++i) weights[of].push_back(initial + VectorShift(i));
     };
     if (unit.bias && unit.norm.empty()) vector(unit.name + ".bias", 0);
     if (unit.norm.empty()) continue;
@@ -122,16 +120,21 @@ std::map<std::string, Numbers> InitialWeights(const ConvCase& c) {
 ConvNumbers SerialStep(const ConvCase& c, const std::map<std::string, Numbers>& weights) {
   const std::int64_t samples = c.in.samples * c.micro_batches;
   ConvNumbers numbers{.weights = weights};
-  std::vector<UnitForward> forwards;
+  std::map<std::string, UnitForward> forwards;  // by name
   Numbers x = Inputs(c, samples);
   std::size_t u = 0;
   for (const ConvCase::Block& block : c.blocks) {
-    const Numbers block_in = x;
+    Numbers around = x;
+    if (block.projection) {
+      const GridConvUnit::Options& unit = *block.projection;
+      forwards[unit.name] = Forward(ShapeOf(c.ImagesAt(u), unit, samples), unit, weights, x, nullptr);
+      around = forwards[unit.name].out;
+    }
     for (std::size_t i = 0; i < block.units.size(); ++i, ++u) {
-      const bool last = i + 1 == block.units.size();
-      forwards.push_back(
-          Forward(ShapeOf(c.ImagesAt(u), block.units[i], samples), block.units[i], weights, x, last && block.skip ? &block_in : nullptr));
-      x = forwards.back().out;
+      const GridConvUnit::Options& unit = block.units[i];
+      const bool adds = block.skip && i + 1 == block.units.size();
+      forwards[unit.name] = Forward(ShapeOf(c.ImagesAt(u), unit, samples), unit, weights, x, adds ? &around : nullptr);
+      x = forwards[unit.name].out;
     }
   }
   numbers.out = x;
@@ -142,16 +145,18 @@ ConvNumbers SerialStep(const ConvCase& c, const std::map<std::string, Numbers>& 
     Numbers around;
     for (std::size_t i = block.units.size(); i-- > 0;) {
       const bool last = i + 1 == block.units.size();
-      d = Backward(forwards[--u], block.units[i], weights, std::move(d), numbers.gradients, last && block.skip ? &around : nullptr);
+      d = Backward(forwards.at(block.units[i].name), block.units[i], weights, std::move(d), numbers.gradients,
+                   last && block.skip ? &around : nullptr);
+    }
+    if (block.projection) {
+      around = Backward(forwards.at(block.projection->name), *block.projection, weights, std::move(around), numbers.gradients, nullptr);
     }
     for (std::size_t i = 0; i < around.size(); ++i) d[i] += around[i];
   }
   numbers.din = d;
-  const std::vector<GridConvUnit::Options> units = c.Units();
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    const GridConvUnit::Options& unit = units[i];
+  for (const auto& [unit, in, out, first] : c.All()) {
     if (unit.norm.empty()) continue;
-    const UnitForward& f = forwards[i];
+    const UnitForward& f = forwards.at(unit.name);
     const double momentum = unit.norm_momentum, rows = static_cast<double>(f.rows);
     Numbers mean(Size(unit.filters), 0), variance(Size(unit.filters), 1);
     for (std::size_t g = 0; g < f.mean.size(); ++g) {
@@ -166,25 +171,28 @@ ConvNumbers SerialStep(const ConvCase& c, const std::map<std::string, Numbers>& 
 }
 
 Numbers SerialEvaluation(const ConvCase& c, const ConvNumbers& after) {
+  const auto run = [&](const GridImages& in, const GridConvUnit::Options& unit, const Numbers& x, const Numbers* residual) {
+    GridConvUnit::Options plain = unit;
+    plain.norm = "", plain.bias = unit.bias && unit.norm.empty(), plain.relu = unit.relu && unit.norm.empty();
+    Numbers y = Forward(ShapeOf(in, unit, c.in.samples), plain, after.weights, x, nullptr).out;
+    if (unit.norm.empty()) return y;
+    const std::size_t K = Size(unit.filters);
+    for (std::size_t e = 0; e < y.size(); ++e) {
+      const std::size_t k = e % K;
+      y[e] = (y[e] - after.states.at(unit.norm + ".running_mean")[k]) / std::sqrt(after.states.at(unit.norm + ".running_var")[k] + kEps) *
+                 after.weights.at(unit.norm + ".weight")[k] +
+             after.weights.at(unit.norm + ".bias")[k];
+      if (residual != nullptr) y[e] += (*residual)[e];
+      if (unit.relu && y[e] < 0) y[e] = 0;
+    }
+    return y;
+  };
   Numbers x = Inputs(c, c.in.samples);
   std::size_t u = 0;
   for (const ConvCase::Block& block : c.blocks) {
-    const Numbers block_in = x;
+    const Numbers around = block.projection ? run(c.ImagesAt(u), *block.projection, x, nullptr) : x;
     for (std::size_t i = 0; i < block.units.size(); ++i, ++u) {
-      const GridConvUnit::Options& unit = block.units[i];
-      GridConvUnit::Options plain = unit;
-      plain.norm = "", plain.bias = unit.bias && unit.norm.empty(), plain.relu = unit.relu && unit.norm.empty();
-      x = Forward(ShapeOf(c.ImagesAt(u), unit, c.in.samples), plain, after.weights, x, nullptr).out;
-      if (unit.norm.empty()) continue;
-      const std::size_t K = Size(unit.filters);
-      for (std::size_t e = 0; e < x.size(); ++e) {
-        const std::size_t k = e % K;
-        x[e] = (x[e] - after.states.at(unit.norm + ".running_mean")[k]) / std::sqrt(after.states.at(unit.norm + ".running_var")[k] + kEps) *
-                   after.weights.at(unit.norm + ".weight")[k] +
-               after.weights.at(unit.norm + ".bias")[k];
-        if (block.skip && i + 1 == block.units.size()) x[e] += block_in[e];
-        if (unit.relu && x[e] < 0) x[e] = 0;
-      }
+      x = run(c.ImagesAt(u), block.units[i], x, block.skip && i + 1 == block.units.size() ? &around : nullptr);
     }
   }
   return x;

@@ -24,34 +24,42 @@ Status Save(Trainer& trainer, Communicator& world, const std::string& directory)
   return writer->Wait();
 }
 
-// Every weight a rank holds, whether it is of its shard or not: what was saved, rounded to the weight's type.
-Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) {
+// What a rank holds of a tensor against the checkpoint's, which is exact: rounded to the type of what is held.
+Status Compare(const Checkpoint& checkpoint, Trainer& trainer, const std::string& name, const Trainer::Stored& stored, const Tensor& held,
+               int rank) {
+  const std::int64_t element_bytes = SizeOf(ArithmeticDType(held.dtype));
+  std::vector<char> saved(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
+  LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange(name, 0, stored.shape.elements(), saved.data()));
+  std::vector<char> own(static_cast<std::size_t>(stored.count * element_bytes));
+  PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = saved.data(),
+                                                                                   .to = own.data(),
+                                                                                   .begin = stored.begin,
+                                                                                   .end = stored.begin + stored.count,
+                                                                                   .element_bytes = element_bytes});
+  return trainer.host().Read(held, [&](const Tensor& host) -> Status {
+    const bool same = DispatchAnyStored(held.dtype, [&]<typename T>() {
+      const auto* exact = reinterpret_cast<const Arithmetic<T>*>(own.data());
+      for (std::int64_t i = 0; i < stored.count; ++i) {
+        const T rounded = static_cast<T>(exact[i]);
+        if (std::memcmp(&rounded, host.as<T>() + i, sizeof rounded) != 0) return false;
+      }
+      return true;
+    });
+    if (same) return OkStatus();
+    return absl::InternalError(StrCat("rank ", rank, " holds another ", name));
+  });
+}
+
+// Every weight and state a rank holds, whether it is of its shard or not.
+Status CompareAll(const Checkpoint& checkpoint, Trainer& trainer, int rank) {
   for (const int g : trainer.store().local_groups()) {
     for (const PlacedParameter& p : trainer.groups().groups[static_cast<std::size_t>(g)].parameters) {
-      const Tensor weight = trainer.store().weight(p.spec.name);
       const Trainer::Stored stored = trainer.stored(p.spec.name);
-      const std::int64_t element_bytes = SizeOf(ArithmeticDType(weight.dtype));
-      std::vector<char> saved(static_cast<std::size_t>(stored.shape.elements() * element_bytes));
-      LYCIA_RETURN_IF_ERROR(checkpoint.ReadRange("weight/" + stored.tensor, 0, stored.shape.elements(), saved.data()));
-      std::vector<char> own(static_cast<std::size_t>(stored.count * element_bytes));
-      PlaceRuns(stored.block.rows.empty() ? WholeTensor(stored.count) : stored.block, {.tensor = saved.data(),
-                                                                                       .to = own.data(),
-                                                                                       .begin = stored.begin,
-                                                                                       .end = stored.begin + stored.count,
-                                                                                       .element_bytes = element_bytes});
-      LYCIA_RETURN_IF_ERROR(trainer.host().Read(weight, [&](const Tensor& host) -> Status {
-        const bool same = DispatchAnyStored(weight.dtype, [&]<typename T>() {
-          const auto* exact = reinterpret_cast<const Arithmetic<T>*>(own.data());
-          for (std::int64_t i = 0; i < stored.count; ++i) {
-            const T rounded = static_cast<T>(exact[i]);
-            if (std::memcmp(&rounded, host.as<T>() + i, sizeof rounded) != 0) return false;
-          }
-          return true;
-        });
-        if (same) return OkStatus();
-        return absl::InternalError(StrCat("rank ", rank, " holds another ", p.spec.name));
-      }));
+      LYCIA_RETURN_IF_ERROR(Compare(checkpoint, trainer, "weight/" + stored.tensor, stored, trainer.store().weight(p.spec.name), rank));
     }
+  }
+  for (const Trainer::OwnState& own : trainer.States()) {
+    LYCIA_RETURN_IF_ERROR(Compare(checkpoint, trainer, "state/" + own.stored.tensor, own.stored, own.state, rank));
   }
   return OkStatus();
 }
@@ -61,9 +69,9 @@ Status CompareWeights(const Checkpoint& checkpoint, Trainer& trainer, int rank) 
 Status TrainAndSave(const Layout& layout, const std::string& directory) {
   return OnRanks(layout, [&](Communicator& world) -> Status {
     LYCIA_ASSIGN_OR_RETURN(auto trainer, Trainer::Create(OptionsOf(layout), world));
-    const RandomBatches batches(/*masked=*/false);
+    const std::unique_ptr<BatchSource> batches = SourceOf(layout);
     for (int step = 0; step < kSavedSteps; ++step) {
-      LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, batches, kLearningRate, /*stop=*/false));
+      LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, *batches, kLearningRate, /*stop=*/false));
     }
     return Save(*trainer, world, directory);
   });
@@ -77,7 +85,7 @@ Status LoadAndSave(const std::string& from, const Layout& layout, const std::str
     LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(from, kSavedSteps), Verify::kChecksums));
     LYCIA_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *trainer));
     LYCIA_RETURN_IF_ERROR(trainer->PublishWeights());
-    LYCIA_RETURN_IF_ERROR(CompareWeights(checkpoint, *trainer, world.rank()));
+    LYCIA_RETURN_IF_ERROR(CompareAll(checkpoint, *trainer, world.rank()));
     return Save(*trainer, world, directory);
   });
 }

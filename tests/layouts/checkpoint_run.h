@@ -13,7 +13,7 @@ namespace lycia::layouts {
 // Trains for two steps and saves below `directory`.
 Status TrainAndSave(const Layout& layout, const std::string& directory);
 // Loads what lies below `from` into a trainer that began with other weights, and saves it below `directory`. Internal where a rank then
-// holds a weight, of its shard or not, that differs from the checkpoint.
+// holds a weight, of its shard or not, or a state, that differs from the checkpoint.
 Status LoadAndSave(const std::string& from, const Layout& layout, const std::string& directory);
 
 using CheckpointBytes = std::map<std::string, std::vector<char>>;  // tensors by name and shape

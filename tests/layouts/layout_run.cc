@@ -77,7 +77,7 @@ Tensors OwnGradientsOf(Trainer& trainer) {
 
 Tensors StatesOf(Trainer& trainer) {
   Tensors states;
-  for (const Trainer::OwnState& own : trainer.States()) states[own.spec->name] = Widen(trainer, own.state);
+  for (const Trainer::OwnState& own : trainer.States()) Put(own.stored, 0, own.state.elements(), Widen(trainer, own.state).data(), states);
   return states;
 }
 
@@ -315,7 +315,7 @@ StatusOr<Record> RunRank(const Layout& layout, Communicator& world, RankWatch* w
     if (watch != nullptr) watch->Start(*trainer, /*training=*/false);
     LYCIA_ASSIGN_OR_RETURN(const Trainer::Evaluation evaluation, trainer->Evaluate(source, kEvaluationBatches));
     record.evaluation = evaluation.loss;
-    if (layout.x * layout.y * layout.z == 1) record.hits = evaluation.hits;
+    record.hits = evaluation.hits;
     if (watch != nullptr) LYCIA_RETURN_IF_ERROR(watch->Finish(*trainer, /*training=*/false));
   }
   return record;
@@ -338,6 +338,7 @@ StatusOr<Record> RunOnThreads(const Layout& layout, const NewWatch& new_watch, c
   for (const StepRecord& step : all.steps) {
     LYCIA_RETURN_IF_ERROR(NothingIsMissing(step.gradients, "the gradient of"));
     LYCIA_RETURN_IF_ERROR(NothingIsMissing(step.weights, "the weight"));
+    LYCIA_RETURN_IF_ERROR(NothingIsMissing(step.states, "the state"));
   }
   return all;
 }

@@ -103,12 +103,12 @@ struct StepRecord {
   Tensors weights;         // after the step; NaN where this rank of a grid does not hold them
   Tensors gradients;       // of the loss itself, before clipping, summed over all ranks; NaN where this rank does not own the sum
   double clip_factor = 1;  // of the update's gradients; the truth's
-  Tensors states;          // of layers, after the step
+  Tensors states;          // of layers, after the step; NaN where this rank of a grid does not hold them
 };
 struct Record {
   std::vector<StepRecord> steps;
   double evaluation = 0;  // summed loss of kEvaluationBatches after the first step
-  double hits = -1;       // its labels with the largest logit; -1 where the model does not tell: on a grid
+  double hits = -1;       // its labels with the largest logit; -1: not recorded
 };
 
 // Looks over the shoulder of one rank.

@@ -218,9 +218,9 @@ Status CompareWithTruth(const Record& record, const Record& truth) {
   for (std::size_t s = 0; s < record.steps.size(); ++s) {
     const StepRecord &step = record.steps[s], &expected = truth.steps[s];
     const std::string at = StrCat("step ", s, ": ");
-    worst.Add(at + "loss", step.loss, expected.loss, 1e-12 * expected.loss);
-    worst.Add(at + "gradient norm", step.grad_norm, expected.grad_norm, 1e-12 * expected.grad_norm);
+    worst.Add(at + "loss", step.loss, expected.loss, 1e-12 * expected.loss + expected.grad_norm * distance);
     const double allowed = 1e-12 + kCurvature * distance;
+    worst.Add(at + "gradient norm", step.grad_norm, expected.grad_norm, allowed * expected.grad_norm);
     for (const auto& [name, values] : step.gradients) {
       const double limit = allowed * LayerGradientNorm(expected.gradients, name);
       for (std::size_t i = 0; i < values.size(); ++i) {

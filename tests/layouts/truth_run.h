@@ -15,8 +15,8 @@ truth::TrainingOptions TruthOptions(const Layout& layout);
 const Record& TruthOf(const Layout& layout, DType precision = DType::kF64);
 
 // The f64 contract of docs/numerics.md. Loss, norm and evaluation: within 1e-12 of their size; gradients: 1e-12 of their layer's gradient
-// norm, and what weights that differ already make of it; every weight that the record has, after every step: what Adam can make of its
-// gradients' differences, and 1e-12 of lr * steps. Internal, with the worst element, otherwise.
+// norm; all of them, and what weights that differ already make of it; every weight that the record has, after every step: what Adam can
+// make of its gradients' differences, and 1e-12 of lr * steps. Internal, with the worst element, otherwise.
 Status CompareWithTruth(const Record& record, const Record& truth);
 
 // The contract of f32, bf16 and f16, on the gradients of the first step: each tensor's error (2-norm) against the f64 truth is at most so

@@ -1,0 +1,145 @@
+// Image models in the trainer on a GPU, all ranks on the first one: against the independent serial truth, running statistics included, and
+// again to the bit. Compiled twice, as cuda_layouts_test.cc is: for CUDA's kernels run on the CPU, and for a GPU.
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/device/device.h"
+#include "runtime/io/temp_directory.h"
+#include "tests/layouts/checkpoint_run.h"
+#include "tests/layouts/random_images.h"
+#include "tests/layouts/truth_run.h"
+
+namespace lycia::layouts {
+namespace {
+
+Layout OnCuda(Layout layout) {
+  layout.device = DeviceKind::kCuda;
+  return layout;
+}
+
+Layout Cnn(const std::string& schedule, int stages, int data, int micro_batches, DType precision = DType::kF64) {
+  return {.schedule = schedule,
+          .stages = stages,
+          .data = data,
+          .micro_batches = micro_batches,
+          .samples = 2,
+          .masked = true,
+          .precision = precision,
+          .images = SmallCnn()};
+}
+
+class CudaImageLayouts : public testing::Test {
+ protected:
+  void SetUp() override {
+    const StatusOr<std::unique_ptr<Device>> device = NewCudaDevice(0);
+    if (!device.ok()) GTEST_SKIP() << device.status().message();
+  }
+  static Record Run(const Layout& layout) {
+    StatusOr<Record> record = RunOnThreads(layout);
+    EXPECT_TRUE(record.ok()) << layout.Name() << ": " << record.status();
+    return record.ok() ? *std::move(record) : Record{std::vector<StepRecord>(kSteps)};
+  }
+  static void ExpectTruth(const Layout& layout) {
+    const Record record = Run(OnCuda(layout));
+    if (HasFailure()) return;
+    ASSERT_EQ(record.steps[0].states.size(), TruthOf(layout).steps[0].states.size()) << layout.Name();
+    EXPECT_GE(record.hits, 0);
+    const Status equal = CompareWithTruth(record, TruthOf(layout));
+    EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  }
+};
+
+TEST_F(CudaImageLayouts, RanksReplicasAndPipelinesEqualTheTruth) {
+  ExpectTruth(Cnn("gpipe", 1, 1, 2));
+  ExpectTruth(Cnn("gpipe", 1, 2, 1));
+  ExpectTruth(Cnn("chimera", 2, 1, 2));
+}
+
+// Residual blocks with and without a projection, split backwards.
+TEST_F(CudaImageLayouts, ResidualBlocksEqualTheTruth) {
+  Layout layout = Cnn("chimera-zb", 2, 1, 2);
+  layout.samples = 4;
+  layout.images = SmallResNet();
+  ExpectTruth(layout);
+}
+
+TEST_F(CudaImageLayouts, ATensorGridEqualsTheTruth) {
+  Layout layout = Cnn("gpipe", 1, 1, 1);
+  layout.x = layout.y = 2;
+  layout.samples = 4;
+  ExpectTruth(layout);
+}
+
+// The contract of f32 and bf16 (docs/numerics.md), beside a serial run on the CPU; bf16's limit is image_layouts_test's.
+TEST_F(CudaImageLayouts, F32AndBF16AreAsNearAsTheCpu) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    const Record of_cpu = Run(Cnn("gpipe", 1, 1, 4, precision));
+    for (const Layout& layout : {Cnn("gpipe", 1, 1, 4, precision), Cnn("gpipe", 1, 2, 2, precision), Cnn("chimera", 2, 1, 4, precision)}) {
+      const Record record = Run(OnCuda(layout));
+      if (HasFailure()) return;
+      const Tolerance tolerance = precision == DType::kF32 ? kF32Tolerance : Tolerance{.of_layer = 0.16, .rounding = 0x1p-9};
+      const Status near = CompareInLowPrecision(record, of_cpu, TruthOf(layout), tolerance);
+      EXPECT_TRUE(near.ok()) << layout.Name() << ": " << near;
+    }
+  }
+}
+
+TEST_F(CudaImageLayouts, RunsHaveTheSameBitsAndLayoutsTheSameStatistics) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    const Record serial = Run(OnCuda(Cnn("gpipe", 1, 1, 4, precision)));
+    for (const Layout& layout : {Cnn("gpipe", 1, 2, 2, precision), Cnn("chimera", 2, 1, 4, precision)}) {
+      const Record first = Run(OnCuda(layout));
+      if (HasFailure()) return;
+      const Status same = CompareBitwise(first, Run(OnCuda(layout)));
+      EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+      const Tensors &states = first.steps[0].states, &expected = serial.steps[0].states;
+      ASSERT_EQ(states.size(), 4u);
+      for (const auto& [name, values] : states) {
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          ASSERT_EQ(std::bit_cast<std::uint64_t>(values[i]), std::bit_cast<std::uint64_t>(expected.at(name)[i]))
+              << layout.Name() << ": " << name << "[" << i << "]";
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaImageLayouts, CheckpointsGoFromDeviceToDevice) {
+  Layout on_cpu = Cnn("gpipe", 1, 1, 2, DType::kF32), on_cuda = OnCuda(Cnn("chimera", 2, 2, 1, DType::kF32));
+  for (const auto& [from, to] : {std::pair{on_cuda, on_cpu}, {on_cpu, on_cuda}}) {
+    const TempDirectory folder;
+    const Status trained = TrainAndSave(from, folder / "first");
+    ASSERT_TRUE(trained.ok()) << from.Name() << ": " << trained;
+    const Status loaded = LoadAndSave(folder / "first", to, folder / "second");
+    ASSERT_TRUE(loaded.ok()) << from.Name() << " to " << to.Name() << ": " << loaded;
+    const StatusOr<CheckpointBytes> first = ReadAll(folder / "first"), second = ReadAll(folder / "second");
+    ASSERT_TRUE(first.ok() && second.ok()) << first.status() << second.status();
+    EXPECT_TRUE(first->contains("state/bn1.running_mean [32]"));
+    EXPECT_EQ(Differences(*first, *second), std::vector<std::string>()) << from.Name() << " to " << to.Name();
+  }
+}
+
+// CUDA's kernels read weights as they are.
+TEST_F(CudaImageLayouts, NothingIsReservedForPackedWeights) {
+  Layout layout = Cnn("gpipe", 1, 1, 2, DType::kBF16);
+  layout.packed_weights = PackedWeights::kOn;
+  for (const bool cuda : {false, true}) {
+    const Layout on = cuda ? OnCuda(layout) : layout;
+    const Status ran = OnRanks(on, [&](Communicator& world) -> Status {
+      LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(on), world));
+      std::int64_t packed = 0;
+      for (const auto& [key, stage] : trainer->stages()) packed += stage->packed_bytes();
+      EXPECT_EQ(packed > 0, !cuda);
+      return OkStatus();
+    });
+    EXPECT_TRUE(ran.ok()) << ran;
+  }
+}
+
+}  // namespace
+}  // namespace lycia::layouts
