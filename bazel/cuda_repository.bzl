@@ -1,7 +1,7 @@
 """@cuda: the CUDA toolkit of CUDA_HOME or /usr/local/cuda, or empty stand-ins.
 
 Targets: @cuda//:cudart (headers and the static runtime), @cuda//:cublas (cuBLAS and cuBLASLt, shared). @cuda//:config.bzl tells the macros what was
-found. `--config=nocuda` (LYCIA_CUDA=0) asks for the stand-ins.
+found: CUDA_ENABLED, CUDA_HOME, CUOBJDUMP (empty: none). `--config=nocuda` (LYCIA_CUDA=0) asks for the stand-ins.
 """
 
 load("//bazel:system_library.bzl", "cc_library_text")
@@ -18,6 +18,16 @@ def find_cuda_home(repository_ctx):
     if explicit:
         fail("\n\nCUDA_HOME is %s, but there is no bin/nvcc there. Correct it, or build with --config=nocuda.\n" % home)
     return None
+
+def _find_cuobjdump(repository_ctx, home):
+    """Of the toolkit, on the path, or where ./launch/setup put it; "" where there is none."""
+    environ = repository_ctx.os.environ
+    caches = environ.get("XDG_CACHE_HOME", environ.get("HOME", "") + "/.cache")
+    brought = environ.get("LYCIA_CACHE", caches + "/lycia") + "/cuda_tools/bin/cuobjdump"
+    for path in [home + "/bin/cuobjdump", repository_ctx.which("cuobjdump"), brought]:
+        if path and repository_ctx.path(path).exists:
+            return str(path)
+    return ""
 
 def library_directory(repository_ctx, home, library):
     for directory in ["/lib64", "/lib", "/targets/x86_64-linux/lib", "/lib/x86_64-linux-gnu"]:
@@ -62,10 +72,14 @@ def _cuda_repository_impl(repository_ctx):
     else:
         text += cc_library_text("cudart") + cc_library_text("cublas")
     repository_ctx.file("BUILD", text)
-    repository_ctx.file("config.bzl", 'CUDA_ENABLED = %s\n\nCUDA_HOME = "%s"\n' % (bool(home), home or ""))
+    repository_ctx.file("config.bzl", 'CUDA_ENABLED = %s\n\nCUDA_HOME = "%s"\n\nCUOBJDUMP = "%s"\n' % (
+        bool(home),
+        home or "",
+        _find_cuobjdump(repository_ctx, home) if home else "",
+    ))
 
 cuda_repository = repository_rule(
     implementation = _cuda_repository_impl,
     local = True,
-    environ = ["LYCIA_CUDA", "CUDA_HOME"],
+    environ = ["LYCIA_CUDA", "CUDA_HOME", "LYCIA_CACHE"],
 )

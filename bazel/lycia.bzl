@@ -89,20 +89,21 @@ def mpi_test(name, ranks, srcs = None, binary = None, deps = [], copts = [], dat
             **kwargs
         )
 
-def cuda_library(name, srcs = [], hdrs = [], deps = [], private_deps = [], copts = [], nvcc_copts = [], **kwargs):
-    """A library of .cu sources (nvcc, sm_90a) and .cc sources that include CUDA; without the toolkit only its headers remain.
+def cuda_library(name, srcs = [], hdrs = [], deps = [], private_deps = [], copts = [], hopper_srcs = [], **kwargs):
+    """A library of .cu sources (nvcc.bzl says for which GPUs) and .cc sources that include CUDA; without the toolkit only its headers remain.
 
+    hopper_srcs: .cu sources for compute capability 9.0 alone, whose kernels must not spill registers.
     private_deps: libraries from outside that only the sources see.
     """
     device = [source for source in srcs if source.endswith(".cu")]
     host = [source for source in srcs if not source.endswith(".cu")]
     objects = []
-    if CUDA_ENABLED and device:
+    if CUDA_ENABLED and (device or hopper_srcs):
         nvcc_objects(
             name = name + "_nvcc",
             srcs = device,
+            hopper_srcs = hopper_srcs,
             hdrs = hdrs,
-            copts = nvcc_copts,
             deps = deps + ["@cuda//:cudart"],
         )
         objects = [":" + name + "_nvcc"]
@@ -173,17 +174,27 @@ def fake_cuda_library(name, srcs, hdrs, deps):
         visibility = ["//visibility:public"],
     )
 
-def cuda_objects_test(name, srcs, libraries, cuda_home):
-    """A script that looks at the object files that nvcc made for cuda_libraries: script CUDA_HOME OBJECT..."""
+def cuda_objects_test(name, srcs, libraries, oldest, cuobjdump):
+    """A script that looks at what nvcc made for cuda_libraries, objects and what ptxas said: script CUOBJDUMP FILE...
+
+    oldest: libraries of these that must compile for the oldest GPU too; the script is given that code as well.
+    """
     if not CUDA_ENABLED:
         _skipped_test(name, "built without CUDA", tags = ["cuda"])
         return
-    objects = [library + "_nvcc" for library in libraries]
+    data = [library + "_nvcc" for library in libraries]
+    for group, of in [("ptxas", libraries), ("oldest", oldest)]:
+        native.filegroup(
+            name = "%s_%s" % (name, group),
+            srcs = [library + "_nvcc" for library in of],
+            output_group = group,
+        )
+        data = data + [":%s_%s" % (name, group)]
     native.sh_test(
         name = name,
         size = "medium",
         srcs = srcs,
-        args = [cuda_home] + ["$(locations %s)" % target for target in objects],
-        data = objects,
+        args = ["'%s'" % cuobjdump] + ["$(locations %s)" % target for target in data],
+        data = data,
         tags = ["cuda"],
     )

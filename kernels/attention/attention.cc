@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/attention/attention_backward_cuda_launch.h"
+#include "kernels/attention/attention_mma_launch.h"
 #include "kernels/attention/attention_pairs.h"
 #include "kernels/attention/attention_scratch.h"
 
@@ -49,7 +50,7 @@ std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
   if (p.dtype == DType::kBF16) {
     const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
     const std::int64_t on_cpu = std::max(cpu::WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
-    return std::max(on_cpu, cuda::PlanBackwardScratch(p).bytes);
+    return std::max({on_cpu, cuda::PlanBackwardScratch(p).bytes, cuda::MmaBackwardScratchBytes(p)});
   }
   return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }

@@ -1,19 +1,27 @@
-// Which attention kernel of CUDA serves a call.
+// Which attention kernel of CUDA serves a call: Hopper's, those for the tensor cores of every chip from sm_80 on, or the plain ones.
 #include <algorithm>
 #include <initializer_list>
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_cuda_launch.h"
 #include "kernels/attention/attention_hopper_cuda.h"
+#include "kernels/attention/attention_mma_cuda.h"
+#include "kernels/attention/attention_mma_launch.h"
 #include "kernels/attention/attention_plain_cuda.h"
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_stream.h"
 
 namespace lycia::cuda {
 namespace {
 
-bool ForHopper(const AttentionProblem& problem, std::initializer_list<ConstHeadsView> views) {
-  return RejectHopper(problem) == nullptr &&
+bool ForHopper(Stream& stream, const AttentionProblem& problem, std::initializer_list<ConstHeadsView> views) {
+  return RejectHopper(problem, TargetOf(stream).capability) == nullptr &&
          std::all_of(views.begin(), views.end(), [](const ConstHeadsView& view) { return RejectHopperView(view) == nullptr; });
+}
+
+bool ForMma(const AttentionProblem& problem, std::initializer_list<ConstHeadsView> views) {
+  return RejectMma(problem) == nullptr &&
+         std::all_of(views.begin(), views.end(), [](const ConstHeadsView& view) { return RejectMmaView(view) == nullptr; });
 }
 
 void CheckProblem(const AttentionProblem& p, std::int64_t log_sum_exps) {
@@ -25,14 +33,18 @@ void CheckProblem(const AttentionProblem& p, std::int64_t log_sum_exps) {
 
 void AttentionForward(Stream& stream, const AttentionForwardArgs& args) {
   CheckProblem(args.problem, args.log_sum_exp.elements());
-  if (ForHopper(args.problem, {args.q, args.k, args.v, args.out})) return HopperAttentionForward(stream, args);
+  if (ForHopper(stream, args.problem, {args.q, args.k, args.v, args.out})) return HopperAttentionForward(stream, args);
+  if (ForMma(args.problem, {args.q, args.k, args.v, args.out})) return MmaAttentionForward(stream, args);
   PlainAttentionForward(stream, args);
 }
 
 void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
   CheckProblem(args.problem, args.log_sum_exp.elements());
-  if (ForHopper(args.problem, {args.q, args.k, args.v, args.out, args.dout, args.dq, args.dk, args.dv})) {
+  if (ForHopper(stream, args.problem, {args.q, args.k, args.v, args.out, args.dout, args.dq, args.dk, args.dv})) {
     return HopperAttentionBackward(stream, args);
+  }
+  if (ForMma(args.problem, {args.q, args.k, args.v, args.out, args.dout, args.dq, args.dk, args.dv})) {
+    return MmaAttentionBackward(stream, args);
   }
   PlainAttentionBackward(stream, args);
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/cuda/shared_tile.h"
+#include "runtime/device/compute_capability.h"
 
 namespace lycia::cuda {
 
@@ -16,7 +17,8 @@ TileOrder ChooseTileOrder(const AttentionProblem& p, int tile_queries, std::int6
           .section = static_cast<int>(std::min(heads, fit))};
 }
 
-const char* RejectHopper(const AttentionProblem& p) {
+const char* RejectHopper(const AttentionProblem& p, int capability) {
+  if (capability != kHopperCapability) return "the kernel is machine code of compute capability 9.0";
   if (p.dtype != DType::kBF16) return "the kernel is for bf16";
   if (p.head_dim != 64 && p.head_dim != 128) return "the kernel is for heads of 64 or 128 features";
   if (!(p.scale > 0)) return "the kernel keeps the largest unscaled score, so the scale must be positive";

@@ -74,8 +74,8 @@ struct TileOrder {
 // l2_bytes: of the device; half of it is planned for.
 TileOrder ChooseTileOrder(const AttentionProblem& problem, int tile_queries, std::int64_t l2_bytes);
 
-// nullptr if the Hopper kernels serve the problem, else the reason.
-const char* RejectHopper(const AttentionProblem& problem);
+// nullptr if the Hopper kernels serve the problem on a device of that capability (compute_capability.h), else the reason.
+const char* RejectHopper(const AttentionProblem& problem, int capability);
 // The same of where a tensor lies: the copy engine wants rows of bf16 at multiples of 16 bytes.
 const char* RejectHopperView(const ConstHeadsView& view);
 

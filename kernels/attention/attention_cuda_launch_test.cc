@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "kernels/attention/attention_backward_cuda_launch.h"
 #include "kernels/attention/attention_ref.h"
+#include "runtime/device/compute_capability.h"
 
 namespace lycia::cuda {
 namespace {
@@ -67,26 +68,28 @@ TEST(AttentionTiling, WantsAlignedRows) {
 
 TEST(AttentionTiling, GivesAReason) {
   AttentionProblem p = Problem(9, 9, 128, MaskKind::kFull);
-  EXPECT_EQ(RejectHopper(p), nullptr);
+  EXPECT_EQ(RejectHopper(p, kHopperCapability), nullptr);
+  // Neither older nor newer chips have wgmma.
+  for (const int capability : {80, 86, 89, 100, 120}) EXPECT_THAT(RejectHopper(p, capability), HasSubstr("capability 9.0"));
   p.head_dim = 80;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("64 or 128"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("64 or 128"));
   p = Problem(9, 9, 64, MaskKind::kFull), p.dtype = DType::kF32;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("bf16"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("bf16"));
   p = Problem(9, 9, 64, MaskKind::kFull), p.dropout.rate = 0.1;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("dropout"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("dropout"));
   p = Problem(9, 9, 64, MaskKind::kFull), p.scale = -1;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("positive"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("positive"));
   p = Problem(9, 9, 64, MaskKind::kFull), p.blocks.block = 64;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("block mask"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("block mask"));
   const std::vector<std::int32_t> offsets = {0, 9};
   p = Problem(9, 9, 64, MaskKind::kFull), p.sequence_offsets = offsets;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("packed"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("packed"));
   p = Problem(std::int64_t{1} << 31, 9, 64, MaskKind::kFull);
-  EXPECT_THAT(RejectHopper(p), HasSubstr("sizes are counted in 30 bits"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("sizes are counted in 30 bits"));
   p = Problem(9, std::int64_t{1} << 29, 64, MaskKind::kFull), p.samples = 1000;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("tiles are counted in 30 bits"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("tiles are counted in 30 bits"));
   p = Problem(9, 9, 64, MaskKind::kFull), p.samples = 65536;
-  EXPECT_THAT(RejectHopper(p), HasSubstr("65,535"));
+  EXPECT_THAT(RejectHopper(p, kHopperCapability), HasSubstr("65,535"));
 }
 
 TEST(VisibleKeys, IsTheMaskOfTheSpecification) {

@@ -128,6 +128,7 @@ __global__ void __launch_bounds__(kPlainRows* kPlainTile) PlainDkDvKernel(Backwa
       visible[warp][lane] = shown;
       if (shown) pairs[warp][lane] = PairOf<A>(s, sample, head, query, key, score, dprobability, p.log_sum_exp, p.delta);
       __syncwarp();
+#pragma unroll 1  // unrolled, the addresses of its rows do not fit the registers
       for (int j = 0; j < num_queries; ++j) {
         if (!visible[warp][j]) continue;
         const T *q = p.q.Row(sample, first_query + j, head), *dout = p.dout.Row(sample, first_query + j, head);

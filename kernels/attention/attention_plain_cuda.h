@@ -1,5 +1,4 @@
-// Attention on CUDA for whatever the Hopper kernels do not serve: other types and head sizes, dropout, packed sequences, block masks, older
-// chips.
+// Attention on CUDA for whatever the tensor cores' kernels do not serve: other types, and heads or rows of odd sizes.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_PLAIN_CUDA_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_PLAIN_CUDA_H_
 

@@ -1,12 +1,14 @@
-// The softmax of a row whose scores come a tile at a time (Milakov & Gimelshein 2018), on the accumulator fragments of wgmma.h: a thread
-// has two rows, four threads of a warp share one. Device code only.
+// The softmax of a row whose scores come a tile at a time (Milakov & Gimelshein 2018), on the accumulator fragments of wgmma.h and
+// mma_fragment.h: a thread has two rows, four threads of a warp share one. Device code only.
 #ifndef LYCIA_KERNELS_ATTENTION_ONLINE_SOFTMAX_CUH_
 #define LYCIA_KERNELS_ATTENTION_ONLINE_SOFTMAX_CUH_
 
+#include <cmath>
 #include <cstdint>
 #include <numbers>
 
-#include "kernels/cuda/warp_group.h"
+#include "kernels/cuda/exp2.cuh"
+#include "kernels/cuda/pair.cuh"
 
 namespace lycia::cuda {
 
@@ -30,8 +32,7 @@ __device__ __forceinline__ void ScaleRows(float (&values)[kCount], const float (
 // To bf16: the A registers of the next product.
 template <int kScores>
 __device__ __forceinline__ void PackProbabilities(const float (&scores)[kScores], std::uint32_t (&packed)[kScores / 2]) {
-#pragma unroll
-  for (int i = 0; i < kScores / 2; ++i) packed[i] = PackBf16(scores[2 * i], scores[2 * i + 1]);
+  PackPairs<BFloat16>(scores, packed);
 }
 
 // maximum: of the unscaled scores so far. sum: of exp(scale (score - maximum)) over the thread's own columns; the four are added at the
@@ -70,14 +71,14 @@ struct OnlineSoftmax {
       sum[r] = sum[r] * factors[r] + added;
     }
   }
-  // 1 / sum and log sum exp; 0 and -infinity of a row that saw no key.
+  // 1 / sum and log sum exp; 0 and -infinity of a row that saw no key; NaN of one that saw a NaN.
   __device__ __forceinline__ void Finish(float (&inverse_sums)[2], float (&log_sums)[2]) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       sum[r] += __shfl_xor_sync(kAllLanes, sum[r], 1);
       sum[r] += __shfl_xor_sync(kAllLanes, sum[r], 2);
-      inverse_sums[r] = sum[r] > 0 ? 1 / sum[r] : 0;
-      log_sums[r] = sum[r] > 0 ? maximum[r] * scale + logf(sum[r]) : -INFINITY;
+      inverse_sums[r] = sum[r] == 0 ? 0 : 1 / sum[r];
+      log_sums[r] = sum[r] == 0 ? -INFINITY : maximum[r] * scale + logf(sum[r]);
     }
   }
 };

@@ -5,6 +5,7 @@
 #include "kernels/conv/conv_plain.h"
 #include "kernels/conv/conv_plain_cuda.h"
 #include "kernels/gemm/gemm.h"
+#include "runtime/device/cuda_stream.h"
 
 namespace lycia::cuda {
 namespace {
@@ -17,6 +18,8 @@ bool Taken(Stream& stream, const char* call, const ConvShape& shape) {
   return false;
 }
 
+bool OnHopper(Stream& stream) { return TargetOf(stream).capability == kHopperCapability; }
+
 }  // namespace
 
 void PackConvWeight(Stream&, const PackConvWeightArgs& args) { CheckConvToPack(args.to.dtype, args.to.shape); }
@@ -26,7 +29,7 @@ void ConvForward(Stream& stream, const ConvForwardArgs& args) {
   read.packed = {};
   CheckConvForward(read);
   if (args.shape.N == 0 || !Taken(stream, "ConvForward", args.shape)) return;
-  if (!ConvForwardHopper(stream, read)) ConvForwardPlain(stream, read);
+  if (!OnHopper(stream) || !ConvForwardHopper(stream, read)) ConvForwardPlain(stream, read);
 }
 
 void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args) {
@@ -34,7 +37,7 @@ void ConvBackwardInput(Stream& stream, const ConvBackwardInputArgs& args) {
   read.packed = {};
   CheckConvBackwardInput(read);
   if (args.shape.N == 0 || !Taken(stream, "ConvBackwardInput", args.shape)) return;
-  if (!ConvBackwardInputHopper(stream, read)) ConvBackwardInputPlain(stream, read);
+  if (!OnHopper(stream) || !ConvBackwardInputHopper(stream, read)) ConvBackwardInputPlain(stream, read);
 }
 
 void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args) {
@@ -44,7 +47,7 @@ void ConvBackwardWeight(Stream& stream, const ConvBackwardWeightArgs& args) {
   if (args.dbias.data != nullptr) {
     cuda::BiasGradient(stream, {.dout = {args.dout.data, args.dout.dtype, s.N * s.P() * s.Q(), s.K, s.K}, .dbias = args.dbias});
   }
-  if (!ConvBackwardWeightHopper(stream, args)) ConvBackwardWeightPlain(stream, args);
+  if (!OnHopper(stream) || !ConvBackwardWeightHopper(stream, args)) ConvBackwardWeightPlain(stream, args);
 }
 
 }  // namespace lycia::cuda

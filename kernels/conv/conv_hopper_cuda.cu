@@ -233,7 +233,7 @@ bool ConvForwardHopper(Stream& stream, const ConvForwardArgs& args) {
   const ConvShape& s = args.shape;
   const StreamTarget target = TargetOf(stream);
   const ConvProduct product = ForwardProductOf(s);
-  if (args.in.dtype != DType::kBF16 || !OnHopper() || !AllowsPairs(args.out)) return false;
+  if (args.in.dtype != DType::kBF16 || !AllowsPairs(args.out)) return false;
   const TensorMap filters = ConvFilterMap(s, ConvColumns(product.columns));
   if (RejectConvHopper(s, product, filters, AddressOf(args.in.data), AddressOf(args.weight.data)) != nullptr) return false;
   const Status status = Launch<Summed::kColumns>(target, s, product, args.in.data, args.weight.data, EpilogueOf<BFloat16>(args));
@@ -244,7 +244,7 @@ bool ConvForwardHopper(Stream& stream, const ConvForwardArgs& args) {
 bool ConvBackwardInputHopper(Stream& stream, const ConvBackwardInputArgs& args) {
   const ConvShape& s = args.shape;
   const StreamTarget target = TargetOf(stream);
-  if (args.dout.dtype != DType::kBF16 || !OnHopper() || !AllowsPairs(args.din)) return false;
+  if (args.dout.dtype != DType::kBF16 || !AllowsPairs(args.din)) return false;
   const auto for_each_phase = [&](const auto& f) {
     for (std::int64_t h = 0; h < s.height.stride; ++h) {
       for (std::int64_t w = 0; w < s.width.stride; ++w) {

@@ -6,15 +6,12 @@
 
 namespace lycia::cuda {
 
-// args as they were checked; the weight is read. False, with nothing done: not on this device, or a product of the convolution is rejected
-// (RejectConvHopper).
+// args as they were checked; the weight is read; a stream of a device of compute capability 9.0. False, with nothing done: a product of the
+// convolution is rejected (RejectConvHopper).
 bool ConvForwardHopper(Stream& stream, const ConvForwardArgs& args);
 bool ConvBackwardInputHopper(Stream& stream, const ConvBackwardInputArgs& args);
 // dbias is the caller's.
 bool ConvBackwardWeightHopper(Stream& stream, const ConvBackwardWeightArgs& args);
-
-// Whether the calling thread's device runs code of sm_90a.
-bool OnHopper();
 
 }  // namespace lycia::cuda
 

@@ -212,7 +212,7 @@ Status Launch(Stream& stream, const StreamTarget& target, const ConvBackwardWeig
 bool ConvBackwardWeightHopper(Stream& stream, const ConvBackwardWeightArgs& args) {
   const StreamTarget target = TargetOf(stream);
   const auto address = [](const void* data) { return reinterpret_cast<std::uintptr_t>(data); };
-  if (args.in.dtype != DType::kBF16 || !OnHopper() || address(args.dweight.data) % sizeof(float2) != 0) return false;
+  if (args.in.dtype != DType::kBF16 || address(args.dweight.data) % sizeof(float2) != 0) return false;
   if (RejectConvWeightHopper(args.shape, address(args.in.data), address(args.dout.data)) != nullptr) return false;
   const Status status = Launch(stream, target, args);
   if (!status.ok()) stream.Fail(status);

@@ -4,6 +4,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/exp2.cuh"
+#include "kernels/cuda/pair.cuh"
+
 namespace lycia::cuda {
 
 inline constexpr int kWarpThreads = 32;
@@ -25,20 +28,7 @@ __device__ __forceinline__ void BarrierArrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// 2^x by the special function unit; 2^-infinity = 0.
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Two f32 rounded to nearest even, `low` in the lower half.
-__device__ __forceinline__ std::uint32_t PackBf16(float low, float high) {
-  std::uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
+__device__ __forceinline__ std::uint32_t PackBf16(float low, float high) { return PackPair<BFloat16>(low, high); }
 __device__ __forceinline__ float2 UnpackBf16(std::uint32_t packed) {
   return make_float2(__uint_as_float(packed << 16), __uint_as_float(packed & 0xffff0000u));
 }

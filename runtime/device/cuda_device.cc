@@ -17,12 +17,12 @@
 namespace lycia::cuda {
 namespace {
 
-// The kernels are compiled to machine code of this chip alone (bazel/nvcc.bzl).
-constexpr int kComputeMajor = 9, kComputeMinor = 0;
+int CapabilityOf(const cudaDeviceProp& properties) { return 10 * properties.major + properties.minor; }
 
 class CudaStream final : public Stream {
  public:
-  CudaStream(int ordinal, int multiprocessors) : ordinal_(ordinal), multiprocessors_(multiprocessors) {}
+  CudaStream(int ordinal, int capability, int multiprocessors)
+      : ordinal_(ordinal), capability_(capability), multiprocessors_(multiprocessors) {}
   ~CudaStream() override {
     // CUDA releases the stream and its events once their work is done.
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -89,7 +89,7 @@ class CudaStream final : public Stream {
 
   Status MakeCurrent() { return LYCIA_CUDA_STATUS(cudaSetDevice(ordinal_), "device ", ordinal_); }
   StreamTarget target() const {
-    return {stream_, multiprocessors_, workspace_, static_cast<char*>(workspace_) + kBlasWorkspaceBytes, faults_};
+    return {stream_, capability_, multiprocessors_, workspace_, static_cast<char*>(workspace_) + kBlasWorkspaceBytes, faults_};
   }
   std::shared_ptr<void>& gemm_state() { return gemm_state_; }
   int ordinal() const { return ordinal_; }
@@ -101,6 +101,7 @@ class CudaStream final : public Stream {
   }
 
   const int ordinal_;
+  const int capability_;  // as StreamTarget's
   const int multiprocessors_;
   cudaStream_t stream_ = nullptr;
   void* workspace_ = nullptr;
@@ -112,7 +113,11 @@ class CudaStream final : public Stream {
 class CudaDevice final : public Device {
  public:
   CudaDevice(int ordinal, const cudaDeviceProp& properties)
-      : ordinal_(ordinal), multiprocessors_(properties.multiProcessorCount), model_(properties.name), host_(NewCpuDevice()) {}
+      : ordinal_(ordinal),
+        capability_(CapabilityOf(properties)),
+        multiprocessors_(properties.multiProcessorCount),
+        model_(properties.name),
+        host_(NewCpuDevice()) {}
   ~CudaDevice() override {
     if (zero_stream_ != nullptr) cudaStreamDestroy(zero_stream_);
   }
@@ -134,7 +139,7 @@ class CudaDevice final : public Device {
   }
 
   StatusOr<std::unique_ptr<Stream>> NewStream() override {
-    auto stream = std::make_unique<CudaStream>(ordinal_, multiprocessors_);
+    auto stream = std::make_unique<CudaStream>(ordinal_, capability_, multiprocessors_);
     LYCIA_RETURN_IF_ERROR(stream->Create());
     return std::unique_ptr<Stream>(std::move(stream));
   }
@@ -173,6 +178,7 @@ class CudaDevice final : public Device {
   Status MakeCurrent() { return LYCIA_CUDA_STATUS(cudaSetDevice(ordinal_), "device ", ordinal_); }
 
   const int ordinal_;
+  const int capability_;
   const int multiprocessors_;
   const std::string model_;
   const std::unique_ptr<Device> host_;
@@ -205,10 +211,17 @@ StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal) {
   }
   cudaDeviceProp properties;
   LYCIA_RETURN_IF_ERROR(LYCIA_CUDA_STATUS(cudaGetDeviceProperties(&properties, ordinal), "device ", ordinal));
-  if (properties.major != kComputeMajor || properties.minor != kComputeMinor) {
-    return absl::UnavailableError(absl::StrCat("no GPU: device ", ordinal, ", ", properties.name, ", has compute capability ",
-                                               properties.major, ".", properties.minor, "; this build has code for ", kComputeMajor, ".",
-                                               kComputeMinor, " only"));
+  const std::string has =
+      absl::StrCat("no GPU: device ", ordinal, ", ", properties.name, ", has compute capability ", properties.major, ".", properties.minor);
+  if (CapabilityOf(properties) < kOldestCapability) {
+    return absl::UnavailableError(
+        absl::StrCat(has, "; the kernels need ", kOldestCapability / 10, ".", kOldestCapability % 10, " or newer"));
+  }
+  LYCIA_RETURN_IF_ERROR(LYCIA_CUDA_STATUS(cudaSetDevice(ordinal), "device ", ordinal));
+  if (FindCode() != cudaSuccess) {
+    cudaGetLastError();
+    return absl::UnavailableError(absl::StrCat(has, "; this build has code for ", kHopperCapability / 10, ".", kHopperCapability % 10,
+                                               " alone: build with --define=gpus=all, as launch/package does"));
   }
   auto device = std::make_unique<CudaDevice>(ordinal, properties);
   LYCIA_RETURN_IF_ERROR(device->Create());

@@ -13,6 +13,7 @@
 #include "runtime/core/check.h"
 #include "runtime/device/cuda_event.h"
 #include "runtime/device/cuda_stream.h"
+#include "runtime/device/graph.h"
 #include "runtime/device/testing/fake_cuda.h"
 
 namespace lycia {
@@ -69,6 +70,17 @@ TEST_F(FakeCudaTest, TheHostCannotReachTheDevicesMemory) {
   EXPECT_DEATH(host[0] = *static_cast<volatile char*>(memory.data()), "");
 }
 
+TEST_F(FakeCudaTest, DevicesAreRefusedBelowCapability8AndWithoutCodeForThem) {
+  fake_cuda::SetCapability(7, 5, /*has_code=*/true);
+  EXPECT_EQ(NewCudaDevice(0).status().message(), "no GPU: device 0, Fake, has compute capability 7.5; the kernels need 8.0 or newer");
+  fake_cuda::SetCapability(8, 6, /*has_code=*/false);
+  EXPECT_THAT(std::string(NewCudaDevice(0).status().message()), HasSubstr("capability 8.6; this build has code for 9.0 alone"));
+  fake_cuda::SetCapability(8, 6, /*has_code=*/true);
+  const StatusOr<std::unique_ptr<Device>> device = NewCudaDevice(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_EQ(cuda::TargetOf(**(*device)->NewStream()).capability, 86);
+}
+
 TEST_F(FakeCudaTest, AKernelThatFailsLaterFailsSynchronizeAndEveryOpenEvent) {
   const std::unique_ptr<Stream> other = NewStream();
   const Event done_before = stream_->Record();
@@ -82,6 +94,43 @@ TEST_F(FakeCudaTest, AKernelThatFailsLaterFailsSynchronizeAndEveryOpenEvent) {
   EXPECT_THAT(std::string(stream_->Synchronize().message()), HasSubstr("cudaStreamQuery"));
   other->Wait(open);
   EXPECT_FALSE(other->ok());
+}
+
+TEST_F(FakeCudaTest, AGraphRunsAgainWithTheArgumentsItWasCapturedWith) {
+  const Buffer memory = Allocate(64);
+  std::string from(64, 'a'), to(64, ' ');
+  const int live = fake_cuda::LiveObjects();
+  {
+    StatusOr<std::unique_ptr<Graph>> graph = CaptureGraph(*stream_, [&] {
+      stream_->Copy(memory.data(), from.data(), 32);
+      stream_->Zero(static_cast<char*>(memory.data()) + 32, 32);
+      stream_->Copy(to.data(), memory.data(), 64);
+    });
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    ASSERT_TRUE(stream_->Synchronize().ok());
+    EXPECT_EQ(to, std::string(64, ' ')) << "what is captured is not run";
+    for (const char value : {'b', 'c'}) {
+      from.assign(64, value);
+      (*graph)->Launch(*stream_);
+      ASSERT_TRUE(stream_->Synchronize().ok());
+      EXPECT_EQ(to, std::string(32, value) + std::string(32, '\0'));
+    }
+    (*graph)->Launch(*stream_);  // and may be gone before it has run
+  }
+  EXPECT_TRUE(stream_->Synchronize().ok());
+  EXPECT_EQ(fake_cuda::LiveObjects(), live);
+}
+
+TEST_F(FakeCudaTest, WhatCannotBePartOfAGraphSaysSo) {
+  const auto capture = [&](absl::FunctionRef<void(Stream&)> enqueue) {
+    const std::unique_ptr<Stream> stream = NewStream();
+    return std::string(CaptureGraph(*stream, [&] { enqueue(*stream); }).status().message());
+  };
+  EXPECT_THAT(capture([](Stream& stream) { stream.Record(); }), HasSubstr("cudaEventRecord"));
+  EXPECT_THAT(capture([&](Stream&) { (void)device_->Allocate(64, MemoryKind::kDevice); }), HasSubstr("cudaStreamEndCapture"));
+  EXPECT_EQ(capture([](Stream& stream) { stream.Fail(absl::AbortedError("rank 2 is gone")); }), "rank 2 is gone");
+  EXPECT_EQ(CaptureGraph(**NewCpuDevice()->NewStream(), [] {}).status().message(), "only CUDA devices have graphs");
+  EXPECT_TRUE(stream_->Synchronize().ok());
 }
 
 TEST_F(FakeCudaTest, AnEventRecordedOnAFailedStreamIsNeverDoneAndTellsWhy) {

@@ -32,4 +32,10 @@ cudaError_t LaunchElapse(cudaStream_t stream, std::int64_t ns) {
   return cudaLaunchKernelEx(&config, SleepKernel, ns);
 }
 
+// Every kernel is compiled for the same devices: this one stands for all.
+cudaError_t FindCode() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, SleepKernel);
+}
+
 }  // namespace lycia::cuda

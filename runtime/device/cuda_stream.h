@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "runtime/device/compute_capability.h"
 #include "runtime/device/cuda_error.h"
 #include "runtime/device/cuda_fault.h"
 #include "runtime/device/device.h"
@@ -20,7 +21,8 @@ inline constexpr std::int64_t kKernelWorkspaceBytes = std::int64_t{32} << 20;
 
 struct StreamTarget {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 0;           // of the device, for launch choices
+  int capability = 0;  // of the device, for launch choices (compute_capability.h)
+  int multiprocessors = 0;
   void* blas_workspace = nullptr;    // kBlasWorkspaceBytes
   void* kernel_workspace = nullptr;  // kKernelWorkspaceBytes
   FaultWord* faults = nullptr;       // [kNumFaults], seen by device and host; Synchronize fails the stream for what is written there
@@ -35,6 +37,8 @@ std::shared_ptr<void>& GemmStateOf(Stream& stream);
 
 // Elapse: one thread that sleeps on the device.
 cudaError_t LaunchElapse(cudaStream_t stream, std::int64_t ns);
+// Whether this build brings machine code for the current device, or code that the driver can translate: cudaSuccess.
+cudaError_t FindCode();
 
 // For cudaLaunchKernelEx, which tells at once whether a launch is possible; cudaGetLastError might tell of somebody else's call.
 inline cudaLaunchConfig_t LaunchConfig(const StreamTarget& target, dim3 grid, dim3 block) {

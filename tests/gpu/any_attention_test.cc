@@ -1,5 +1,6 @@
-// Attention of every type, head size and mask that attention.h promises, against its specification in f64: on CUDA what the plain kernels
-// serve. Outputs are poisoned and lie between guards. Hopper's kernels have a test of their own (attention_test).
+// Attention of every type, head size and mask that attention.h promises, against its specification in f64: on CUDA what the tensor cores
+// of every chip serve (16-bit types, heads of whole 8 features), and the plain kernels. Outputs are poisoned and lie between guards.
+// Hopper's kernels have a test of their own (attention_test).
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -80,6 +81,9 @@ class AnyAttentionTest : public KernelFixture {
   }
 };
 
+// The types of the tensor cores' kernels.
+constexpr DType kTiledDTypes[] = {DType::kBF16};
+
 struct Size {
   std::int64_t B, T, S, H, G, D;
 };
@@ -95,6 +99,104 @@ TEST_P(AnyAttentionTest, SizesAndTypes) {
         Check(p);
         if (HasFailure()) return;
       }
+    }
+  }
+}
+
+// What the tensor cores serve: tiles of 64 that end within, several of them on both sides, heads of the tiles' size and smaller ones.
+constexpr Size kTiledSizes[] = {
+    {1, 70, 150, 2, 1, 64}, {1, 66, 66, 2, 2, 128}, {2, 5, 130, 2, 1, 40}, {1, 1, 65, 1, 1, 8}, {1, 80, 33, 3, 1, 96}};
+
+TEST_P(AnyAttentionTest, TilesOfTensorCores) {
+  for (const DType dtype : kTiledDTypes) {
+    for (const Size& s : kTiledSizes) {
+      for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
+        AttentionProblem p = Problem(dtype, s.B, s.T, s.S, s.H, s.G, s.D);
+        p.mask = mask;
+        Check(p);
+        p.first_query = 70;  // the causal mask's edge within the second tile of keys, if there is one
+        if (mask == MaskKind::kCausal) Check(p);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(AnyAttentionTest, TilesOfPackedSequences) {
+  const std::vector<std::int32_t> offsets = {0, 3, 64, 64, 131, 150};
+  for (const DType dtype : kTiledDTypes) {
+    for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
+      AttentionProblem p = Problem(dtype, 1, 150, 150, 2, 1, 16);
+      p.mask = mask;
+      p.sequence_offsets = offsets;
+      Check(p);
+    }
+  }
+}
+
+TEST_P(AnyAttentionTest, TilesOfBlockMasks) {
+  const std::vector<std::int32_t> first = {0, 2, 3, 3}, key_blocks = {0, 2, 1};  // the third block of queries sees nothing
+  for (const DType dtype : kTiledDTypes) {
+    for (const auto& [block, mask] : {std::pair<int, MaskKind>{64, MaskKind::kFull}, {64, MaskKind::kCausal}, {24, MaskKind::kFull}}) {
+      AttentionProblem p = Problem(dtype, 1, 3 * block - 5, 3 * block - 2, 2, 2, 24);
+      p.mask = mask;
+      p.blocks = {.block = block, .first = first, .key_blocks = key_blocks};
+      Check(p);
+    }
+  }
+}
+
+TEST_P(AnyAttentionTest, TilesWithDropout) {
+  for (const DType dtype : kTiledDTypes) {
+    for (const std::int64_t D : {16, 72}) {
+      AttentionProblem p = Problem(dtype, 1, 75, 75, 2, 1, D);
+      p.dropout = {
+          .rate = 0.3, .random = RandomStream(5, "attention", 3), .first_sample = 3, .first_head = 1, .total_heads = 5, .length = 77};
+      p.first_query = p.first_key = 1;
+      EXPECT_EQ(Check(p), Check(p));  // the order of threads and blocks differs where kernels are emulated
+    }
+  }
+}
+
+// Where the results of a NaN are NaN too, and nowhere else: what the tiles of a query do not visit may hold anything, and so may keys,
+// beside their values, that its mask hides.
+TEST_P(AnyAttentionTest, TilesSpreadNoNan) {
+  if (!on_cuda()) GTEST_SKIP() << "on the CPU, tiles multiply what is hidden by zero";
+  const std::int64_t T = 100, D = 16;
+  const std::vector<std::int32_t> first = {0, 1, 3}, key_blocks = {0, 0, 1};
+  for (const DType dtype : kTiledDTypes) {
+    for (const bool causal : {false, true}) {
+      AttentionProblem p = Problem(dtype, 1, T, T, 1, 1, D);
+      p.mask = causal ? MaskKind::kCausal : MaskKind::kFull;
+      if (!causal) p.blocks = {.block = 64, .first = first, .key_blocks = key_blocks};
+      const Values q = Random(T * D, "q", dtype);
+      Values k = Random(T * D, "k", dtype), v = Random(T * D, "v", dtype);
+      (causal ? k[30 * D + 3] : v[70 * D + 5]) = NAN;  // seen by queries 30 and on; by those of the second block, in feature 5
+      Values expected(q.size()), log_sum_exp(static_cast<std::size_t>(T));
+      reference::AttentionForward(p, q.data(), k.data(), v.data(), expected.data(), log_sum_exp.data());
+      const Shape shape{1, T, D};
+      const Tensor out = Poisoned(dtype, shape), lse = Poisoned(DType::kF32, {1, 1, T});
+      AttentionForward(*stream_, {.problem = p,
+                                  .q = AsHeads(ConstTensor(Put(q, dtype, shape)), 1),
+                                  .k = AsHeads(ConstTensor(Put(k, dtype, shape)), 1),
+                                  .v = AsHeads(ConstTensor(Put(v, dtype, shape)), 1),
+                                  .out = AsHeads(out, 1),
+                                  .log_sum_exp = lse,
+                                  .scratch = Poisoned(DType::kU8, {AttentionForwardScratchBytes(p)})});
+      const Values result = Get(out), sums = Get(lse);
+      int spread = 0;
+      for (std::size_t i = 0; i < result.size(); ++i) {
+        EXPECT_EQ(std::isnan(result[i]), std::isnan(expected[i]))
+            << static_cast<std::int64_t>(i) / D << ' ' << static_cast<std::int64_t>(i) % D;
+        if (std::isnan(expected[i])) {
+          ++spread;
+        } else {
+          EXPECT_NEAR(result[i], expected[i], 0x1p-6) << static_cast<std::int64_t>(i) / D << ' ' << static_cast<std::int64_t>(i) % D;
+        }
+      }
+      EXPECT_EQ(spread, causal ? 70 * D : 36);
+      for (std::size_t i = 0; i < sums.size(); ++i) EXPECT_EQ(std::isnan(sums[i]), causal && i >= 30) << i;
+      Release();
     }
   }
 }

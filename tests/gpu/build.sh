@@ -38,7 +38,7 @@ host_sources=(
   runtime/comm/{channel_conformance,communicator_conformance,conformance_counters,sum_conformance}.cc
   kernels/activation/{gelu,relu,swiglu}_cpu.cc
   kernels/attention/{attention,attention_cpu,attention_{forward,backward}_{cpu,pairs}}.cc
-  kernels/attention/{attention_cuda,attention_cuda_launch,attention_backward_cuda_launch}.cc
+  kernels/attention/{attention_cuda,attention_cuda_launch,attention_backward_cuda_launch,attention_mma_launch}.cc
   kernels/conv/{conv_blocked,conv_check,conv_cpu,conv_cuda,conv_depthwise,conv_direct,conv_hopper_device_cuda,conv_shape,patches}.cc
   kernels/conv/testing/conv_shapes.cc
   kernels/cuda/tensor_map_cuda.cc
@@ -55,14 +55,15 @@ host_sources=(
   kernels/reuse/{cluster_rows,index_map,mapped_gemm_cuda,projection_keys,reuse_rule}.cc
   kernels/rotary/rotary_cpu.cc
   kernels/testing/{compare,test_tensor}.cc
-  tests/gpu/{activation,attention,conv,elementwise,gemm,image,norm,optimizer,parts,reuse,reuse_gemm,reuse_map,token}_test.cc
+  tests/gpu/{activation,any_attention,attention,conv,elementwise,gemm,image,mma,norm,optimizer,parts,reuse,reuse_gemm,reuse_map,token}_test.cc
   tests/gpu/{bench_attention_cuda,bench_conv_cuda,bench_cuda,bench_gemm_cuda,bench_kernels_cuda,bench_reuse_cuda,comm_test,device_kinds,main}.cc
 )
 device_sources=(
   runtime/comm/fold_cuda.cu
   runtime/device/cuda_elapse.cu
   kernels/activation/activation_cuda.cu
-  kernels/attention/attention_{,plain_}{forward,backward}_cuda.cu
+  kernels/attention/attention_{,mma_,plain_}{forward,backward}_cuda.cu
+  kernels/cuda/testing/tile_products_cuda.cu
   kernels/conv/conv_{hopper,hopper_weight,plain_forward,plain_input,plain_weight}_cuda.cu
   kernels/elementwise/elementwise_cuda.cu
   kernels/embedding/embedding_cuda.cu

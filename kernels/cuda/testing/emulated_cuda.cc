@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
 #include <vector>
 
 #include "runtime/device/testing/fake_cuda.h"
@@ -50,10 +53,26 @@ struct Fiber {
   char* stack = nullptr;
   uint3 thread{};
   unsigned mask = 0;  // that it waits for
+  int exchanges = 0;  // so far
+  struct Copy {
+    void* to;
+    const void* from;
+    int bytes, present, group;
+  };
+  std::vector<Copy> copies;  // that have not arrived, in their order
+  int groups = 0;            // ended
 };
+constexpr int kSmallSharedBytes = 48 << 10, kMostSharedBytes = 99 << 10;  // without an attribute, and with it on sm_86
 
 Fiber fibers[kMostThreads];
 alignas(16) char slots[kMostThreads / kWarp][kWarp][16];
+alignas(32) char exchanged[2][kMostThreads / kWarp][kWarp][kExchangedBytes];
+alignas(1024) char dynamic_shared[kMostSharedBytes];
+std::mutex attributes_mutex;
+std::map<const void*, int>& SharedBytesOf() {
+  static auto* bytes = new std::map<const void*, int>;
+  return *bytes;
+}
 int num_threads = 0, running = 0;
 void* scheduler = nullptr;
 const std::function<void()>* kernel_body = nullptr;
@@ -89,6 +108,8 @@ void Start(int index, const uint3& thread) {
   fiber.stack_pointer = top - 6;  // six registers, whatever they hold
   fiber.thread = thread;
   fiber.state = Fiber::kReady;
+  fiber.exchanges = fiber.groups = 0;
+  fiber.copies.clear();
 }
 
 void Resume(int index) {
@@ -148,7 +169,7 @@ void RunBlock(bool backwards) {
 }
 
 // Under the fake runtime's lock: one kernel at a time.
-void RunGrid(const dim3& blocks, const dim3& threads, const std::function<void()>& body) {
+void RunGrid(const dim3& blocks, const dim3& threads, std::size_t shared_bytes, const std::function<void()>& body) {
   static bool backwards = false;
   kernel_body = &body;
   gridDim = blocks;
@@ -158,6 +179,7 @@ void RunGrid(const dim3& blocks, const dim3& threads, const std::function<void()
     const std::uint64_t at = backwards ? count - 1 - i : i;
     blockIdx = {static_cast<unsigned>(at % blocks.x), static_cast<unsigned>(at / blocks.x % blocks.y),
                 static_cast<unsigned>(at / blocks.x / blocks.y)};
+    std::memset(dynamic_shared, 0xff, shared_bytes);
     RunBlock(backwards);
   }
   backwards = !backwards;
@@ -176,13 +198,58 @@ void* WarpSlot(int lane) {
 }
 int Lane() { return running % kWarp; }
 
-cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, std::function<void()> body) {
+const char* ExchangeBytes(const void* value, std::size_t bytes) {
+  // Two places in turn: who comes to the next exchange but one knows that all have come to the next, and read this one.
+  char(&place)[kWarp][kExchangedBytes] = exchanged[fibers[running].exchanges++ % 2][running / kWarp];
+  std::memcpy(place[Lane()], value, bytes);
+  WarpBarrier(0xffffffffu);
+  return place[0];
+}
+
+void CopyAsync(void* to, const void* from, int bytes, int present) {
+  const auto aligned = [&](const void* address) { return reinterpret_cast<std::uintptr_t>(address) % static_cast<unsigned>(bytes) == 0; };
+  Require(aligned(to) && aligned(from), "an asynchronous copy is not aligned");
+  std::memset(to, 0xff, static_cast<std::size_t>(bytes));
+  fibers[running].copies.push_back({to, from, bytes, present, fibers[running].groups});
+}
+void CommitCopies() { ++fibers[running].groups; }
+void WaitCopies(int pending) {
+  Fiber& fiber = fibers[running];
+  std::size_t arrived = 0;
+  for (; arrived < fiber.copies.size() && fiber.copies[arrived].group < fiber.groups - pending; ++arrived) {
+    const Fiber::Copy& copy = fiber.copies[arrived];
+    std::memset(copy.to, 0, static_cast<std::size_t>(copy.bytes));
+    if (copy.present > 0) std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.present));
+  }
+  fiber.copies.erase(fiber.copies.begin(), fiber.copies.begin() + static_cast<std::ptrdiff_t>(arrived));
+}
+
+void* DynamicShared() { return dynamic_shared; }
+void Require(bool promise, const char* message) {
+  if (!promise) Die(message);
+}
+
+cudaError_t SetKernelAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > kMostSharedBytes) return cudaErrorInvalidValue;
+  std::lock_guard<std::mutex> lock(attributes_mutex);
+  SharedBytesOf()[kernel] = value;
+  return cudaSuccess;
+}
+
+cudaError_t EnqueueKernel(const void* kernel, const cudaLaunchConfig_t& config, std::function<void()> body) {
   const dim3 blocks = config.gridDim, threads = config.blockDim;
   const std::uint64_t in_block = std::uint64_t{threads.x} * threads.y * threads.z;
   const bool grid_fits = blocks.x >= 1 && blocks.x <= INT32_MAX && blocks.y >= 1 && blocks.y <= 65535 && blocks.z >= 1 && blocks.z <= 65535;
   if (!grid_fits || in_block < 1 || in_block > kMostThreads || threads.z > 64) return cudaErrorInvalidConfiguration;
-  if (config.numAttrs != 0 || config.dynamicSmemBytes != 0) return cudaErrorNotSupported;
-  return fake_cuda::EnqueueHostWork(config.stream, [blocks, threads, body = std::move(body)] { RunGrid(blocks, threads, body); });
+  if (config.numAttrs != 0) return cudaErrorNotSupported;
+  if (config.dynamicSmemBytes > kSmallSharedBytes) {
+    std::lock_guard<std::mutex> lock(attributes_mutex);
+    const auto found = SharedBytesOf().find(kernel);
+    if (found == SharedBytesOf().end() || static_cast<int>(config.dynamicSmemBytes) > found->second) return cudaErrorInvalidValue;
+  }
+  return fake_cuda::EnqueueHostWork(config.stream, [blocks, threads, shared = config.dynamicSmemBytes, body = std::move(body)] {
+    RunGrid(blocks, threads, shared, body);
+  });
 }
 
 }  // namespace lycia::emulator

@@ -5,8 +5,9 @@
 // fibers that change places only at barriers and shuffles, forwards in one launch, backwards in the next, so that most missing barriers
 // show. A barrier that not all threads reach, a shuffle whose lanes have left and a launch that no GPU accepts end the test with a message.
 //
-// Understood: static __shared__ memory, __syncthreads, __syncwarp, __shfl_xor_sync, __shfl_sync and cudaLaunchKernelEx without attributes;
-// atomics and votes (emulated_atomics.h). Not: dynamic shared memory, clusters, tensor cores, PTX. x86-64 only.
+// Understood: static __shared__ memory, dynamic by dynamic_shared.cuh, __syncthreads, __syncwarp, __shfl_xor_sync, __shfl_sync,
+// cudaLaunchKernelEx without attributes, cudaFuncSetAttribute of shared memory; atomics and votes (emulated_atomics.h); mma.cuh and
+// copy_async.cuh, which have twins of their instructions made of what is below. Not: clusters, other PTX. x86-64 only.
 #ifndef LYCIA_KERNELS_CUDA_TESTING_EMULATED_CUDA_H_
 #define LYCIA_KERNELS_CUDA_TESTING_EMULATED_CUDA_H_
 
@@ -29,12 +30,45 @@ void WarpBarrier(unsigned mask);
 void* WarpSlot(int lane);
 int Lane();
 
-cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, std::function<void()> body);
+// What every lane of the running warp has brought to an instruction that all 32 execute together, at most 32 bytes. Valid until the next
+// but one of them.
+const char* ExchangeBytes(const void* value, std::size_t bytes);
+inline constexpr std::size_t kExchangedBytes = 32;  // from one lane's to the next's
+template <typename T>
+struct WarpValues {
+  const char* data;
+  const T* Of(int lane) const { return reinterpret_cast<const T*>(data + static_cast<std::size_t>(lane) * kExchangedBytes); }
+};
+template <typename T>
+WarpValues<T> Exchange(const T& value) {
+  static_assert(sizeof(T) <= kExchangedBytes && std::is_trivially_copyable_v<T>);
+  return {ExchangeBytes(&value, sizeof(T))};
+}
+
+// Copies of the running thread that arrive in a wait, as late as CUDA allows; `present` bytes are copied, the others are zero. Until then
+// the destination is NaN. Misaligned addresses end the test.
+void CopyAsync(void* to, const void* from, int bytes, int present);
+void CommitCopies();
+void WaitCopies(int pending);  // groups; -1: all copies, also those of no group yet
+
+// Of the running block, aligned to 1,024 bytes, all NaN when the block begins.
+void* DynamicShared();
+// Ends the test with the message unless `promise` holds.
+void Require(bool promise, const char* message);
+
+// The only attribute known is the dynamic shared memory of a kernel; at most what sm_86 has, 99 KiB.
+cudaError_t SetKernelAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
+template <typename... Parameters>
+cudaError_t SetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
+  return SetKernelAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
+}
+
+cudaError_t EnqueueKernel(const void* kernel, const cudaLaunchConfig_t& config, std::function<void()> body);
 
 template <typename... Parameters, typename... Arguments>
 cudaError_t Launch(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> values(static_cast<std::decay_t<Parameters>>(arguments)...);
-  return EnqueueKernel(*config, [kernel, values] { std::apply(kernel, values); });
+  return EnqueueKernel(reinterpret_cast<const void*>(kernel), *config, [kernel, values] { std::apply(kernel, values); });
 }
 
 template <typename T>
@@ -57,6 +91,7 @@ T Shuffle(unsigned mask, const T& value, int from_lane) {
 #undef __grid_constant__
 #define __grid_constant__
 #define cudaLaunchKernelEx ::lycia::emulator::Launch
+#define cudaFuncSetAttribute ::lycia::emulator::SetAttribute
 #define LYCIA_EMULATED_CUDA 1
 
 inline void __syncthreads() { ::lycia::emulator::BlockBarrier(); }

@@ -47,6 +47,14 @@ struct CUstream_st {
   std::vector<Work> work = std::vector<Work>(kRoom);
   std::uint64_t enqueued = 0, done = 0;
   int device = 0;
+  bool capturing = false, capture_broken = false;
+  std::vector<Work> captured;
+};
+struct CUgraph_st {
+  std::vector<Work> work;
+};
+struct CUgraphExec_st {
+  std::vector<Work> work;
 };
 
 namespace {
@@ -58,12 +66,15 @@ std::vector<CUstream_st*>& Streams() {
   static auto* streams = new std::vector<CUstream_st*>;
   return *streams;
 }
-int live_events = 0;
+int live_events = 0, live_graphs = 0, graph_launches = 0;
 cudaError_t fail_work = cudaSuccess, fail_enqueue = cudaSuccess, sticky = cudaSuccess;
 int devices = 1;
 bool peers = true;
+int capability_major = 9, capability_minor = 0;
+bool has_code = true;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current_device = 0;
+thread_local CUstream_st* captured_here = nullptr;  // by this thread
 
 struct Allocation {
   std::size_t bytes = 0;
@@ -95,6 +106,12 @@ void OpenMemory(bool open) {
 cudaError_t Answer(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
+}
+
+// What the capturing thread must not do: it ends in an error, as does the capture.
+cudaError_t BreakCapture(CUstream_st& stream) {
+  stream.capture_broken = true;
+  return Answer(cudaErrorStreamCaptureUnsupported);
 }
 
 // Runs the first open work of a stream if it can run now.
@@ -140,14 +157,22 @@ bool Progress() {
   return any;
 }
 
+void CheckRoom(const CUstream_st& stream, std::uint64_t work) {
+  if (stream.enqueued - stream.done + work <= CUstream_st::kRoom) return;
+  std::fputs("fake_cuda: a stream is full\n", stderr);
+  std::abort();
+}
+
 cudaError_t Enqueue(cudaStream_t stream, Work work) {
   std::lock_guard<std::mutex> lock(mutex);
   if (sticky != cudaSuccess) return Answer(sticky);
   if (fail_enqueue != cudaSuccess) return Answer(std::exchange(fail_enqueue, cudaSuccess));
-  if (stream->enqueued - stream->done == CUstream_st::kRoom) {
-    std::fputs("fake_cuda: a stream is full\n", stderr);
-    std::abort();
+  if (stream->capturing) {
+    if (work.kind == Work::kRecord || work.kind == Work::kWait) return BreakCapture(*stream);
+    stream->captured.push_back(std::move(work));
+    return cudaSuccess;
   }
+  CheckRoom(*stream, 1);
   if (work.kind == Work::kRecord) work.record = ++work.event->recorded;
   if (work.kind == Work::kWait) work.record = work.event->recorded;
   stream->work[stream->enqueued++ % CUstream_st::kRoom] = std::move(work);
@@ -156,12 +181,14 @@ cudaError_t Enqueue(cudaStream_t stream, Work work) {
 
 cudaError_t Query(cudaStream_t stream) {
   std::lock_guard<std::mutex> lock(mutex);
+  if (stream->capturing) return BreakCapture(*stream);
   Progress();
   if (sticky != cudaSuccess) return Answer(sticky);
   return Answer(stream->done == stream->enqueued ? cudaSuccess : cudaErrorNotReady);
 }
 
 cudaError_t AllocateGarbage(void** data, std::size_t bytes, cudaMemoryType type) {
+  if (captured_here != nullptr) return BreakCapture(*captured_here);
   if (bytes > kTotalBytes) return Answer(cudaErrorMemoryAllocation);
   if (type == cudaMemoryTypeDevice) {
     *data = mmap(nullptr, Mapped(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -204,16 +231,29 @@ void SetDevices(int count, bool peer_access) {
   devices = count;
   peers = peer_access;
 }
+void SetCapability(int major, int minor, bool code) {
+  std::lock_guard<std::mutex> lock(mutex);
+  capability_major = major;
+  capability_minor = minor;
+  has_code = code;
+}
 int DeviceOf(cudaStream_t stream) { return stream->device; }
 int LiveObjects() {
   std::lock_guard<std::mutex> lock(mutex);
-  return live_events + static_cast<int>(Streams().size());
+  return live_events + live_graphs + static_cast<int>(Streams().size());
+}
+int GraphLaunches() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return graph_launches;
 }
 void Reset() {
   std::lock_guard<std::mutex> lock(mutex);
   fail_work = fail_enqueue = sticky = last_error = cudaSuccess;
   devices = 1;
   peers = true;
+  capability_major = 9;
+  capability_minor = 0;
+  has_code = true;
 }
 
 cudaError_t EnqueueHostWork(cudaStream_t stream, std::function<void()> work) {
@@ -226,6 +266,7 @@ cudaError_t EnqueueHostWork(cudaStream_t stream, std::function<void()> work) {
 }  // namespace fake_cuda
 
 cudaError_t cuda::LaunchElapse(cudaStream_t stream, std::int64_t ns) { return Enqueue(stream, {.kind = Work::kElapse, .ns = ns}); }
+cudaError_t cuda::FindCode() { return has_code ? cudaSuccess : Answer(cudaErrorNoKernelImageForDevice); }
 
 }  // namespace lycia
 
@@ -246,7 +287,8 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   std::memset(properties, 0, sizeof(*properties));
   std::strcpy(properties->name, "Fake");
-  properties->major = 9;
+  properties->major = capability_major;
+  properties->minor = capability_minor;
   properties->multiProcessorCount = 132;
   return cudaSuccess;
 }
@@ -278,9 +320,7 @@ const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorIllegalAddress ? "an illegal memory access was encountered" : "fake";
 }
 
-cudaError_t cudaMalloc(void** data, std::size_t bytes) {
-  return AllocateGarbage(data, bytes, cudaMemoryTypeDevice);
-}
+cudaError_t cudaMalloc(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes, cudaMemoryTypeDevice); }
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) { return AllocateGarbage(data, bytes, cudaMemoryTypeHost); }
 cudaError_t cudaFreeHost(void* data) {
   {
@@ -337,6 +377,56 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   return Enqueue(stream, {.kind = Work::kSet, .to = to, .bytes = bytes, .value = value});
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  std::lock_guard<std::mutex> lock(mutex);
+  // Any other mode would forbid what other threads of a process do meanwhile.
+  if (stream->capturing || captured_here != nullptr || mode != cudaStreamCaptureModeThreadLocal) return Answer(cudaErrorIllegalState);
+  stream->capturing = true;
+  stream->capture_broken = false;
+  captured_here = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  std::lock_guard<std::mutex> lock(mutex);
+  *graph = nullptr;
+  if (!stream->capturing || captured_here != stream) return Answer(cudaErrorIllegalState);
+  stream->capturing = false;
+  captured_here = nullptr;
+  std::vector<Work> work = std::exchange(stream->captured, {});
+  if (stream->capture_broken) return Answer(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(work)};
+  ++live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* graph, cudaGraph_t recorded, unsigned long long) {
+  std::lock_guard<std::mutex> lock(mutex);
+  *graph = new CUgraphExec_st{recorded->work};
+  ++live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (sticky != cudaSuccess) return Answer(sticky);
+  if (fail_enqueue != cudaSuccess) return Answer(std::exchange(fail_enqueue, cudaSuccess));
+  if (stream->capturing) return BreakCapture(*stream);
+  CheckRoom(*stream, graph->work.size());
+  for (const Work& work : graph->work) stream->work[stream->enqueued++ % CUstream_st::kRoom] = work;
+  ++graph_launches;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  std::lock_guard<std::mutex> lock(mutex);
+  delete graph;
+  --live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  std::lock_guard<std::mutex> lock(mutex);
+  delete graph;
+  --live_graphs;
+  return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {

@@ -2,6 +2,7 @@
 //
 // Streams are queues whose work runs, in order, only while somebody asks (a query or a synchronisation), as late as CUDA allows; an event
 // means its latest record at the time of the call; device memory starts as garbage; devices "Fake" of 1 TiB, one unless told otherwise.
+// A stream that is captured keeps its work for graphs; events, queries and allocations of the capturing thread break the capture.
 // Memory of cudaMalloc is known as the device's, that of cudaMallocHost as page-locked, all else as pageable. Kernels are played by host
 // code: a test links its own definition of the function that launches one and enqueues it with EnqueueWork.
 #ifndef LYCIA_RUNTIME_DEVICE_TESTING_FAKE_CUDA_H_
@@ -22,10 +23,14 @@ void FailNextEnqueue(cudaError_t error);
 cudaError_t EnqueueWork(cudaStream_t stream, std::function<bool()> work);
 // So many devices from now on, and whether their memories can be read from each other.
 void SetDevices(int count, bool peer_access);
+// The compute capability of all devices from now on (9.0 unless told otherwise), and whether the build has code for it.
+void SetCapability(int major, int minor, bool has_code);
 // Which device's stream this is.
 int DeviceOf(cudaStream_t stream);
-// The streams and events that exist.
+// The streams, events and graphs that exist.
 int LiveObjects();
+// Graphs launched so far.
+int GraphLaunches();
 // Forgets failures.
 void Reset();
 // While `open`, the host may read and write the memory of devices, which otherwise is a fault: for suites whose operands lie there.
