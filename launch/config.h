@@ -100,6 +100,7 @@ struct ParallelConfig {
   std::vector<std::int64_t> partition;  // layers of each stage; empty ("auto"): by cost
   std::string device = "cpu";           // cpu | cuda | emulated
   std::string transport = "auto";       // auto | mpi | nccl | tcp
+  std::string cuda_graphs = "auto";     // auto | on | off
   std::int64_t threads = 0;             // of a rank; 0: its even share of the cores that the launcher gives
   // What schedules are planned for; times in milliseconds.
   std::string cost;                  // of compute, as for schedule::ParseCosts: one list, or one a stage; "": all by FLOPs

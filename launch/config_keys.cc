@@ -132,6 +132,8 @@ std::vector<Key> MakeKeys() {
       {"parallel.transport", AT(parallel.transport), OneOf({"auto", "mpi", "nccl", "tcp"}),
        "how ranks reach each other; auto: as they were started, GPUs of processes by NCCL; mpi, tcp: also GPUs, through page-locked "
        "memory; nccl: GPUs, also of threads"},
+      {"parallel.cuda_graphs", AT(parallel.cuda_graphs), OneOf({"auto", "on", "off"}),
+       "cuda: enqueue a stage's call as one graph (same numbers; not with dropout, a grid or reuse); auto: measured in the first steps"},
 
       {"parallel.cost", AT(parallel.cost), Any(),
        "ms of a stage's F=, B= or I= and W=, to plan by; stages apart by ';' (a traced step prints them); \"\": by FLOPs"},

@@ -157,6 +157,19 @@ TEST(ProgressLine, PlainLinesEveryKStepsAndAtTheEnd) {
             "step 25/25  loss 2.5000  2.05k tokens/s  ETA 00:00\n");
 }
 
+TEST(ProgressLine, AStepInF16ShowsItsLossScale) {
+  std::FILE* file = std::tmpfile();
+  ProgressLine progress({.steps = 1, .out = file, .terminal = 0});
+  StepMetrics half = At(1);
+  half.loss_scale = 131072;
+  progress.Step(half);
+  std::rewind(file);
+  char line[256] = {};
+  ASSERT_NE(std::fgets(line, sizeof line, file), nullptr);
+  std::fclose(file);
+  EXPECT_STREQ(line, "step 1/1  loss 2.5000  scale 131072  2.05k tokens/s  ETA 00:00\n");
+}
+
 TEST(ProgressLine, ATerminalShowsOneRedrawnLine) {
   const std::string text = Shown({.steps = 20000, .every = 10, .terminal = 1}, 2, false);
   EXPECT_THAT(text, StartsWith("\r\x1b[Kstep 1/20000"));

@@ -124,7 +124,8 @@ double StepFlops(const ModelConfig& model, std::int64_t batch) {
   return 6 * weights * tokens + 12 * L * tokens * T * C;
 }
 
-StatusOr<StepSpeed> MeasureSteps(const Config& config, const StepBenchOptions& options, const BenchTokens& tokens, Session& session) {
+StatusOr<StepSpeed> MeasureSteps(const Config& config, const StepBenchOptions& asked, const BenchTokens& tokens, Session& session) {
+  StepBenchOptions options = asked;
   Communicator& world = *session.world;
   SessionObserver board(session, 0);
   PartsObserver parts(board);
@@ -136,6 +137,9 @@ StatusOr<StepSpeed> MeasureSteps(const Config& config, const StepBenchOptions& o
   if (!made.ok() && made.status().code() != absl::StatusCode::kInvalidArgument) return made.status();
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, made.status()));
   Trainer& trainer = **made;
+  // What is measured must not be the trial of graphs.
+  const bool on_trial = trainer.graphs() != nullptr && !trainer.graphs()->decided();
+  if (on_trial) options.warmup = std::max<std::int64_t>(options.warmup, GraphTrial::kMostSteps);
   if (!config.init.from.empty()) {
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, LoadModelWeights(config.init.from, trainer)));
     LYCIA_RETURN_IF_ERROR(trainer.PublishWeights());
@@ -167,6 +171,7 @@ StatusOr<StepSpeed> MeasureSteps(const Config& config, const StepBenchOptions& o
   if (speed.peak_gflops > 0) {  // the better of before and after: others may have disturbed one of them
     speed.peak_gflops = std::max(speed.peak_gflops, PeakOfAllRanks(trainer.stream(), dtype, session.ranks(), trainer_options.cpu.threads));
   }
+  if (trainer.graphs() != nullptr) speed.graphs = trainer.graphs()->ToString();
   const auto each = [&](double sum) { return sum / static_cast<double>(options.steps); };
   speed.parts = {.forward = each(parts.parts().forward),
                  .backward = each(parts.parts().backward),

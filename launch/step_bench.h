@@ -27,6 +27,7 @@ struct StepSpeed {
   int ranks = 1, threads = 1;  // threads of rank 0
   std::string isa;             // "avx512_bf16": of the matrix products
   std::string vectors;         // "AVX-512": of the other kernels
+  std::string graphs;          // CUDA graphs of rank 0 (GraphTrial::ToString); "": none can be
   // What it took.
   int warmup = 0;                  // steps before the measured ones
   std::vector<double> seconds;     // of each measured step, slowest rank
@@ -49,7 +50,7 @@ struct StepSpeed {
 double StepFlops(const ModelConfig& model, std::int64_t batch);
 
 struct StepBenchOptions {
-  std::int64_t steps = 8, warmup = 2;
+  std::int64_t steps = 8, warmup = 2;  // more of the latter where CUDA graphs are tried first (GraphTrial)
 };
 
 // Runs the steps; collective. `config` is resolved; init.from is read where given. The result is whole at rank 0 only.

@@ -32,6 +32,7 @@ std::string StepSpeedText(const StepSpeed& s) {
   absl::StrAppendFormat(&text, "step     %d sequences of %d tokens, micro-batches of %d; %d rank%s of %d thread%s, schedule %s\n", s.batch,
                         s.sequence, s.micro_batch, s.ranks, s.ranks == 1 ? "" : "s", s.threads, s.threads == 1 ? "" : "s", s.schedule);
   absl::StrAppendFormat(&text, "kernels  matrix products %s, others %s\n", s.isa, s.vectors);
+  if (!s.graphs.empty()) absl::StrAppendFormat(&text, "graphs   %s\n", s.graphs);
   absl::StrAppendFormat(&text, "time     median %.1f ms, best %.1f ms of %d steps after %d\n", kMilli * s.median_seconds(),
                         kMilli * s.best_seconds(), static_cast<int>(s.seconds.size()), s.warmup);
   absl::StrAppendFormat(&text, "speed    %.1f tokens/s, %.1f GFLOP/s (6 N and attention without its mask)", s.tokens_per_second(),
@@ -58,6 +59,7 @@ std::string StepSpeedJson(const StepSpeed& s) {
       "\"parameters\": %d, \"precision\": %s, \"schedule\": %s, \"ranks\": %d, \"threads\": %d, \"isa\": %s, \"vectors\": %s,\n",
       s.layers, s.heads, s.hidden, s.vocabulary, s.sequence, s.batch, s.micro_batch, s.parameters, JsonQuote(s.precision),
       JsonQuote(s.schedule), s.ranks, s.threads, JsonQuote(s.isa), JsonQuote(s.vectors));
+  absl::StrAppendFormat(&text, "\"cuda_graphs\": %s, ", JsonQuote(s.graphs));
   absl::StrAppendFormat(&text, "\"warmup\": %d, \"median_ms\": %.4f, \"best_ms\": %.4f, \"step_ms\": ", s.warmup,
                         kMilli * s.median_seconds(), kMilli * s.best_seconds());
   absl::StrAppend(&text, JsonList(s.seconds, kMilli), ",\n");

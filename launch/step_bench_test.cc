@@ -165,6 +165,7 @@ StepSpeed Example() {
           .threads = 2,
           .isa = "avx2 f32",
           .vectors = "AVX2",
+          .graphs = "on: 9.00 ms a step, 9.50 without",
           .warmup = 1,
           .seconds = {0.5, 0.2, 0.1, 0.4},
           .losses = {5.5, 5.25, 5, 4.75, 4.5},
@@ -185,10 +186,11 @@ TEST(StepBench, JsonAndTextSayTheSame) {
   EXPECT_EQ(json["loss"].size(), 5u);
   EXPECT_EQ(json["step_ms"].size(), 4u);
   EXPECT_EQ(json["isa"], "avx2 f32");
+  EXPECT_EQ(json["cuda_graphs"], "on: 9.00 ms a step, 9.50 without");
   EXPECT_EQ(json["peak_bytes"], 2'100'000'000);
   EXPECT_THAT(StepSpeedText(Example()),
-              AllOf(HasSubstr("median 300.0 ms"), HasSubstr("25.0% of 40.0"), HasSubstr("backward 150.0 ms (50%)"),
-                    HasSubstr("rest 20.0 ms"), HasSubstr("2.100 GB"), HasSubstr("avx2 f32")));
+              AllOf(HasSubstr("graphs   on: 9.00 ms"), HasSubstr("median 300.0 ms"), HasSubstr("25.0% of 40.0"),
+                    HasSubstr("backward 150.0 ms (50%)"), HasSubstr("rest 20.0 ms"), HasSubstr("2.100 GB"), HasSubstr("avx2 f32")));
 }
 
 // A model small enough to train while a test runs: the loss must fall on tokens that come again and again.

@@ -1,6 +1,7 @@
 #include "launch/trainer.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "runtime/core/check.h"
 
@@ -111,6 +112,21 @@ void Trainer::BeginWeights() {
   working_weights_->GatherCopies(*stream_);
 }
 
+// On a grid, layers communicate in the middle of a call; reuse chooses what is computed from step to step.
+bool Trainer::CanCapture() const {
+  return options_.device == DeviceKind::kCuda && options_.cuda_graphs != CudaGraphs::kOff && grid_ranks() == 1 && !options_.reuse.layers.on;
+}
+
+GraphStage::Counts Trainer::graph_counts() const {
+  GraphStage::Counts total;
+  for (const auto& stage : graph_stages_) {
+    total.plain += stage->counts().plain;
+    total.captured += stage->counts().captured;
+    total.replayed += stage->counts().replayed;
+  }
+  return total;
+}
+
 Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double learning_rate, bool stop) {
   source_ = &source;
   step_ = step;
@@ -125,6 +141,9 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
                        .training = true,
                        .gradient_scale = optimizer_->loss_scale() / static_cast<double>(loss_tokens_)};
   const GridBytes before = TotalGridBytes();
+  const std::int64_t captured = graph_counts().captured;
+  for (const auto& stage : graph_stages_) stage->Replay(graph_trial_->UseGraphs());
+  const auto start = std::chrono::steady_clock::now();
   optimizer_->BeginStep(*stream_);
   states_->BeginStep(*stream_);
   if (reuse_ != nullptr) reuse_->BeginStep(*stream_);
@@ -135,6 +154,10 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
   if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->EndStep(*stream_, *world_));
   LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
   if (reuse_ != nullptr) reuse_->Decide(loss());
+  if (graph_trial_) {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    graph_trial_->StepDone(seconds, graph_counts().captured > captured);
+  }
   grid_bytes_ = TotalGridBytes();
   for (std::size_t g = 0; g < before.size(); ++g) grid_bytes_[g] -= before[g];
   return OkStatus();

@@ -21,6 +21,8 @@
 #include "parallel/optimizer/sharded_adamw.h"
 #include "parallel/pipeline/emulated_clock.h"
 #include "parallel/pipeline/executor.h"
+#include "parallel/pipeline/graph_stage.h"
+#include "parallel/pipeline/graph_trial.h"
 #include "parallel/pipeline/layer_stage.h"
 #include "parallel/pipeline/state_store.h"
 #include "parallel/schedule/costs.h"
@@ -61,6 +63,7 @@ struct TrainerOptions {
   DType precision = DType::kF32;         // of weights and activations: bf16, f16 (not on the CPU), f32 or f64 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
   PackedWeights packed_weights = PackedWeights::kAuto;
+  CudaGraphs cuda_graphs = CudaGraphs::kAuto;  // of stages that communicate only between calls, without computation reuse
   std::string schedule = "1f1b";
   std::string schedule_csv;                       // not empty: the text of a schedule written by a user, to train with instead
   std::string schedule_file;                      // its path, for messages
@@ -115,6 +118,10 @@ class Trainer final : private StepActions {
   // Compares the weights of all holders of every local group; DataLoss naming the stages, the ranks that hold them and their hashes.
   // Collective.
   Status CompareReplicas();
+
+  // Whether steps are replayed as CUDA graphs; nullptr where they cannot be.
+  const GraphTrial* graphs() const { return graph_trial_ ? &*graph_trial_ : nullptr; }
+  GraphStage::Counts graph_counts() const;  // of all stages since the beginning
 
   // Of a run with computation reuse; nullptr: none.
   ReuseControl* reuse() const { return reuse_.get(); }
@@ -193,6 +200,7 @@ class Trainer final : private StepActions {
   int grid_ranks() const { return options_.x * options_.y * options_.z; }
   GridBytes TotalGridBytes() const;
   Status MergeStates();
+  bool CanCapture() const;
   void BeginWeights();  // what layers see of the weights, before a step or an evaluation
 
   void LoadInputs(Stream& stream, const SampleRange& samples, void* to) override;
@@ -226,6 +234,8 @@ class Trainer final : private StepActions {
   std::unique_ptr<EmulatedClock> clock_;  // of an emulated device; declared before the communicators that write into it
   std::unique_ptr<Communicator> clock_ranks_;
   std::map<std::pair<int, int>, std::unique_ptr<LayerStage>> stages_;
+  std::vector<std::unique_ptr<GraphStage>> graph_stages_;  // what the executor calls instead; empty where calls are not captured
+  std::optional<GraphTrial> graph_trial_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<WorkingWeights> working_weights_;  // with a grid
   std::unique_ptr<StateStore> states_;

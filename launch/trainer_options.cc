@@ -94,6 +94,9 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   options.packed_weights = config.train.packed_weights == "on"    ? PackedWeights::kOn
                            : config.train.packed_weights == "off" ? PackedWeights::kOff
                                                                   : PackedWeights::kAuto;
+  options.cuda_graphs = config.parallel.cuda_graphs == "on"    ? CudaGraphs::kOn
+                        : config.parallel.cuda_graphs == "off" ? CudaGraphs::kOff
+                                                               : CudaGraphs::kAuto;
   options.schedule = config.parallel.schedule;
   options.schedule_csv = config.parallel.schedule_csv;
   options.schedule_file = config.parallel.schedule_file;

@@ -248,7 +248,11 @@ Status Trainer::PlanMemory() {
                           .pipeline = nullptr,
                           .credits = options_.credits,
                           .observer = options_.observer};
-  for (const auto& [key, stage] : stages_) executor.stages[key] = stage.get();
+  for (const auto& [key, stage] : stages_) {
+    executor.stages[key] = stage.get();
+    if (CanCapture()) executor.stages[key] = graph_stages_.emplace_back(std::make_unique<GraphStage>(*stage)).get();
+  }
+  if (CanCapture()) graph_trial_.emplace(options_.cuda_graphs);
   LYCIA_ASSIGN_OR_RETURN(pipeline_, world_->Split(mesh_->ColorsAlong({Axis::kPipeline})));
   executor.pipeline = pipeline_.get();
   executor_ = std::make_unique<Executor>(std::move(executor), plan);

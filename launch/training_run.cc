@@ -269,6 +269,7 @@ class Run {
       }
       progress_->Step(metrics);
       if (decision.skipped) progress_->Message(SkippedStepText(step_, decision, trainer_->optimizer().loss_scale()));
+      TellGraphs();
     }
     if (config_.train.hash_every > 0 && step_ % config_.train.hash_every == 0) LYCIA_RETURN_IF_ERROR(trainer_->CompareReplicas());
     if (config_.train.eval_every > 0 && step_ % config_.train.eval_every == 0 && step_ < config_.train.steps)
@@ -276,6 +277,14 @@ class Run {
     const bool due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
     if (due || stopped_ || step_ == config_.train.steps) LYCIA_RETURN_IF_ERROR(SaveCheckpoint());
     return OkStatus();
+  }
+
+  // Once, where the first steps were to decide.
+  void TellGraphs() {
+    const GraphTrial* graphs = trainer_->graphs();
+    if (graphs == nullptr || graphs_told_ || config_.parallel.cuda_graphs != "auto" || !graphs->decided()) return;
+    graphs_told_ = true;
+    progress_->Message(StrCat("step ", step_, ": CUDA graphs ", graphs->ToString()));
   }
 
   Status SaveCheckpoint() {
@@ -355,7 +364,7 @@ class Run {
   MetricsWriter metrics_;
   std::optional<ProgressLine> progress_;
   std::int64_t step_ = 0;  // done
-  bool stopped_ = false;
+  bool stopped_ = false, graphs_told_ = false;
   CpuOptions share_;
   double peak_flops_ = NAN, last_loss_ = NAN;
   std::optional<EvaluationMetrics> held_out_;

@@ -9,6 +9,10 @@ step_sizes=(--vocabulary=50257 --batch=8 --sequence=1024)
 
 why_not() {
   case $1 in
+    memcheck:* | racecheck:*)
+      if [[ -z $sanitizer ]]; then echo "no compute-sanitizer on the path, in CUDA_HOME/bin or in /usr/local/cuda/bin"
+      elif [[ ! -x $folder/tests/$(test_of "${1/*:/test:}") ]]; then echo "no tests/$(test_of "${1/*:/test:}") in the folder"; fi
+      ;;
     test:*) [[ -x $folder/tests/$(test_of "$1") ]] || echo "no tests/$(test_of "$1") in the folder" ;;
     torch:*) echo "$torch_reason" ;;
     llmc:*)
@@ -30,6 +34,7 @@ run_part() {
   case $name in
     doctor) "${limit[@]}" "$folder/lycia" doctor ;;
     test:*) (cd "$output" && "${limit[@]}" "$folder/tests/$(test_of "$name")") ;;
+    memcheck:* | racecheck:*) sanitize "${name%%:*}" "$(test_of "${name/*:/test:}")" ;;
     train) "${limit[@]}" "$here/check_training.sh" "$folder" "$output" ;;
     kernels) "${limit[@]}" "$folder/bench/gpu_bench" ;;
     step:124M) lycia_step "${gpt_124m[@]}" ;;
@@ -46,6 +51,11 @@ run_part() {
 # The sizes of llama_1b are that file's.
 lycia_llama_step() {
   "${limit[@]}" "$folder/lycia" bench step --config="$folder/launch/configs/llama_1b.toml" --set parallel.device=cuda --steps=10 --warmup=3 --format=json
+# Of programs that test both devices, CUDA's half: the other one needs no sanitizer, and takes long under it.
+sanitize() {
+  local filter=()
+  case $2 in kernels_test | device_test) filter=(--gtest_filter='*Cuda*') ;; esac
+  (cd "$output" && "${limit[@]}" "$sanitizer" --tool "$1" --error-exitcode 99 "$folder/tests/$2" "${filter[@]}")
 }
 
 lycia_step() {
@@ -73,7 +83,7 @@ judge() {
   collect "$name" "$log" >>"$output/rows"
   if [[ $code -eq 124 || $code -eq 137 ]]; then
     case $name in
-      test:* | train) echo "FAILED: not done after $budget s; $log" ;;
+      test:* | train | memcheck:* | racecheck:*) echo "FAILED: not done after $budget s; $log" ;;
       *) echo "cut off after $budget s; the table has what was measured" ;;
     esac
     return
@@ -86,6 +96,11 @@ judge() {
       if [[ $code -ne 0 ]]; then echo "FAILED: $text; $log"
       elif [[ $text == "0 passed"* ]]; then echo "FAILED: nothing ran ($text); $log"
       else echo "$text"; fi
+      ;;
+    memcheck:* | racecheck:*)
+      text=$(sed -n 's/^=* *\(ERROR SUMMARY: .*\|RACECHECK SUMMARY: .*\)/\1/p' "$log" | tail -n 1)
+      if [[ $code -eq 0 && $text == *" 0 "* ]]; then echo "$text"
+      else echo "FAILED with exit code $code: ${text:-no summary of compute-sanitizer}; $log"; fi
       ;;
     train) if [[ $code -eq 0 ]]; then tail -n 1 "$log"; else echo "FAILED: $(grep -m 1 '^FAILED' "$log" | cut -c9-); $log"; fi ;;
     *) if [[ $code -eq 0 ]]; then echo "done"; else echo "FAILED with exit code $code: $(tail -n 1 "$log" | cut -c1-120); $log"; fi ;;
@@ -110,6 +125,25 @@ collect() {
         /^attention .*TFLOP/ {
           for (i = 1; i <= NF; ++i) if ($i == "TFLOP/s") rate = $(i - 1)
           print "attention", $2 " " $3 " " $4 " " $5 " " $6 " " $7 " " $8, "lycia", rate, "TFLOP/s"
+        }
+        /^conv .*TFLOP/ {
+          for (i = 1; i <= NF; ++i) if ($i == "TFLOP/s") rate = $(i - 1)
+          use["forward"] = "forward"; use["din"] = "input_gradient"; use["dweight"] = "weight_gradient"
+          split($6, stride, ",")
+          print "convolution", use[$2] " " $3 " " $4 " stride " stride[1], "lycia", rate, "TFLOP/s"
+        }
+        # "reuse exact bf16 16384 x 4096 x 4096 r 0.50: dense .. us .. TFLOP/s, find .. us, product and expand .. us (..), reuse .. us, 1.50 x"
+        /^reuse .* us, *[0-9.]+ x$/ {
+          dense = 0
+          for (i = 2; i <= NF; ++i) {
+            if ($i == "dense" && !dense) dense = $(i + 1)
+            if ($i == "reuse") with = $(i + 1)
+            if ($i == "r") ratio = $(i + 1)
+          }
+          sub(":", "", ratio)
+          name = $2 " " $3 " " $4 "x" $6 "x" $8 " r " ratio
+          print "reuse", name, "lycia", with, "us"
+          print "reuse", name, "our dense product", dense, "us"
         }' "$log"
       ;;
     step:*)
@@ -133,11 +167,12 @@ print_table() {
   echo
   echo "$gpu; $(date -u +%F)"
   awk -F'\t' '
+    function time(unit) { return unit == "ms" || unit == "us" }
     function figure(x, otherwise) { return x > 0 ? sprintf("%.1f", x) : otherwise }
     { key = $1 "\t" $2; if (!(key in seen)) { seen[key] = 1; order[++n] = key } unit[key] = $5
       if ($1 == "rate") { work[$2] = $4 / 1000; next }
       if ($3 == "lycia") ours[key] = $4
-      else if (!(key in best) || ($5 == "ms" ? $4 < best[key] : $4 > best[key])) { best[key] = $4; who[key] = $3 }
+      else if (!(key in best) || (time($5) ? $4 < best[key] : $4 > best[key])) { best[key] = $4; who[key] = $3 }
       if ($1 == "matmul" && $4 > peak) peak = $4
       if ($1 == "bandwidth" && $2 ~ /^copy 1 GiB/) copy = $4 }
     END {
@@ -145,13 +180,19 @@ print_table() {
       for (i = 1; i <= n; ++i) {
         key = order[i]; split(key, part, "\t"); if (part[1] == "rate") continue
         a = ours[key]; b = best[key]; ratio = share = "-"
-        if (a > 0 && b > 0) ratio = sprintf("%.2f", unit[key] == "ms" ? b / a : a / b)
+        if (a > 0 && b > 0) {
+          r = time(unit[key]) ? b / a : a / b
+          ratio = sprintf("%.2f", r)
+          # Of convolutions the median counts: sorted as they come.
+          if (part[1] == "convolution") { for (j = convs++; j > 0 && sorted[j - 1] > r; --j) sorted[j] = sorted[j - 1]; sorted[j] = r }
+        }
         if (part[1] == "bandwidth" && copy > 0) share = sprintf("%.0f%%", 100 * a / copy)
-        if ((part[1] == "matmul" || part[1] == "attention") && peak > 0 && a > 0) share = sprintf("%.0f%%", 100 * a / peak)
+        if ((part[1] == "matmul" || part[1] == "attention" || part[1] == "convolution") && peak > 0 && a > 0) share = sprintf("%.0f%%", 100 * a / peak)
         if (part[1] == "step" && peak > 0 && work[part[2]] > 0) share = sprintf("%.0f%%", 100 * work[part[2]] / peak)
         printf "%-10s %-52s %10s %10s %-22s %6s %7s\n", part[1], part[2], figure(a, "not run"), figure(b, "not run"), who[key], ratio, share
       }
-      printf "bandwidth in GB/s, matmul, attention and convolution in TFLOP/s, step in ms; peak: %s TFLOP/s, copy: %s GB/s\n",
+      if (convs > 0) printf "convolution: median ratio %.2f of %d cases\n", sorted[int((convs - 1) / 2)], convs
+      printf "bandwidth in GB/s, matmul, attention and convolution in TFLOP/s, reuse in us, step in ms; peak: %s TFLOP/s, copy: %s GB/s\n",
         figure(peak, "not measured"), figure(copy, "not measured")
     }' "$output/rows"
   echo "not run: convolutions and computation reuse of ours on CUDA: the trainer refuses them there (docs/gpu.md)"

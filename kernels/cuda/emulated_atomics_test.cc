@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 64, kBlocks = 3;
 template <typename... P, typename... A>
-void Run(void (*kernel)(P...), A... arguments) {
+void LaunchAndWait(void (*kernel)(P...), A... arguments) {
   cudaStream_t stream = nullptr;
   ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
   cudaLaunchConfig_t config{};
@@ -36,7 +36,7 @@ void Count(Numbers* to) {
 TEST(EmulatedAtomics, EveryThreadsStepCountsOnce) {
   for (int launch = 0; launch < 2; ++launch) {  // forwards and backwards
     Numbers numbers;
-    Run(Count, &numbers);
+    LaunchAndWait(Count, &numbers);
     EXPECT_EQ(numbers.sum, kBlocks * kThreads);
     for (const int place : numbers.places) EXPECT_EQ(place, 1);
     EXPECT_EQ(numbers.most, 99);
@@ -54,7 +54,7 @@ void Vote(unsigned* votes, int* before) {
 TEST(EmulatedAtomics, VotesAndShufflesAreOfTheWarp) {
   std::vector<unsigned> votes(kBlocks * kThreads);
   std::vector<int> before(votes.size());
-  Run(Vote, votes.data(), before.data());
+  LaunchAndWait(Vote, votes.data(), before.data());
   for (std::size_t i = 0; i < votes.size(); ++i) {
     unsigned expected = 0;
     for (unsigned lane = 0; lane < 32; ++lane) expected |= static_cast<unsigned>((i / 32 + lane) % 3 == 0) << lane;

@@ -1,6 +1,7 @@
 // Matrix multiply: c = op(a) op(b), the heart of every linear layer, forward and backward.
 //
-// For y = x W + b (x [m, k], W [k, n]):  forward {x, W, y, bias};  dx = dy Wᵀ {dy, W transposed, dx};  dW += xᵀ dy {x transposed, dy, dW}.
+// For y = x W + b (x [m, k], W [k, n]):  forward {x, W, y, bias};  dx = dy Wᵀ {dy, W transposed, dx};  dW += xᵀ dy {x transposed, dy, dW},
+// with db as b_sums.
 #ifndef LYCIA_KERNELS_GEMM_GEMM_H_
 #define LYCIA_KERNELS_GEMM_GEMM_H_
 
@@ -29,6 +30,9 @@ struct GemmArgs {
   bool gelu = false;        // tanh form, kernels/activation/gelu.h; in bf16 of the rounded s, so that it equals a GELU of pre_activation
   Matrix pre_activation;    // [m, n], =; absent when data is null
   ConstMatrix gelu_input;   // [m, n], the pre_activation of a forward; absent when data is null
+  // [n], += sums over k of op(b), which is not transposed: of a weight gradient xᵀ dy they are the bias gradient. Absent when data is null.
+  // Of the type of BiasGradientArgs::dbias; summed as BiasGradient does, or by the product itself on the way (CUDA), in that type.
+  Tensor b_sums;
   bool tf32 = false;        // CUDA, f32: a and b are rounded to 10 bits of fraction and multiplied by the tensor cores; off: all 23
 };
 

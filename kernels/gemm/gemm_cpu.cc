@@ -40,6 +40,8 @@ void CheckGemm(const GemmArgs& args) {
     LYCIA_CHECK(args.b.ld >= args.b.cols) << "a leading dimension is shorter than its row ";
   }
   LYCIA_CHECK(args.a.ld >= args.a.cols && args.c.ld >= n) << "a leading dimension is shorter than its row ";
+  LYCIA_CHECK(args.b_sums.data == nullptr || (args.b_sums.elements() == n && !args.transpose_b && args.b.data != nullptr))
+      << "b_sums of " << args.b_sums.elements() << " for " << n << " columns of b, which must be there and not transposed ";
   LYCIA_CHECK(args.bias.data == nullptr || args.bias.elements() == n) << "bias of " << args.bias.elements() << " for " << n << " columns ";
   CheckOperand("residual", args.residual, args);
   CheckOperand("pre_activation", args.pre_activation, args);
@@ -63,6 +65,7 @@ EpilogueArgs EpilogueOf(const GemmArgs& args) {
 
 void Gemm(Stream& stream, const GemmArgs& args) {
   CheckGemm(args);
+  if (args.b_sums.data != nullptr) cpu::BiasGradient(stream, {.dout = args.b, .dbias = args.b_sums});
   if (args.c.rows == 0 || args.c.cols == 0) return;
   if (args.a.dtype == DType::kF64) return MultiplyF64(args);
   const MatrixSource a = MatrixAsA(args.a, args.transpose_a), b = MatrixAsB(args.b, args.transpose_b);

@@ -54,6 +54,8 @@ cublasLtEpilogue_t CudaEpilogue(BlasEpilogue epilogue) {
       return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
     case BlasEpilogue::kGeluSlope:
       return CUBLASLT_EPILOGUE_DGELU;
+    case BlasEpilogue::kSumsOfA:
+      return CUBLASLT_EPILOGUE_BGRADA;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
@@ -208,9 +210,29 @@ Status RunProduct(BlasState& state, const StreamTarget& target, const GemmPlan& 
   return found->Run(state.handle(), target, plan.product, plan.operands);
 }
 
+// The sums of b's columns, which a product has left in scratch, or of b itself.
+void AddSums(Stream& stream, const StreamTarget& target, const GemmArgs& args, bool in_scratch) {
+  const std::int64_t n = args.c.cols;
+  cuda::BiasGradient(stream,
+                     {.dout = in_scratch ? ConstMatrix(target.kernel_workspace, DType::kF32, 1, n, n) : args.b, .dbias = args.b_sums});
+}
+
 Status RunGemm(Stream& stream, const StreamTarget& target, const GemmArgs& args) {
   LYCIA_ASSIGN_OR_RETURN(BlasState * state, StateOf(stream));
   GemmPlan plan = PlanGemm(args, true);
+  if (plan.sums_b) {
+    plan.operands.bias = target.kernel_workspace;
+    LYCIA_ASSIGN_OR_RETURN(Plan * summing, state->Find(plan.product, plan.operands));
+    if (summing != nullptr) {
+      LYCIA_RETURN_IF_ERROR(summing->Run(state->handle(), target, plan.product, plan.operands));
+      AddSums(stream, target, args, /*in_scratch=*/true);
+      return OkStatus();
+    }
+    GemmArgs without = args;
+    without.b_sums = {};
+    plan = PlanGemm(without, true);
+  }
+  if (args.b_sums.data != nullptr) AddSums(stream, target, args, /*in_scratch=*/false);
   if (!plan.pass) {
     LYCIA_ASSIGN_OR_RETURN(Plan * fused, state->Find(plan.product, plan.operands));
     if (fused != nullptr) return fused->Run(state->handle(), target, plan.product, plan.operands);
@@ -240,7 +262,11 @@ Status RunGemm(Stream& stream, const StreamTarget& target, const GemmArgs& args)
 
 void Gemm(Stream& stream, const GemmArgs& args) {
   const StreamTarget target = TargetOf(stream);
-  if (!stream.ok() || args.c.rows == 0 || args.c.cols == 0) return;
+  if (!stream.ok() || args.c.cols == 0) return;
+  if (args.c.rows == 0) {
+    if (args.b_sums.data != nullptr) AddSums(stream, target, args, /*in_scratch=*/false);
+    return;
+  }
   stream.Fail(RunGemm(stream, target, args));
 }
 

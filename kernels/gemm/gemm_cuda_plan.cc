@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t kAuxLdMultiple = 8;
 constexpr std::uintptr_t kAuxAlignment = 16;
 constexpr std::uintptr_t kMostAlignment = 128;
+constexpr std::int64_t kScratchOfSums = std::int64_t{1} << 20;  // bytes, far less than the stream has
 
 std::uint8_t AlignmentOf(const void* address) {
   if (address == nullptr) return 0;
@@ -39,6 +40,8 @@ void Check(const GemmArgs& args) {
   LYCIA_CHECK_EQ(args.transpose_b ? args.b.rows : args.b.cols, args.c.cols);
   LYCIA_CHECK(args.a.ld >= args.a.cols && args.b.ld >= args.b.cols && args.c.ld >= args.c.cols)
       << "a leading dimension is shorter than its row ";
+  LYCIA_CHECK(args.b_sums.data == nullptr || (args.b_sums.elements() == args.c.cols && !args.transpose_b))
+      << "b_sums of " << args.b_sums.elements() << " for " << args.c.cols << " columns of b, which must not be transposed ";
   LYCIA_CHECK(args.bias.data == nullptr || args.bias.elements() == args.c.cols)
       << "bias of " << args.bias.elements() << " for " << args.c.cols << " columns ";
   CheckOperand("residual", args.residual, args);
@@ -84,6 +87,16 @@ const char* WhyNotFused(const GemmArgs& args) {
   return nullptr;
 }
 
+// The sums have the type of c: in bf16 they would be rounded, which gradients of parameters are not (docs/numerics.md).
+const char* WhyNotSummed(const GemmArgs& args) {
+  if (args.b_sums.data == nullptr) return "there are no sums to make";
+  if (const char* reason = WhyNotFused(args)) return reason;
+  if (args.c.dtype != DType::kF32) return "the sums would have c's type";
+  if (EpilogueOf(args) != BlasEpilogue::kNone) return "there is one epilogue, not two";
+  if (args.c.cols * static_cast<std::int64_t>(sizeof(float)) > kScratchOfSums) return "there are more columns than scratch for their sums";
+  return nullptr;
+}
+
 GemmPlan PlanGemm(const GemmArgs& args, bool fuse) {
   Check(args);
   GemmPlan plan;
@@ -119,6 +132,12 @@ GemmPlan PlanGemm(const GemmArgs& args, bool fuse) {
   if (!fused) return plan;
   p.epilogue = EpilogueOf(args);
   o.bias = args.bias.data;
+  if (WhyNotSummed(args) == nullptr) {
+    plan.sums_b = true;
+    p.epilogue = BlasEpilogue::kSumsOfA;
+    p.align_bias = kMostAlignment;  // of scratch
+    return plan;
+  }
   if (args.gelu_input.data != nullptr) {
     o.aux = const_cast<void*>(args.gelu_input.data);  // only read
     p.ld_aux = args.gelu_input.ld;

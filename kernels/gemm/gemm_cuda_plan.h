@@ -14,8 +14,9 @@
 
 namespace lycia::cuda {
 
-// What cuBLASLt does with the sum before it writes it; kSaved: the input of GELU is kept in aux; kGeluSlope: times GELU'(aux).
-enum class BlasEpilogue : std::uint8_t { kNone, kBias, kGelu, kGeluBias, kGeluSaved, kGeluSavedBias, kGeluSlope };
+// What cuBLASLt does with the sum before it writes it; kSaved: the input of GELU is kept in aux; kGeluSlope: times GELU'(aux); kSumsOfA:
+// the sums of its first operand over the depth, which is our b's, go to bias besides.
+enum class BlasEpilogue : std::uint8_t { kNone, kBias, kGelu, kGeluBias, kGeluSaved, kGeluSavedBias, kGeluSlope, kSumsOfA };
 
 // d [rows, cols] = epilogue(op(a) op(b) (+ addend)), column-major; everything that decides which algorithm fits.
 struct BlasProduct {
@@ -50,6 +51,8 @@ struct GemmPlan {
   bool pass = false;
   // The product is made in f32 scratch, a strip of rows after the other, because c is bf16 or f16 and may be rounded only once.
   bool in_strips = false;
+  // The product makes b_sums too, as `=`, into the stream's scratch: a caller sets operands.bias and adds.
+  bool sums_b = false;
 
   // That of rows [first, first + count) of c alone, into memory at `to`.
   GemmPlan Strip(const GemmArgs& args, std::int64_t first, std::int64_t count, void* to) const;
@@ -57,6 +60,8 @@ struct GemmPlan {
 
 // Why cuBLASLt alone cannot do it with the meaning of gemm.h; nullptr: it can.
 const char* WhyNotFused(const GemmArgs& args);
+// Why the product cannot make b_sums on the way; nullptr: it can.
+const char* WhyNotSummed(const GemmArgs& args);
 // fuse: false where cuBLASLt has turned out to have no algorithm for the fused product. Checks the operands' sizes and types.
 GemmPlan PlanGemm(const GemmArgs& args, bool fuse);
 // Rows of a strip of n f32 columns in `bytes` of scratch: all of m, else a multiple of 128 if possible. InvalidArgument if none fits.

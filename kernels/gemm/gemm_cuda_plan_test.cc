@@ -110,6 +110,40 @@ TEST(GemmPlan, GivesAReasonWhereItCannotFuse) {
   EXPECT_THAT(reason(), HasSubstr("saved only for GELU"));
 }
 
+// A weight gradient makes the bias gradient on the way, in f32 whatever the product's operands are.
+TEST(GemmPlan, AWeightGradientSumsItsOutputGradient) {
+  for (const DType in : {DType::kBF16, DType::kF32}) {
+    GemmArgs args{.a = At(0, in, 5, 3, 3),
+                  .transpose_a = true,
+                  .b = At(1, in, 5, 8, 8),
+                  .c = To(2, DType::kF32, 3, 8, 8),
+                  .accumulate = true,
+                  .b_sums = Tensor{memory[4], DType::kF32, {8}}};
+    const GemmPlan plan = PlanGemm(args, true);
+    EXPECT_TRUE(plan.sums_b && !plan.pass) << WhyNotSummed(args);
+    EXPECT_EQ(plan.product.epilogue, BlasEpilogue::kSumsOfA);
+    EXPECT_EQ(plan.operands.bias, nullptr) << "the sums are added to b_sums, not stored there";
+    EXPECT_FALSE(plan.product.transpose_a);  // ours is b
+    EXPECT_TRUE(plan.product.add);
+    EXPECT_FALSE(PlanGemm(args, false).sums_b);
+    args.c = To(2, DType::kBF16, 3, 8, 8);
+    if (in == DType::kBF16) {
+      EXPECT_THAT(WhyNotSummed(args), HasSubstr("c's type"));
+    }
+    args.c = To(2, DType::kF32, 3, 8, 8), args.gelu = true;
+    EXPECT_THAT(WhyNotSummed(args), HasSubstr("one epilogue"));
+    args.gelu = false, args.b_sums = {};
+    EXPECT_THAT(WhyNotSummed(args), HasSubstr("no sums"));
+    EXPECT_EQ(PlanGemm(args, true).product.epilogue, BlasEpilogue::kNone);
+  }
+  const GemmArgs f64{.a = At(0, DType::kF64, 5, 3, 3),
+                     .transpose_a = true,
+                     .b = At(1, DType::kF64, 5, 8, 8),
+                     .c = To(2, DType::kF64, 3, 8, 8),
+                     .b_sums = Tensor{memory[4], DType::kF64, {8}}};
+  EXPECT_FALSE(PlanGemm(f64, true).sums_b);
+}
+
 // f32 needs no scratch: the product goes to c, and the pass works there.
 TEST(GemmPlan, AnF32ProductIsPassedOverInPlace) {
   GemmArgs args{.a = At(0, DType::kF32, 5, 3, 3), .b = At(1, DType::kF32, 3, 8, 8), .c = To(2, DType::kF32, 5, 8, 8), .accumulate = true};

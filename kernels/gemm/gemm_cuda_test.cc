@@ -68,6 +68,29 @@ TEST_F(GemmPlansTest, APassTakesThePlaceOfAMissingEpilogue) {
   EXPECT_EQ(fake_cuda::NumProductsWithEpilogue(), with_epilogue);
 }
 
+// Sums of b in the product or, where there is no such epilogue, beside it.
+TEST_F(GemmPlansTest, SumsOfBAreMadeByTheProductIfPossible) {
+  GemmArgs args = Args(8);
+  args.gelu = false, args.bias = {};
+  args.transpose_a = true;
+  alignas(128) float sums[8];
+  args.b_sums = Tensor{sums, DType::kF32, {8}};
+  float expected[8];
+  for (const bool refuse : {false, true}) {
+    stream_ = *device_->NewStream();
+    fake_cuda::RefuseEpilogues(refuse);
+    const int with_epilogue = fake_cuda::NumProductsWithEpilogue();
+    for (int column = 0; column < 8; ++column) {
+      sums[column] = expected[column] = static_cast<float>(10 * column);
+      for (int row = 0; row < 8; ++row) expected[column] += 2 * b_[8 * row + column];
+    }
+    Run(args);
+    Run(args);
+    for (int column = 0; column < 8; ++column) EXPECT_EQ(sums[column], expected[column]) << "refused " << refuse << ", column " << column;
+    EXPECT_EQ(fake_cuda::NumProductsWithEpilogue() - with_epilogue, refuse ? 0 : 2);
+  }
+}
+
 TEST_F(GemmPlansTest, NothingToPackAndNothingPacked) {
   EXPECT_EQ(PackedMatrixBytes(DeviceKind::kCuda, DType::kBF16, 100, 200), 0);
   PackMatrix(*stream_, {.b = Args(8).b, .to = {nullptr, DType::kF32, 8, 8}});

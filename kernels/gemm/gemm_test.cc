@@ -136,6 +136,26 @@ TEST(BiasGradient, AddsColumnSums) {
   });
 }
 
+// What a product sums of b is what BiasGradient makes of it, to the bit, with rows of c or without.
+TEST(Gemm, SumsOfBAreTheBiasGradient) {
+  CpuStream stream;
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+    const DType sums = ArithmeticDType(dtype);
+    const std::int64_t rows = 37, k = 5, n = 19;
+    const TestTensor x(dtype, {rows, k}, RandomValues(rows * k, "x")), dy(dtype, {rows, n}, RandomValues(rows * n, "dy"));
+    const auto before = RoundTo(sums, RandomValues(n, "dbias"));
+    TestTensor with(sums, {n}, before), alone(sums, {n}, before), dw(sums, {k, n}), plain(sums, {k, n});
+    GemmArgs args{.a = AsMatrix(x.tensor()), .transpose_a = true, .b = AsMatrix(dy.tensor()), .c = AsMatrix(plain.tensor())};
+    Gemm(*stream, args);
+    args.c = AsMatrix(dw.tensor()), args.b_sums = with;
+    Gemm(*stream, args);
+    BiasGradient(*stream, {.dout = AsMatrix(dy.tensor()), .dbias = alone});
+    EXPECT_EQ(with.values(), alone.values());
+    EXPECT_NE(with.values(), before);
+    EXPECT_EQ(dw.values(), plain.values());
+  }
+}
+
 TEST(BiasGradient, AddsBf16InF32) {
   CpuStream stream;
   testing::ForEveryIsa([&] {

@@ -4,6 +4,7 @@
 #define LYCIA_KERNELS_OPTIMIZER_SQUARED_NORM_H_
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/dispatch.h"
 #include "runtime/core/tensor.h"
@@ -24,12 +25,18 @@ namespace cpu {
 void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args);
 }  // namespace cpu
 namespace cuda {
-void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args);
+void SquaredNormBlocks(Stream& stream, std::span<const SquaredNormArgs> segments);
 }  // namespace cuda
 
+// Each segment as if alone; on CUDA dozens in one launch.
+inline void SquaredNormBlocks(Stream& stream, std::span<const SquaredNormArgs> segments) {
+  const auto on_cpu = [&] {
+    for (const SquaredNormArgs& segment : segments) cpu::SquaredNormBlocks(stream, segment);
+  };
+  Dispatch(stream, on_cpu, [&] { cuda::SquaredNormBlocks(stream, segments); });
+}
 inline void SquaredNormBlocks(Stream& stream, const SquaredNormArgs& args) {
-  Dispatch(
-      stream, [&] { cpu::SquaredNormBlocks(stream, args); }, [&] { cuda::SquaredNormBlocks(stream, args); });
+  SquaredNormBlocks(stream, std::span<const SquaredNormArgs>(&args, 1));
 }
 
 }  // namespace lycia

@@ -180,12 +180,6 @@ cudaError_t LaunchKernel(const StreamTarget& target, const MappedParameters& par
   return cudaLaunchKernelEx(&config, kKernel, parameters);
 }
 
-bool OnHopper() {
-  int device = 0, major = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return false;
-  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
-}
-
 Status Launch(const StreamTarget& target, const MappedGemmArgs& args) {
   const GemmArgs& g = args.gemm;
   const bool over_rows = args.over == MappedOver::kRows;
@@ -216,7 +210,7 @@ Status Launch(const StreamTarget& target, const MappedGemmArgs& args) {
 
 bool MappedGemmHopper(Stream& stream, const MappedGemmArgs& args) {
   const StreamTarget target = TargetOf(stream);
-  if (!OnHopper() || RejectMappedHopper(args) != nullptr) return false;
+  if (target.capability != kHopperCapability || RejectMappedHopper(args) != nullptr) return false;
   const Status status = Launch(target, args);
   if (!status.ok()) stream.Fail(status);
   return true;

@@ -13,7 +13,7 @@ namespace lycia {
 inline DropoutMask RowDropout(const StageContext& stage, double rate, std::string_view name, const Shape& shape) {
   if (!stage.training || rate == 0) return {};
   return {.rate = rate,
-          .random = RandomStream(stage.seed, name, static_cast<std::uint64_t>(stage.step)),
+          .random = RandomStream(stage.seed, name, stage.random_step()),
           .first_index = stage.samples.begin * shape.dim(1) * shape.dim(2)};
 }
 

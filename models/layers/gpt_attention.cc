@@ -77,7 +77,7 @@ AttentionProblem GptAttention::Problem(const LayerContext& context) const {
   problem.samples = context.in[0].shape.dim(0);
   if (stage.training && config_.dropout > 0) {
     problem.dropout = {.rate = config_.dropout,
-                       .random = RandomStream(stage.seed, dropout_probabilities_, static_cast<std::uint64_t>(stage.step)),
+                       .random = RandomStream(stage.seed, dropout_probabilities_, stage.random_step()),
                        .first_sample = stage.samples.begin,
                        .first_head = 0,
                        .total_heads = config_.heads,
@@ -173,8 +173,7 @@ void GptAttention::BackwardInput(const LayerContext& context) const {
 
 void GptAttention::BackwardWeight(const LayerContext& context) const {
   const Tensor& dproj = context.handoff(dproj_);
-  WeightGradient(context, context.keep(mixed_), dproj, wproj_);
-  OptionalBiasGradient(context, dproj, bproj_);
+  WeightGradient(context, context.keep(mixed_), dproj, wproj_, bproj_);
   BackwardQkvWeight(context);
   norm_.BackwardWeight(context, context.handoff(dnormed_));
 }

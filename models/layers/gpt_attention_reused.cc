@@ -41,8 +41,7 @@ void GptAttention::BackwardQkvInputReused(const LayerContext& context, const Ten
 void GptAttention::BackwardQkvWeight(const LayerContext& context) const {
   const Tensor &rows = context.keep(normed_), &dqkv = context.handoff(dqkv_);
   if (!reuse_.reuses(context)) {
-    WeightGradient(context, rows, dqkv, wqkv_);
-    OptionalBiasGradient(context, dqkv, bqkv_);
+    WeightGradient(context, rows, dqkv, wqkv_, bqkv_);
   } else if (reuse_.sums_suffice(context)) {
     reuse_.WeightGradient(context, rows, dqkv, wqkv_);
     if (config_.biases()) reuse_.BiasGradient(context, dqkv, bqkv_);

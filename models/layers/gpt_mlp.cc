@@ -135,10 +135,8 @@ void GptMlp::BackwardWeight(const LayerContext& context) const {
   if (reuse_.reuses(context)) {
     BackwardWeightReused(context);
   } else {
-    WeightGradient(context, context.keep(activated_), dproj, wproj_);
-    OptionalBiasGradient(context, dproj, bproj_);
-    WeightGradient(context, context.keep(normed_), dhidden, wfc_);
-    OptionalBiasGradient(context, dhidden, bfc_);
+    WeightGradient(context, context.keep(activated_), dproj, wproj_, bproj_);
+    WeightGradient(context, context.keep(normed_), dhidden, wfc_, bfc_);
   }
   norm_.BackwardWeight(context, context.handoff(dnormed_));
 }

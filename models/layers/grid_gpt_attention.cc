@@ -127,7 +127,7 @@ AttentionProblem GridGptAttention::Problem(const StageContext& stage) const {
   const GptConfig& model = shape_.options.model;
   if (stage.training && model.dropout > 0) {
     problem.dropout = {.rate = model.dropout,
-                       .random = RandomStream(stage.seed, dropout_probabilities_, static_cast<std::uint64_t>(stage.step)),
+                       .random = RandomStream(stage.seed, dropout_probabilities_, stage.random_step()),
                        .first_sample = shape_.first_sample(stage),
                        .first_head = shape_.head_part() * shape_.sizes.heads,
                        .total_heads = model.heads,

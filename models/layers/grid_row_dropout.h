@@ -15,7 +15,7 @@ inline DropoutMask GridRowDropout(const GridGptShape& shape, const StageContext&
   if (!stage.training || model.dropout == 0) return {};
   const std::int64_t first_token = shape.first_sample(stage) * shape.options.sequence + shape.first_row();
   return {.rate = model.dropout,
-          .random = RandomStream(stage.seed, name, static_cast<std::uint64_t>(stage.step)),
+          .random = RandomStream(stage.seed, name, stage.random_step()),
           .first_index = first_token * model.hidden + shape.coordinate(Axis::kX) * shape.sizes.features,
           .row_stride = model.hidden};
 }

@@ -12,6 +12,18 @@ inline void WeightGradient(const LayerContext& context, const ConstTensor& x, co
   Gemm(context.stream(), {.a = AsMatrix(x), .transpose_a = true, .b = AsMatrix(dy), .c = dw.c, .accumulate = dw.accumulate});
 }
 
+// With that of the bias [n], where the layer has one: db += the sums of dy over its rows.
+inline void WeightGradient(const LayerContext& context, const ConstTensor& x, const ConstTensor& dy, ParameterHandle weight,
+                           ParameterHandle bias) {
+  const LayerContext::SumInto dw = context.gradient_sum(weight);
+  Gemm(context.stream(), {.a = AsMatrix(x),
+                          .transpose_a = true,
+                          .b = AsMatrix(dy),
+                          .c = dw.c,
+                          .accumulate = dw.accumulate,
+                          .b_sums = bias.index < 0 ? Tensor() : context.gradient(bias)});
+}
+
 }  // namespace lycia
 
 #endif  // LYCIA_MODELS_LAYERS_WEIGHT_GRADIENT_H_

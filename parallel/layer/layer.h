@@ -162,19 +162,28 @@ class LayerPlan {
 struct SampleRange {
   std::int64_t begin = 0;
   std::int64_t count = 0;
+
+  bool operator==(const SampleRange&) const = default;
 };
 
 // What is the same for every layer of a stage in one call.
 struct StageContext {
   Stream* stream = nullptr;
   std::uint64_t seed = 0;
-  std::int64_t step = 0;            // from 0; part of every random key
+  std::int64_t step = 0;            // from 0; layers read it by random_step
   bool training = true;             // dropout on, gradients wanted
   SampleRange samples;              // global indices of this micro-batch, or of the part at hand
   double gradient_scale = 1;        // 1 / loss tokens of the global batch
   double* sample_losses = nullptr;  // [samples.count] f64: sum of token losses of each sample; written by the last layer
   double* sample_hits = nullptr;    // the same of labels whose logit is the largest, where the last layer tells
   Tensor logits;                    // when data is set: the last layer copies its logits here, [samples, T, V]
+
+  // The step as part of a random key. Whoever asks enqueues other work in every step, which cannot be replayed (graph_stage.h).
+  std::uint64_t random_step() const {
+    step_was_read = true;
+    return static_cast<std::uint64_t>(step);
+  }
+  mutable bool step_was_read = false;
 };
 
 // One layer's view of memory in one call. All tensors are bound; gradients of parameters are accumulated (+=).

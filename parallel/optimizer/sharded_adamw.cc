@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/optimizer/squared_norm.h"
 #include "runtime/core/check.h"
 
 namespace lycia {
@@ -32,6 +31,7 @@ ShardedAdamW::ShardedAdamW(ParameterStore& store, const Args& args, ArenaPlan& p
     const std::int64_t end = group.offsets[static_cast<std::size_t>(group.member.rank) + 1];
     group.segments = SegmentsOf(parameters, begin, end);
     updates_.reserve(std::max(updates_.capacity(), group.segments.size()));
+    norms_.reserve(std::max(norms_.capacity(), group.segments.size()));
     const TensorSpec state{ArithmeticDType(dtype_), {end - begin}};
     group.m_region = plan.Add("optimizer states", state);
     group.v_region = plan.Add("optimizer states", state);
@@ -122,12 +122,14 @@ void ShardedAdamW::SquareBlocks(Stream& stream, int g, const Group& group) {
   stream.Wait(group.summed);
   const Tensor gradients = store_.flat_gradients(g);
   double* values = decide_.data == nullptr ? nullptr : decide_.as<double>();
+  norms_.clear();
   for (const Segment& segment : group.segments) {
     const std::int64_t offset = segment.parameter->offset;
     const std::int64_t block = kNumFlags + samples_ + segment.parameter->first_block + segment.begin / kNormBlock;
-    SquaredNormBlocks(stream, {.x = Slice(gradients, offset + segment.begin, offset + segment.end),
-                               .block_sums = values == nullptr ? nullptr : values + block});
+    norms_.push_back({.x = Slice(gradients, offset + segment.begin, offset + segment.end),
+                      .block_sums = values == nullptr ? nullptr : values + block});
   }
+  SquaredNormBlocks(stream, norms_);
 }
 
 // Waits for every sum, takes the norm of the own shards and shares everything that ranks must agree on.

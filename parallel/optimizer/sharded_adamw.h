@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/optimizer/adamw.h"
+#include "kernels/optimizer/squared_norm.h"
 #include "kernels/optimizer/step_scalars.h"
 #include "parallel/optimizer/loss_scaler.h"
 #include "parallel/optimizer/optimizer.h"
@@ -116,7 +117,9 @@ class ShardedAdamW final : public Optimizer {
   Communicator* world_ = nullptr;
   Decision decision_;
   std::optional<LossScaler> scaler_;
-  std::vector<AdamWArgs> updates_;  // of one group's segments; a step does not allocate
+  // Of one group's segments; a step does not allocate.
+  std::vector<AdamWArgs> updates_;
+  std::vector<SquaredNormArgs> norms_;
 };
 
 }  // namespace lycia

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "runtime/device/arena.h"
@@ -188,6 +189,22 @@ void LayerStage::Bind(const Memory& memory) {
       observations.push_back(memory.observations ? memory.observations(spec.name) : Tensor{});
     }
   }
+}
+
+std::vector<bool*> LayerStage::marks() const {
+  std::vector<bool*> all;
+  for (const std::vector<bool*>& of_layer : fresh_) {
+    std::ranges::copy_if(of_layer, std::back_inserter(all), [](const bool* mark) { return mark != nullptr; });
+  }
+  return all;
+}
+
+bool LayerStage::communicates() const {
+  return std::ranges::any_of(plans_, [](const LayerPlan& plan) { return !plan.transfers().empty(); });
+}
+
+bool LayerStage::has_states() const {
+  return std::ranges::any_of(plans_, [](const LayerPlan& plan) { return !plan.states().empty(); });
 }
 
 std::int64_t LayerStage::packed_bytes() const {

@@ -66,6 +66,11 @@ class LayerStage final : public Stage {
   // The next call packs the weights again. Before the first call, and whenever they may have changed.
   void WeightsChanged() { packed_stale_ = true; }
 
+  // The marks of gradients that mean zero (Memory::fresh), of this stage. A call reads and clears some of them.
+  std::vector<bool*> marks() const;
+  bool communicates() const;  // calls have transfers
+  bool has_states() const;
+
   // Layer::MergeStates of all layers that have states.
   void MergeStates(StageContext& context);
 

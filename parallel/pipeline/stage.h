@@ -25,6 +25,8 @@ std::int64_t PackedBytes(std::span<const TensorSpec> specs, int parts = 1);
 struct StageSlots {
   int stash = -1, input = -1, handoff = -1;
   int part = 0, parts = 1;
+
+  bool operator==(const StageSlots&) const = default;
 };
 
 class Stage {

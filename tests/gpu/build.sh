@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # tests/gpu/build.sh OUT: builds the program OUT with nvcc and g++ alone, without Bazel, MPI or shared Abseil, to be copied to a machine with a
 # GPU and run there: ./OUT [--gtest_filter=...]. It needs only a driver and the C library there, and libcublasLt.so.13 on LD_LIBRARY_PATH for the
-# matrix products (they fail, and say so, without it). CUDA_HOME: the toolkit (default /usr/local/cuda).
+# matrix products (they fail, and say so, without it). The kernels run from compute capability 8.0 on (GPUS=hopper: on 9.0 alone, in half of
+# the time to build). The trainer's tests are not in it: launch/package brings them, and everything else. CUDA_HOME: the toolkit (default
+# /usr/local/cuda).
 # Packages: libabsl-dev, libgtest-dev, pkg-config, g++.
 set -euo pipefail
 if [[ $# -ne 1 ]]; then
@@ -39,14 +41,14 @@ host_sources=(
   kernels/activation/{gelu,relu,swiglu}_cpu.cc
   kernels/attention/{attention,attention_cpu,attention_{forward,backward}_{cpu,pairs}}.cc
   kernels/attention/{attention_cuda,attention_cuda_launch,attention_backward_cuda_launch,attention_mma_launch}.cc
-  kernels/conv/{conv_blocked,conv_check,conv_cpu,conv_cuda,conv_depthwise,conv_direct,conv_hopper_device_cuda,conv_shape,patches}.cc
+  kernels/conv/{conv_blocked,conv_check,conv_cpu,conv_cuda,conv_depthwise,conv_direct,conv_shape,patches}.cc
   kernels/conv/testing/conv_shapes.cc
   kernels/cuda/tensor_map_cuda.cc
   kernels/elementwise/{dropout,elementwise}_cpu.cc
   kernels/embedding/embedding_cpu.cc
   kernels/gemm/{bias_gradient,blas_library_cuda,blocking,driver,gemm_cuda,gemm_cuda_plan,gemm_kernels}.cc
   kernels/gemm/micro/kernel_{portable,avx2,avx512,avx512_bf16,amx}.cc
-  kernels/loss/cross_entropy_cpu.cc
+  kernels/loss/{cross_entropy,label_hits}_cpu.cc
   kernels/norm/{batch_norm_cpu,layer_norm_cpu,layer_norm_cuda_launch,rms_norm_cpu}.cc
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
   kernels/parts/{bias,embedding_part,loss_part,norm_part}_cpu.cc
@@ -68,7 +70,7 @@ device_sources=(
   kernels/elementwise/elementwise_cuda.cu
   kernels/embedding/embedding_cuda.cu
   kernels/gemm/{bias_gradient,gemm_pass}_cuda.cu
-  kernels/loss/cross_entropy_cuda.cu
+  kernels/loss/{cross_entropy,label_hits}_cuda.cu
   kernels/norm/{batch_norm,batch_norm_backward,layer_norm,norm_weight,rms_norm}_cuda.cu
   kernels/optimizer/{adamw,squared_norm}_cuda.cu
   kernels/parts/{embedding,loss,norm}_part_cuda.cu
@@ -80,7 +82,13 @@ compile() {
   local source=$1
   local object="$work/${source//\//_}.o"
   if [[ $source == *.cu ]]; then
-    "$cuda/bin/nvcc" -c -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a --expt-relaxed-constexpr -lineinfo -I. -I"$work" "$source" -o "$object"
+    # As in bazel/nvcc.bzl.
+    local gpus=("-gencode=arch=compute_90a,code=sm_90a")
+    case $source in
+      *hopper* | kernels/attention/attention_forward_cuda.cu | kernels/attention/attention_backward_cuda.cu) ;;
+      *) if [[ ${GPUS:-all} == all ]]; then gpus+=("-gencode=arch=compute_80,code=[sm_80,compute_80]"); fi ;;
+    esac
+    "$cuda/bin/nvcc" -c -O3 -std=c++20 "${gpus[@]}" --expt-relaxed-constexpr -lineinfo -I. -I"$work" "$source" -o "$object"
   else
     # The flags of kernels/gemm/micro/BUILD.
     local isa=() avx512=(-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)

@@ -190,6 +190,34 @@ TEST_P(GemmCudaCases, RandomProducts) {
   }
 }
 
+// dw += xᵀ dy and db += the sums of dy, of all types, aligned and not, one after the other into the same sums.
+TEST_P(GemmCudaCases, WeightGradientsWithTheBias) {
+  for (const auto& [in, out] : {std::pair{DType::kF32, DType::kF32}, {DType::kBF16, DType::kF32}, {DType::kF64, DType::kF64}}) {
+    for (const std::int64_t pad : {0, 3, 8}) {
+      for (const auto& [rows, k, n] : {std::tuple{std::int64_t{65}, std::int64_t{24}, std::int64_t{40}}, {300, 7, 129}, {1, 8, 8}}) {
+        SCOPED_TRACE(::testing::Message() << Name(in) << ' ' << rows << " rows, " << k << " x " << n << ", pad " << pad);
+        const Values x = Random(rows * k, "x", in), dy = Random(rows * n, "dy", in), dw_before = Random(k * n, "dw", out);
+        const Values db_before = Random(n, "db", out);
+        Values dw_expected = dw_before, db_expected = db_before;
+        for (int i = 0; i < 2; ++i) {
+          reference::Gemm<double>(k, n, rows, x.data(), true, dy.data(), false, dw_expected.data(), true, nullptr);
+          reference::BiasGradient(rows, n, dy.data(), db_expected.data());
+        }
+        const Padded px = PutMatrix(x, in, rows, k, pad), pdy = PutMatrix(dy, in, rows, n, pad), dw = PutMatrix(dw_before, out, k, n, pad);
+        const Tensor db = Put(db_before, out, {n}, pad == 3 ? 1 : 0);
+        for (int i = 0; i < 2; ++i) {
+          cuda::Gemm(*stream_, {.a = px.matrix, .transpose_a = true, .b = pdy.matrix, .c = dw.matrix, .accumulate = true, .b_sums = db});
+        }
+        ASSERT_TRUE(stream_->Synchronize().ok()) << stream_->status();
+        const double f32 = 6e-7 * std::sqrt(static_cast<double>(rows)) + 1e-6;
+        ExpectMatrix("dw", dw, dw_expected, f32);
+        EXPECT_TRUE(testing::AllNear(Get(db), db_expected, testing::StoredTolerance(out, {.of_largest = f32}, {.of_largest = 1e-14})));
+        Release();
+      }
+    }
+  }
+}
+
 // bf16 that may be rounded once only goes through f32 scratch, in strips of rows.
 TEST_P(GemmCudaCases, ScratchInStrips) {
   Check({.m = 3, .n = 2796203, .k = 1, .in = DType::kBF16, .out = DType::kBF16, .side = DType::kF32, .accumulate = true, .bias = true});

@@ -126,6 +126,31 @@ TEST_P(OptimizerTest, SquaredNormBlocks) {
   EXPECT_TRUE(std::isnan(Get(sums)[1]));
 }
 
+// More segments than one launch takes, of all lengths and alignments, of two types, some empty: each as if alone.
+TEST_P(OptimizerTest, NormsOfManySegmentsAreThoseOfEach) {
+  std::vector<SquaredNormArgs> segments;
+  std::vector<Tensor> together, alone;
+  for (int i = 0; i < 60; ++i) {
+    const std::int64_t n = i % 17 == 3   ? 0
+                           : i % 20 == 6 ? 2 * kSquaredNormBlock + 5 * i
+                                         : 1 + (i * 397) % 900,
+                       blocks = NumSquaredNormBlocks(n);
+    const DType dtype = i < 52 ? DType::kF32 : DType::kF64;
+    const Tensor x = n == 0 ? Tensor{nullptr, dtype, {0}} : Put(Random(n, "x", dtype), dtype, {n}, i % 3);
+    for (std::vector<Tensor>* sums : {&together, &alone}) {
+      sums->push_back(n == 0 ? Tensor{nullptr, DType::kF64, {0}} : Poisoned(DType::kF64, {blocks}));
+    }
+    segments.push_back({.x = x, .block_sums = together.back().as<double>()});
+  }
+  SquaredNormBlocks(*stream_, segments);
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    SCOPED_TRACE(i);
+    SquaredNormBlocks(*stream_, {.x = segments[i].x, .block_sums = alone[i].as<double>()});
+    if (segments[i].x.elements() == 0) continue;
+    EXPECT_EQ(Bytes(together[i]), Bytes(alone[i]));
+  }
+}
+
 TEST_P(OptimizerTest, EmptyTensorsAreNothingToDo) {
   const Tensor none{nullptr, DType::kF32, {0}}, no_rows{nullptr, DType::kF32, {0, 8}};
   const Tensor eight = Put(Values(8, 2), DType::kF32, {8});

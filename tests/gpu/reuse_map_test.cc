@@ -218,11 +218,11 @@ TEST_P(ReuseMapTest, MeansAndTheirMeterAreTheDefinitions) {
                                 .to = AsMatrix(to),
                                 .meter = static_cast<ReuseMeter*>(meter.data),
                                 .workspace = workspace.data});
-        ExpectNear("means", {to.data, dtype, {U, s.cols}}, means, {.of_largest = 1e-6});
+        ExpectNear("means", {to.data, dtype, {U, s.cols}}, means, {.of_largest = 1e-5});
         const Values measured = Get(meter);
         EXPECT_NEAR(measured[0], squares, 1e-6 * squares);
         EXPECT_NEAR(measured[1], errors, 1e-5 * errors + 1e-20 * squares);  // the truth's means are rounded too
-        if (noise == 0) EXPECT_EQ(measured[1], 0);
+        EXPECT_TRUE(noise > 0 || measured[1] == 0);
         const Tensor alone = Poisoned(dtype, {s.rows, s.cols});
         ClusterMeans(*stream_, {.map = map.map, .x = Rows(device, s), .to = AsMatrix(alone)});
         EXPECT_EQ(Bytes(alone), Bytes(to));  // also what lies behind the clusters, which is poison

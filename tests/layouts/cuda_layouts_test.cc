@@ -1,7 +1,10 @@
 // The trainer on a GPU, all ranks on the first one: what it computes there against the independent serial truth, and that it computes it
 // again to the bit. Compiled twice: for CUDA's kernels run on the CPU, thread by thread (kernels/cuda/testing), and for a GPU, where it
 // skips itself if there is none.
+#include <array>
+#include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -127,6 +130,21 @@ TEST_F(CudaLayouts, F16IsAsNearAsOneRank) {
   EXPECT_FALSE(CompareInLowPrecision(record, of_one, TruthOf(unscaled), kF16Tolerance).ok()) << "nothing has vanished";
 }
 
+TEST_F(CudaLayouts, TensorGridsInF16AreAsNearAsOneRank) {
+  const Layout serial{
+      .schedule = "gpipe", .micro_batches = 2, .samples = 2, .masked = true, .precision = DType::kF16, .heads = 12, .width = 24};
+  const Record of_one = Run(OnCuda(serial));
+  if (HasFailure()) return;
+  for (const auto& [x, y, z] : {std::array{2, 2, 1}, {1, 2, 2}}) {
+    Layout layout = serial;
+    layout.x = x, layout.y = y, layout.z = z;
+    const Record record = Run(OnCuda(layout));
+    if (HasFailure()) return;
+    const Status near = CompareInLowPrecision(record, of_one, TruthOf(layout), kF16Tolerance);
+    EXPECT_TRUE(near.ok()) << layout.Name() << ": " << near;
+  }
+}
+
 // Of a rank: everything that a step may change.
 std::string WeightsAndStates(Trainer& trainer) {
   std::string bytes;
@@ -196,21 +214,21 @@ TEST_F(CudaLayouts, ExactReuseEqualsTheTruth) {
 
 // Clusters of alike rows, probes and the controller's decisions: the same again, to the bit.
 TEST_F(CudaLayouts, ReusedRunsHaveTheSameBits) {
-  for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
-    for (const DType precision : {DType::kF32, DType::kBF16}) {
-      Layout layout = OnCuda(ReuseGpt("chimera", 2, 1, /*reuse=*/false));
-      layout.precision = precision;
-      layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
-      layout.reuse->controller.budget = 1;
-      ReuseSeen seen, again;
-      const Record first = TrainAndLook(layout, &seen);
-      if (HasFailure()) return;
-      const Status same = CompareBitwise(first, TrainAndLook(layout, &again));
-      EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
-      EXPECT_GT(seen.reused, 0) << layout.Name();
-      EXPECT_LT(seen.least_ratio, 1) << layout.Name();
-      EXPECT_EQ(seen.states, again.states) << layout.Name();
-    }
+  for (const auto& [policy, precision] :
+       {std::pair(ReusePolicy::kExact, DType::kBF16), {ReusePolicy::kQuantized, DType::kF32}, {ReusePolicy::kLsh, DType::kBF16}}) {
+    Layout layout = OnCuda(ReuseGpt("chimera", 2, 1, /*reuse=*/false));
+    layout.micro_batches = 2;
+    layout.precision = precision;
+    layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
+    layout.reuse->controller.budget = 1;
+    ReuseSeen seen, again;
+    const Record first = TrainAndLook(layout, &seen);
+    if (HasFailure()) return;
+    const Status same = CompareBitwise(first, TrainAndLook(layout, &again));
+    EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+    EXPECT_GT(seen.reused, 0) << layout.Name();
+    EXPECT_LT(seen.least_ratio, 1) << layout.Name();
+    EXPECT_EQ(seen.states, again.states) << layout.Name();
   }
 }
 
@@ -240,6 +258,58 @@ TEST_F(CudaLayouts, RunsHaveTheSameBits) {
     const Status same = CompareBitwise(first, Run(layout));
     EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
   }
+}
+
+// The most calls that a rank has replayed as graphs.
+class CountReplays final : public RankWatch {
+ public:
+  explicit CountReplays(std::atomic<std::int64_t>* most) : most_(most) {}
+  StepObserver* observer() override { return nullptr; }
+  void Start(const Trainer&, bool) override {}
+  Status Finish(const Trainer& trainer, bool) override {
+    const std::int64_t replayed = trainer.graph_counts().replayed;
+    std::int64_t before = most_->load();
+    while (before < replayed && !most_->compare_exchange_weak(before, replayed)) {
+    }
+    return OkStatus();
+  }
+
+ private:
+  std::atomic<std::int64_t>* const most_;
+};
+
+// Whole and halved calls, split backwards, gradients that are written first and added to later, several dtypes: replayed as enqueued.
+TEST_F(CudaLayouts, GraphsHaveTheSameBits) {
+  const Layout layouts[] = {
+      {.schedule = "gpipe", .micro_batches = 2, .samples = 2, .masked = true, .dropout = 0},
+      {.schedule = "1f1b", .stages = 2, .data = 2, .micro_batches = 3, .recompute = Recompute::kLayers, .dropout = 0},
+      {.schedule = "chimera", .stages = 2, .micro_batches = 4, .precision = DType::kBF16, .dropout = 0},
+      {.schedule = "chimera-zb", .stages = 2, .micro_batches = 4, .tied = false, .precision = DType::kF32, .dropout = 0}};
+  for (Layout layout : layouts) {
+    layout = OnCuda(layout);
+    layout.graphs = CudaGraphs::kOff;
+    const Record off = Run(layout);
+    layout.graphs = CudaGraphs::kOn;
+    std::atomic<std::int64_t> replayed = 0;
+    const StatusOr<Record> on = RunOnThreads(layout, [&] { return std::make_unique<CountReplays>(&replayed); });
+    ASSERT_TRUE(on.ok()) << layout.Name() << ": " << on.status();
+    const Status same = CompareBitwise(off, *on);
+    EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+    EXPECT_GT(replayed.load(), 0) << layout.Name();
+  }
+}
+
+// Masks of dropout differ from step to step: nothing may be replayed, and what is asked for is right all the same.
+TEST_F(CudaLayouts, CallsWithDropoutAreNotReplayed) {
+  Layout layout = OnCuda({.schedule = "1f1b", .stages = 2, .micro_batches = 2});
+  ASSERT_GT(layout.dropout, 0);
+  layout.graphs = CudaGraphs::kOn;
+  std::atomic<std::int64_t> replayed = 0;
+  const StatusOr<Record> record = RunOnThreads(layout, [&] { return std::make_unique<CountReplays>(&replayed); });
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(replayed.load(), 0);
+  const Status equal = CompareWithTruth(*record, TruthOf(layout));
+  EXPECT_TRUE(equal.ok()) << equal;
 }
 
 }  // namespace

@@ -163,6 +163,7 @@ std::string Layout::Name() const {
   if (rotary) name += " rotary";
   if (llama) name += " llama";
   if (device == DeviceKind::kCuda) name += " cuda";
+  if (graphs != CudaGraphs::kAuto) name += graphs == CudaGraphs::kOn ? " graphs" : " without graphs";
   if (threads != 1) name += StrCat(" threads ", threads);
   if (dropout != kDropout) name += StrCat(" dropout ", dropout);
   if (reuse) name += StrCat(" reuse ", static_cast<int>(reuse->layers.policy), reuse->always ? " always" : "");
@@ -242,6 +243,7 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.loss_scale = {.initial = layout.loss_scale, .least = std::min(layout.loss_scale, 1.0)};
   options.recompute = layout.recompute;
   options.packed_weights = layout.packed_weights;
+  options.cuda_graphs = layout.graphs;
   options.schedule = layout.schedule;
   options.schedule_csv = layout.csv;
   options.schedule_file = layout.schedule;

@@ -55,6 +55,7 @@ struct Layout {
   double dropout = kDropout;
   std::optional<ReuseTraining> reuse;
   DeviceKind device = DeviceKind::kCpu;  // kCuda: all ranks on GPU 0
+  CudaGraphs graphs = CudaGraphs::kAuto;
 
   int ranks() const { return stages * data * x * y * z; }
   int global_batch() const { return data * micro_batches * samples; }

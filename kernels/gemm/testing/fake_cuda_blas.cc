@@ -60,6 +60,7 @@ void Put(void* data, cudaDataType_t type, std::int64_t i, double value) {
 bool Has(cublasLtEpilogue_t epilogue, int bits) { return (static_cast<int>(epilogue) & bits) == bits; }
 // The bits of cublasLtEpilogue_t.
 constexpr int kBiasBit = 4, kGeluBit = 32, kSlopeBit = 64, kAuxBit = 128;
+bool SumsA(const Operation& o) { return o.epilogue == CUBLASLT_EPILOGUE_BGRADA; }
 
 bool Aligned(const void* p, std::uint32_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
 
@@ -76,7 +77,7 @@ bool Fits(const Operation& o, const Layout& a, const Layout& b, const Layout& c,
   if (f64 != (o.compute == CUBLAS_COMPUTE_64F) || f64 != (o.scale == CUDA_R_64F) || f64 != (d.type == CUDA_R_64F)) return false;
   if (a.type == CUDA_R_32F && d.type != CUDA_R_32F) return false;
   if (f64 && o.epilogue != CUBLASLT_EPILOGUE_DEFAULT) return false;
-  if (Has(o.epilogue, kBiasBit) != (o.bias != nullptr) || Has(o.epilogue, kAuxBit) != (o.aux != nullptr)) return false;
+  if ((Has(o.epilogue, kBiasBit) || SumsA(o)) != (o.bias != nullptr) || Has(o.epilogue, kAuxBit) != (o.aux != nullptr)) return false;
   if (o.aux != nullptr && (o.aux_ld < d.rows || o.aux_ld % 8 != 0 || !Aligned(o.aux, 16))) return false;
   return true;
 }
@@ -84,6 +85,11 @@ bool Fits(const Operation& o, const Layout& a, const Layout& b, const Layout& c,
 void Multiply(const Operation& o, double alpha, const void* a, const Layout& la, const void* b, const Layout& lb, double beta,
               const void* c, const Layout& lc, void* d, const Layout& ld) {
   const std::int64_t depth = o.transpose_a == CUBLAS_OP_N ? la.cols : la.rows;
+  for (std::int64_t i = 0; SumsA(o) && i < ld.rows; ++i) {  // stored, not added
+    double sum = 0;
+    for (std::int64_t k = 0; k < depth; ++k) sum += Get(a, la.type, o.transpose_a == CUBLAS_OP_N ? i + k * la.ld : k + i * la.ld);
+    Put(const_cast<void*>(o.bias), ld.type, i, sum);
+  }
   for (std::int64_t j = 0; j < ld.cols; ++j) {
     for (std::int64_t i = 0; i < ld.rows; ++i) {
       double sum = 0;
