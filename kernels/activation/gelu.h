@@ -9,7 +9,7 @@
 namespace lycia {
 
 // bf16, f32 or f64, all tensors of one type. f32 with a polynomial exponential: error below 1e-6 of the value + 1e-7 (times dout); bf16 is
-// computed so too and rounded once; f64 with std::exp.
+// computed so too and rounded once; f64 with std::exp. Far out, where powers overflow, out is in or 0 and the slope 1 or 0.
 struct GeluForwardArgs {
   ConstTensor in;  // any shape
   Tensor out;      // same; may be `in`

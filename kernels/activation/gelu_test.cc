@@ -1,7 +1,10 @@
 #include "kernels/activation/gelu.h"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/activation/gelu_ref.h"
@@ -64,14 +67,67 @@ TEST(Gelu, EqualsTheReference) {
   });
 }
 
-TEST(Gelu, LargeValuesDoNotOverflow) {
+// In long double, whose range holds every power of an f64: x s and s + x s (1 - s) (2u)', s = 1 / (1 + exp(-2u)).
+struct Truth {
+  double out, slope;
+};
+Truth TruthOf(double value) {
+  const long double x = value, scale = 2 * std::sqrt(2 / 3.14159265358979323846264338327950288L), cubic = 0.044715L;
+  const long double z = scale * (x + cubic * x * x * x), h = std::exp(-std::abs(z)), s = z < 0 ? h / (1 + h) : 1 / (1 + h);
+  const long double slope = s + x * scale * (1 + 3 * cubic * x * x) * (h / ((1 + h) * (1 + h)));
+  return {static_cast<double>(x * s), static_cast<double>(slope)};
+}
+
+void ExpectTrue(DType dtype, const std::vector<double>& x, const testing::Tolerance& f32, const testing::Tolerance& f64) {
+  const auto n = static_cast<std::int64_t>(x.size());
+  std::vector<double> expected, expected_slope;
+  for (const double value : x) {
+    const Truth truth = TruthOf(value);
+    expected.push_back(truth.out);
+    expected_slope.push_back(truth.slope);
+  }
   CpuStream stream;
-  const TestTensor in(DType::kF32, {4}, {-1e4, -60, 60, 1e4}), dout(DType::kF32, {4}, {1, 1, 1, 1});
-  TestTensor out(DType::kF32, {4}), din(DType::kF32, {4});
-  GeluForward(*stream, {.in = in, .out = out});
-  GeluBackward(*stream, {.in = in, .dout = dout, .din = din});
-  EXPECT_TRUE(AllNear(out.values(), {0, 0, 60, 1e4}, {.absolute = 1e-30}));
-  EXPECT_TRUE(AllNear(din.values(), {0, 0, 1, 1}, {.absolute = 1e-20}));
+  const TestTensor in(dtype, {n}, x), ones(dtype, {n}, std::vector<double>(x.size(), 1.0));
+  testing::ForEveryIsa([&] {
+    TestTensor out(dtype, {n}), slope(dtype, {n});
+    GeluForward(*stream, {.in = in, .out = out});
+    GeluBackward(*stream, {.in = in, .dout = ones, .din = slope});
+    const std::vector<double> y = out.values(), dy = slope.values();
+    EXPECT_TRUE(AllNear(y, expected, testing::StoredTolerance(dtype, f32, f64))) << Name(dtype);
+    EXPECT_TRUE(AllNear(dy, expected_slope, testing::StoredTolerance(dtype, f32, f64))) << Name(dtype) << " slope";
+    for (std::size_t i = 0; i < x.size(); ++i) {  // f64's exp(-1600) is 0
+      if (std::abs(x[i]) < 30) continue;
+      ASSERT_EQ(y[i], x[i] > 0 ? x[i] : 0) << x[i];
+      ASSERT_EQ(dy[i], x[i] > 0 ? 1 : 0) << x[i];
+    }
+  });
+}
+
+TEST(Gelu, IsRightForEveryFiniteBf16) {
+  std::vector<double> x;
+  for (std::uint32_t code = 0; code < 0x10000; ++code) {
+    const double value = std::bit_cast<float>(code << 16);
+    if (std::isfinite(value)) x.push_back(value);
+  }
+  ExpectTrue(DType::kBF16, x, {.absolute = 1e-7, .relative = 1e-6}, {});
+}
+
+TEST(Gelu, IsRightOverTheRangeOfF32AndF64) {
+  std::vector<double> singles, doubles = {-100, 100, -22, 22};
+  for (std::uint64_t bits = 0; bits <= 0xffffffffu; bits += 99991) {
+    const double value = std::bit_cast<float>(static_cast<std::uint32_t>(bits));
+    if (std::isfinite(value)) singles.push_back(value);
+  }
+  for (std::uint64_t i = 0; i < 0x10000; ++i) {
+    const double value = std::bit_cast<double>(i << 48 | i * 0x9e3779b97f4a >> 2);
+    if (std::isfinite(value)) doubles.push_back(value);
+  }
+  for (double x = -32; x <= 32; x += 0.0137) {
+    singles.push_back(static_cast<float>(x));
+    doubles.push_back(x);
+  }
+  ExpectTrue(DType::kF32, singles, {.absolute = 1e-7, .relative = 1e-6}, {});
+  ExpectTrue(DType::kF64, doubles, {}, {.absolute = 2e-15, .relative = 1e-15});
 }
 
 TEST(Gelu, NotANumberAndInfinityPropagate) {

@@ -1,9 +1,8 @@
-// SwiGLU on the CPU, a row at a time. With e = exp(-gate), the logistic function is s = 1 / (1 + e) and 1 - s = e s: no difference of near
-// numbers is taken.
+// SwiGLU on the CPU, a row at a time.
 #include "kernels/activation/swiglu.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vector_logistic.h"
 #include "kernels/cpu/vector_loop.h"
-#include "kernels/cpu/vector_math.h"
 
 namespace lycia::cpu {
 
@@ -23,7 +22,7 @@ void SwiGluForward(Stream& stream, const SwiGluForwardArgs& args) {
           const T *gates = in + r * 2 * F, *ups = gates + F;
           ForEachVector<V>(F, [&](auto lanes) LYCIA_INLINE {
             const V gate = lanes.Get(gates);
-            lanes.Put(out + r * F, gate / (A(1) + Exp(-gate)) * lanes.Get(ups));
+            lanes.Put(out + r * F, TimesLogistic<V>(gate, gate) * lanes.Get(ups));
           });
         }
       });
@@ -49,9 +48,9 @@ void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
           T *dgates = din + r * 2 * F, *dups = dgates + F;
           ForEachVector<V>(F, [&](auto lanes) LYCIA_INLINE {
             const V gate = lanes.Get(gates), up = lanes.Get(ups), d = lanes.Get(dout + r * F);
-            const V e = Exp(-gate), s = A(1) / (A(1) + e);
-            lanes.Put(dgates, d * up * (s + gate * ((e * s) * s)));
-            lanes.Put(dups, d * (gate * s));
+            const Logistic<V> s = LogisticOf<V>(gate);
+            lanes.Put(dgates, d * up * (s.value + gate * s.slope));
+            lanes.Put(dups, d * (gate * s.value));
           });
         }
       });

@@ -1,7 +1,10 @@
 #include "kernels/activation/swiglu.h"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/activation/swiglu_ref.h"
@@ -64,6 +67,36 @@ TEST(SwiGlu, EqualsTheReference) {
       }
     }
   });
+}
+
+// Every finite bf16 as a gate, up and dout 1: silu(x) = x s, its slope s + x s (1 - s), s = 1 / (1 + exp(-x)), in long double.
+TEST(SwiGlu, IsRightForEveryFiniteGate) {
+  CpuStream stream;
+  std::vector<double> gates, expected, expected_slope;
+  for (std::uint32_t code = 0; code < 0x10000; ++code) {
+    const long double x = std::bit_cast<float>(code << 16), h = std::exp(-std::abs(x)), s = x < 0 ? h / (1 + h) : 1 / (1 + h);
+    if (!std::isfinite(x)) continue;
+    gates.push_back(static_cast<double>(x));
+    expected.push_back(static_cast<double>(x * s));
+    expected_slope.push_back(static_cast<double>(s + x * (h / ((1 + h) * (1 + h)))));
+  }
+  const auto F = static_cast<std::int64_t>(gates.size());
+  std::vector<double> row = gates;
+  row.resize(2 * gates.size(), 1.0);
+  for (const DType dtype : testing::kStoredDTypes) {
+    const testing::Tolerance tolerance =
+        testing::StoredTolerance(dtype, {.absolute = 1e-7, .relative = 1e-6}, {.absolute = 2e-15, .relative = 1e-15});
+    const TestTensor in(dtype, {1, 2 * F}, row), ones(dtype, {1, F}, std::vector<double>(gates.size(), 1.0));
+    testing::ForEveryIsa([&] {
+      TestTensor out(dtype, {1, F}), din(dtype, {1, 2 * F});
+      SwiGluForward(*stream, {.in = in, .out = out});
+      SwiGluBackward(*stream, {.in = in, .dout = ones, .din = din});
+      const std::vector<double> d = din.values();
+      EXPECT_TRUE(AllNear(out.values(), expected, tolerance)) << Name(dtype);
+      EXPECT_TRUE(AllNear({d.begin(), d.begin() + F}, expected_slope, tolerance)) << Name(dtype) << " gate's";
+      EXPECT_TRUE(AllNear({d.begin() + F, d.end()}, expected, tolerance)) << Name(dtype) << " up's";
+    });
+  }
 }
 
 TEST(SwiGlu, LargeGatesDoNotOverflowAndNotANumberPropagates) {

@@ -39,7 +39,7 @@ LYCIA_INLINE inline void LoadQueries(const AttentionBackwardArgs& args, const Qu
   }
 }
 
-// One strip: scores and dout vᵀ -> probabilities (dropped) and dscores.
+// One strip: scores and dout vᵀ -> probabilities (dropped) and dscores. What the mask hides is left as it comes: no product reads it.
 template <Isa isa, typename T>
 LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTile& q, const KeyTile& keys, std::int64_t b, std::int64_t h,
                                         std::int64_t strip, std::int64_t limit, const BackwardScratch<T>& s) {
@@ -48,13 +48,6 @@ LYCIA_INLINE inline void ScoreGradients(const AttentionProblem& p, const QueryTi
   const V log_sum_exp = Load<V>(s.log_sum_exp + strip), delta = Load<V>(s.delta + strip);
   for (std::int64_t k = 0; k < limit; ++k) {
     Store<V>(probabilities + k * kQueryTile, Exp(Load<V>(probabilities + k * kQueryTile) - log_sum_exp));
-  }
-  if (!keys.Full()) {
-    Hide<V>(keys, strip, limit, T(0), probabilities);
-    for (std::int64_t k = limit; k < keys.count(); ++k) {
-      Store<V>(probabilities + k * kQueryTile, V{});
-      Store<V>(dscores + k * kQueryTile, V{});
-    }
   }
   if (p.dropout.rate == 0) {
     for (std::int64_t k = 0; k < limit; ++k) {
@@ -91,13 +84,14 @@ LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, cons
                            .b_row = padded,
                            .c = RowsOf<T>(args.dv, b, keys.begin + k, g),
                            .c_row = args.dv.row_stride,
-                           .accumulate = true};
-    Multiply<isa, T>(product);
+                           .accumulate = true,
+                           .edge = k - keys.visible_to_lane_0 + 1 - first_row};
+    Multiply<isa, Terms::kFromRow, T>(product);
     product.a = s.dscores + k * kQueryTile + first_row;
     product.b = s.q + first_row * padded;
     product.c = RowsOf<T>(args.dk, b, keys.begin + k, g);
     product.c_row = args.dk.row_stride;
-    Multiply<isa, T>(product);
+    Multiply<isa, Terms::kFromRow, T>(product);
   }
 }
 
@@ -119,40 +113,41 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
     const std::int64_t width = full ? lanes : L;
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
       const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
-      Multiply<isa, T>({.m = limit,
-                        .n = width,
-                        .k = D,
-                        .a = s.k,
-                        .a_row = padded,
-                        .a_col = 1,
-                        .b = s.q_t + lane,
-                        .b_row = kQueryTile,
-                        .c = s.probabilities + lane,
-                        .c_row = kQueryTile,
-                        .accumulate = false});
-      Multiply<isa, T>({.m = limit,
-                        .n = width,
-                        .k = D,
-                        .a = s.v,
-                        .a_row = padded,
-                        .a_col = 1,
-                        .b = s.dout_t + lane,
-                        .b_row = kQueryTile,
-                        .c = s.dscores + lane,
-                        .c_row = kQueryTile,
-                        .accumulate = false});
+      Multiply<isa, Terms::kAll, T>({.m = limit,
+                                     .n = width,
+                                     .k = D,
+                                     .a = s.k,
+                                     .a_row = padded,
+                                     .a_col = 1,
+                                     .b = s.q_t + lane,
+                                     .b_row = kQueryTile,
+                                     .c = s.probabilities + lane,
+                                     .c_row = kQueryTile,
+                                     .accumulate = false});
+      Multiply<isa, Terms::kAll, T>({.m = limit,
+                                     .n = width,
+                                     .k = D,
+                                     .a = s.v,
+                                     .a_row = padded,
+                                     .a_col = 1,
+                                     .b = s.dout_t + lane,
+                                     .b_row = kQueryTile,
+                                     .c = s.dscores + lane,
+                                     .c_row = kQueryTile,
+                                     .accumulate = false});
       for (std::int64_t strip = lane; strip < lane + width; strip += L) ScoreGradients<isa>(p, q, keys, b, h, strip, limit, s);
-      Multiply<isa, T>({.m = D,
-                        .n = width,
-                        .k = limit,
-                        .a = s.k,
-                        .a_row = 1,
-                        .a_col = padded,
-                        .b = s.dscores + lane,
-                        .b_row = kQueryTile,
-                        .c = s.dq_t + lane,
-                        .c_row = kQueryTile,
-                        .accumulate = true});
+      Multiply<isa, Terms::kBeforeColumn, T>({.m = D,
+                                              .n = width,
+                                              .k = limit,
+                                              .a = s.k,
+                                              .a_row = 1,
+                                              .a_col = padded,
+                                              .b = s.dscores + lane,
+                                              .b_row = kQueryTile,
+                                              .c = s.dq_t + lane,
+                                              .c_row = kQueryTile,
+                                              .accumulate = true,
+                                              .edge = keys.visible_to_lane_0 + lane});
     }
     AddKeyGradients<isa, T>(args, q, keys, b, g, s);
   });

@@ -1,5 +1,6 @@
 // Attention on the CPU, over samples and heads. Threads take key heads with all query heads that read them, so that the sums of dk and dv
-// have one order. bf16 goes to a kernel that multiplies pairs, or is widened to f32 a head at a time.
+// have one order. bf16 goes to a kernel that multiplies pairs, or is widened to f32 a head at a time: also where numbers that are not
+// finite stand under a causal mask, because a kernel of pairs multiplies what is hidden by zero.
 #include <algorithm>
 
 #include "kernels/attention/attention.h"
@@ -106,6 +107,30 @@ void WideBackwardHeads(const AttentionBackwardArgs& args, std::int64_t b, std::i
   Round(s.dv, b, p.keys, g, p.head_dim, args.dv);
 }
 
+bool IsFinite(const ConstHeadsView& view, std::int64_t b, std::int64_t rows, std::int64_t head, std::int64_t head_dim) {
+  std::int16_t largest = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const BFloat16* row = RowsOf<BFloat16>(view, b, r, head);
+    for (std::int64_t d = 0; d < head_dim; ++d) largest = std::max(largest, static_cast<std::int16_t>(row[d].bits & 0x7fff));
+  }
+  return largest < 0x7f80;  // infinity
+}
+// Whether a kernel of pairs may do a key head: where all that a mask hides is a number, zero times it is zero.
+bool MayMultiplyHidden(const AttentionForwardArgs& args, std::int64_t b, std::int64_t g) {
+  const AttentionProblem& p = args.problem;
+  return p.mask == MaskKind::kFull || IsFinite(args.v, b, p.keys, g, p.head_dim);
+}
+bool MayMultiplyHidden(const AttentionBackwardArgs& args, std::int64_t b, std::int64_t g) {
+  const AttentionProblem& p = args.problem;
+  if (p.mask == MaskKind::kFull) return true;
+  bool finite = IsFinite(args.k, b, p.keys, g, p.head_dim) && IsFinite(args.v, b, p.keys, g, p.head_dim);
+  const std::int64_t group = p.heads / p.kv_heads;
+  for (std::int64_t h = g * group; finite && h < (g + 1) * group; ++h) {
+    for (const ConstHeadsView* view : {&args.q, &args.out, &args.dout}) finite = finite && IsFinite(*view, b, p.queries, h, p.head_dim);
+  }
+  return finite;
+}
+
 template <typename T>
 void ZeroRows(const HeadsView& view, std::int64_t b, std::int64_t rows, std::int64_t head, std::int64_t head_dim) {
   for (std::int64_t r = 0; r < rows; ++r) std::fill_n(RowsOf<T>(view, b, r, head), head_dim, T(0));
@@ -118,13 +143,13 @@ void AttentionForward(Stream& stream, const AttentionForwardArgs& args) {
   CheckProblem(p, args.scratch, AttentionForwardScratchBytes(p));
   LYCIA_CHECK_EQ(args.log_sum_exp.elements(), p.samples * p.heads * p.queries);
   const std::int64_t group = p.heads / p.kv_heads;
-  if (const MicroKernel* kernel = PairKernelFor(p)) {
-    const auto heads = [&](std::int64_t b, std::int64_t g, void* memory) { PairForwardHeads(*kernel, args, b, g, memory); };
-    return ForEachKeyHead(stream, p, args.scratch, PairForwardBytes(p, *kernel), heads);
-  }
   if (p.dtype == DType::kBF16) {
-    const auto heads = [&](std::int64_t b, std::int64_t g, void* memory) { WideForwardHeads(args, b, g, WideForward::Make(memory, p)); };
-    return ForEachKeyHead(stream, p, args.scratch, WideForward::Make(nullptr, p).bytes, heads);
+    const MicroKernel* pairs = PairKernelFor(p);
+    const std::int64_t bytes = std::max(WideForward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairForwardBytes(p, *pairs));
+    return ForEachKeyHead(stream, p, args.scratch, bytes, [&](std::int64_t b, std::int64_t g, void* memory) {
+      if (pairs != nullptr && MayMultiplyHidden(args, b, g)) return PairForwardHeads(*pairs, args, b, g, memory);
+      WideForwardHeads(args, b, g, WideForward::Make(memory, p));
+    });
   }
   DispatchFloat(p.dtype, [&]<typename T>() {
     const std::int64_t bytes = ForwardScratch<T>::Make(nullptr, p.head_dim).bytes;
@@ -140,13 +165,13 @@ void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
   CheckProblem(p, args.scratch, AttentionBackwardScratchBytes(p));
   LYCIA_CHECK_EQ(args.log_sum_exp.elements(), p.samples * p.heads * p.queries);
   const std::int64_t group = p.heads / p.kv_heads;
-  if (const MicroKernel* kernel = PairKernelFor(p)) {
-    const auto heads = [&](std::int64_t b, std::int64_t g, void* memory) { PairBackwardHeads(*kernel, args, b, g, memory); };
-    return ForEachKeyHead(stream, p, args.scratch, PairBackwardBytes(p, *kernel), heads);
-  }
   if (p.dtype == DType::kBF16) {
-    const auto heads = [&](std::int64_t b, std::int64_t g, void* memory) { WideBackwardHeads(args, b, g, WideBackward::Make(memory, p)); };
-    return ForEachKeyHead(stream, p, args.scratch, WideBackward::Make(nullptr, p).bytes, heads);
+    const MicroKernel* pairs = PairKernelFor(p);
+    const std::int64_t bytes = std::max(WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
+    return ForEachKeyHead(stream, p, args.scratch, bytes, [&](std::int64_t b, std::int64_t g, void* memory) {
+      if (pairs != nullptr && MayMultiplyHidden(args, b, g)) return PairBackwardHeads(*pairs, args, b, g, memory);
+      WideBackwardHeads(args, b, g, WideBackward::Make(memory, p));
+    });
   }
   DispatchFloat(p.dtype, [&]<typename T>() {
     const std::int64_t bytes = BackwardScratch<T>::Make(nullptr, p.head_dim).bytes;

@@ -1,6 +1,6 @@
 // Forward attention on the CPU. For each head and tile of queries: scores of one tile of keys at a time, online softmax, times V.
 // Queries are the lanes (attention_tile.h). Tiles on the diagonal of a causal mask are cut into strips of one vector of queries, each
-// multiplied with the keys it sees only.
+// multiplied with the keys it sees only; of those that only some of its queries see, the others take nothing, be it a NaN.
 #include <cmath>
 
 #include "kernels/attention/attention.h"
@@ -48,17 +48,17 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
     for (std::int64_t lane = 0; lane < lanes; lane += width) {
       const std::int64_t limit = full ? keys.count() : StripLimit<V>(keys, q, lane);
       if (limit == 0) continue;
-      Multiply<isa, T>({.m = limit,
-                        .n = width,
-                        .k = D,
-                        .a = s.k,
-                        .a_row = padded,
-                        .a_col = 1,
-                        .b = s.q_t + lane,
-                        .b_row = kQueryTile,
-                        .c = s.scores + lane,
-                        .c_row = kQueryTile,
-                        .accumulate = false});
+      Multiply<isa, Terms::kAll, T>({.m = limit,
+                                     .n = width,
+                                     .k = D,
+                                     .a = s.k,
+                                     .a_row = padded,
+                                     .a_col = 1,
+                                     .b = s.q_t + lane,
+                                     .b_row = kQueryTile,
+                                     .c = s.scores + lane,
+                                     .c_row = kQueryTile,
+                                     .accumulate = false});
       for (std::int64_t strip = lane; strip < lane + width; strip += L) {
         T* scores = s.scores + strip;
         if (!full) Hide<V>(keys, strip, limit, kMinusInfinity<T>, scores);
@@ -73,17 +73,18 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
           Store<V>(scores + k * kQueryTile, Load<V>(scores + k * kQueryTile) * Load<V>(s.factors + strip + k * kQueryTile));
         }
       }
-      Multiply<isa, T>({.m = D,
-                        .n = width,
-                        .k = limit,
-                        .a = s.v,
-                        .a_row = 1,
-                        .a_col = padded,
-                        .b = s.scores + lane,
-                        .b_row = kQueryTile,
-                        .c = s.out_t + lane,
-                        .c_row = kQueryTile,
-                        .accumulate = true});
+      Multiply<isa, Terms::kBeforeColumn, T>({.m = D,
+                                              .n = width,
+                                              .k = limit,
+                                              .a = s.v,
+                                              .a_row = 1,
+                                              .a_col = padded,
+                                              .b = s.scores + lane,
+                                              .b_row = kQueryTile,
+                                              .c = s.out_t + lane,
+                                              .c_row = kQueryTile,
+                                              .accumulate = true,
+                                              .edge = keys.visible_to_lane_0 + lane});
     }
   });
   WriteRows(args, q, b, h, s);

@@ -15,14 +15,6 @@ namespace lycia::cpu {
 template <typename T>
 inline constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
 
-// Lane i: lane + i.
-template <typename V>
-LYCIA_INLINE inline MaskOf<V> LaneIndices(std::int64_t lane) {
-  MaskOf<V> index;
-  for (int i = 0; i < kLanes<V>; ++i) index[i] = static_cast<Element<MaskOf<V>>>(lane + i);
-  return index;
-}
-
 // Writes `value` where the mask hides key k from the query of a lane; scores points at (key 0, lane).
 template <typename V, typename T = Element<V>>
 LYCIA_INLINE inline void Hide(const KeyTile& keys, std::int64_t lane, std::int64_t limit, T value, T* scores) {

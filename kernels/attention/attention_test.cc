@@ -229,6 +229,50 @@ TEST(Attention, BlockMaskSkipsBlocks) {
   }
 }
 
+// What no mask lets through: not even a NaN of rows that stand in the same tiles. Queries before `row` do not see key `row`, nor keys after
+// it query `row`.
+TEST(Attention, WhatIsHiddenLeavesNoTrace) {
+  constexpr std::int64_t kLength = 100, kHeads = 4, kKeyHeads = 2, kDim = 20;
+  const auto rows = [](const std::vector<double>& x, std::int64_t begin, std::int64_t end) {
+    const std::int64_t width = static_cast<std::int64_t>(x.size()) / kLength;
+    return std::vector<double>(x.begin() + begin * width, x.begin() + end * width);
+  };
+  const auto check = [&](const AttentionProblem& p) {
+    const Case clean(p);
+    const Case::Results truth = clean.RunKernel();
+    for (const std::int64_t row : {1, 70}) {
+      for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        SCOPED_TRACE(::testing::Message() << Name(p.dtype) << " row " << row << " is " << bad << ", dropout " << p.dropout.rate);
+        Case keys = clean, queries = clean, values = clean;
+        for (std::int64_t d = 0; d < kKeyHeads * kDim; ++d) {
+          const auto at = static_cast<std::size_t>(row * kKeyHeads * kDim + d);
+          keys.k[at] = keys.v[at] = values.v[at] = bad;
+        }
+        for (std::int64_t d = 0; d < kHeads * kDim; ++d) {
+          const auto at = static_cast<std::size_t>(row * kHeads * kDim + d);
+          queries.q[at] = queries.dout[at] = bad;
+        }
+        const Case::Results of_keys = keys.RunKernel(), of_queries = queries.RunKernel(), of_values = values.RunKernel();
+        EXPECT_EQ(rows(of_keys.out, 0, row), rows(truth.out, 0, row));
+        EXPECT_EQ(rows(of_keys.dq, 0, row), rows(truth.dq, 0, row));
+        EXPECT_EQ(rows(of_queries.dk, row + 1, kLength), rows(truth.dk, row + 1, kLength));
+        EXPECT_EQ(rows(of_queries.dv, row + 1, kLength), rows(truth.dv, row + 1, kLength));
+        EXPECT_EQ(of_values.dv, truth.dv);                 // a function of probabilities and dout
+        for (const std::int64_t t : {row, kLength - 1}) {  // who sees it knows
+          EXPECT_TRUE(p.dropout.rate > 0 || !std::isfinite(rows(of_keys.out, t, t + 1)[0])) << t;
+        }
+        EXPECT_TRUE(std::isnan(rows(of_queries.dk, 0, 1)[0]));
+      }
+    }
+  };
+  for (const DType dtype : testing::kStoredDTypes) {
+    for (const double dropout : {0.0, 0.25}) {
+      const AttentionProblem p = ProblemOf(dtype, {1, kLength, kLength, kHeads, kKeyHeads, kDim}, MaskKind::kCausal, dropout);
+      testing::ForEveryIsa([&] { check(p); });
+    }
+  }
+}
+
 TEST(Attention, AQueryThatSeesNothingIsZeroAndSoIsItsGradient) {
   AttentionProblem p = ProblemOf(DType::kF32, {1, 5, 3, 1, 1, 4}, MaskKind::kCausal);
   p.first_key = 2;  // queries 0 and 1 come before every key

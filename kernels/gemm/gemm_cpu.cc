@@ -97,7 +97,7 @@ void PackMatrix(Stream& stream, const PackMatrixArgs& args) {
 namespace lycia {
 
 std::int64_t PackedMatrixBytes(DType dtype, std::int64_t k, std::int64_t n) {
-  if (dtype == DType::kF64) return k * n * 8;
+  if (dtype == DType::kF64) return cpu::kPackedF64Header + k * n * SizeOf(dtype);
   if (dtype == DType::kF16) return 0;
   LYCIA_CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << "packed b is " << Name(dtype) << " ";
   return cpu::PackedBytes(cpu::SelectedKernel(dtype), {.length = n}, {.length = k});

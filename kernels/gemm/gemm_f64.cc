@@ -2,7 +2,10 @@
 
 #include <cblas.h>
 
-#include <cmath>
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/cpu/vector_logistic.h"
 
 namespace lycia::cpu {
 namespace {
@@ -22,14 +25,8 @@ auto* Row(const M& matrix, std::int64_t i) {
   return matrix.data == nullptr ? nullptr : static_cast<Pointer>(matrix.data) + i * matrix.ld;
 }
 
-constexpr double kScale = 2 * 0.79788456080286535588, kCubic = 0.044715;  // 2 sqrt(2/pi)
-
-// kernels/activation/gelu.cc, number by number.
-double Gelu(double x) { return x / (1 + std::exp(-kScale * (x + kCubic * x * x * x))); }
-double GeluSlope(double x) {
-  const double e = std::exp(-kScale * (x + kCubic * x * x * x)), s = 1 / (1 + e);
-  return s + x * (kScale * (1 + 3 * kCubic * x * x)) * ((e * s) * s);
-}
+// A vector of one number.
+typedef double One __attribute__((vector_size(sizeof(double))));
 
 void Finish(const GemmArgs& args) {
   const double* bias = args.bias.data == nullptr ? nullptr : args.bias.as<double>();
@@ -39,11 +36,22 @@ void Finish(const GemmArgs& args) {
     for (std::int64_t j = 0; j < args.c.cols; ++j) {
       double s = bias == nullptr ? c[j] : c[j] + bias[j];
       if (pre != nullptr) pre[j] = s;
-      if (args.gelu) s = Gelu(s);
-      if (input != nullptr) s *= GeluSlope(input[j]);
+      if (args.gelu) s = GeluOf<One>(One{s})[0];
+      if (input != nullptr) s *= GeluSlopeOf<One>(One{input[j]})[0];
       c[j] = residual == nullptr ? s : s + residual[j];
     }
   }
+}
+
+// What stands before the elements of a packed matrix: it lies as b did, so that the BLAS is called, and sums, as without packing.
+struct PackedF64 {
+  bool transposed;
+};
+
+ConstMatrix PackedElements(const PackedMatrix& packed, bool transposed) {
+  const void* elements = static_cast<const char*>(packed.data) + kPackedF64Header;
+  const std::int64_t rows = transposed ? packed.n : packed.k, cols = transposed ? packed.k : packed.n;
+  return {elements, DType::kF64, rows, cols, cols};
 }
 
 }  // namespace
@@ -52,8 +60,12 @@ void MultiplyF64(const GemmArgs& args) {
   UseOneThread();
   const auto m = static_cast<int>(args.c.rows), n = static_cast<int>(args.c.cols);
   const auto k = static_cast<int>(args.transpose_a ? args.a.rows : args.a.cols);
-  const ConstMatrix b = args.packed_b.data == nullptr ? args.b : ConstMatrix(args.packed_b.data, DType::kF64, k, n, n);
-  const bool transpose_b = args.packed_b.data == nullptr && args.transpose_b;
+  ConstMatrix b = args.b;
+  bool transpose_b = args.transpose_b;
+  if (args.packed_b.data != nullptr) {
+    transpose_b = static_cast<const PackedF64*>(args.packed_b.data)->transposed;
+    b = PackedElements(args.packed_b, transpose_b);
+  }
   if (k == 0 && !args.accumulate) {
     for (std::int64_t i = 0; i < m; ++i) std::fill_n(Row(args.c, i), n, 0.0);
   }
@@ -66,12 +78,9 @@ void MultiplyF64(const GemmArgs& args) {
 }
 
 void PackF64(const PackMatrixArgs& args) {
-  auto* to = static_cast<double*>(args.to.data);
-  const auto* from = static_cast<const double*>(args.b.data);
-  for (std::int64_t p = 0; p < args.to.k; ++p) {
-    for (std::int64_t j = 0; j < args.to.n; ++j)
-      to[p * args.to.n + j] = args.transpose_b ? from[j * args.b.ld + p] : from[p * args.b.ld + j];
-  }
+  static_cast<PackedF64*>(args.to.data)->transposed = args.transpose_b;
+  auto* to = reinterpret_cast<double*>(static_cast<char*>(args.to.data) + kPackedF64Header);
+  for (std::int64_t i = 0; i < args.b.rows; ++i) std::copy_n(Row(args.b, i), args.b.cols, to + i * args.b.cols);
 }
 
 }  // namespace lycia::cpu

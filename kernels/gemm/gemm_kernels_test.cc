@@ -144,6 +144,30 @@ TEST(GemmKernels, NanAndInfinityReachTheirRowAndColumnOnly) {
   }
 }
 
+// 1 x b with GELU, and 1 x 1 with its slope, far out where powers overflow: the limits themselves.
+void ExpectLimitsOfGelu(DType dtype) {
+  CpuStream stream;
+  const std::vector<double> far = RoundTo(dtype, {-3e38, -1e18, -1e12, -100, -40, 40, 100, 1e12, 1e18, 3e38});
+  const auto n = static_cast<std::int64_t>(far.size());
+  const TestTensor one(dtype, {1, 1}, {1}), row(dtype, {1, n}, far), ones(dtype, {1, n}, std::vector<double>(far.size(), 1.0));
+  TestTensor c(dtype, {1, n}), slope(dtype, {1, n});
+  Gemm(*stream, {.a = AsMatrix(one.tensor()), .b = AsMatrix(row.tensor()), .c = AsMatrix(c.tensor()), .gelu = true});
+  Gemm(*stream, {.a = AsMatrix(one.tensor()),
+                 .b = AsMatrix(ones.tensor()),
+                 .c = AsMatrix(slope.tensor()),
+                 .gelu_input = ConstMatrix(AsMatrix(row.tensor()))});
+  for (std::size_t i = 0; i < far.size(); ++i) {
+    EXPECT_EQ(c.values()[i], far[i] > 0 ? far[i] : 0) << Name(dtype) << " GELU of " << far[i];
+    EXPECT_EQ(slope.values()[i], far[i] > 0 ? 1 : 0) << Name(dtype) << " slope at " << far[i];
+  }
+}
+TEST(GemmKernels, GeluFarOutIsItsLimit) {
+  for (const DType dtype : kTypes) {
+    ForEveryKernel(dtype, [&](const cpu::MicroKernel&) { ExpectLimitsOfGelu(dtype); });
+  }
+  ExpectLimitsOfGelu(DType::kF64);
+}
+
 // f32 kernels keep subnormal operands and results; AVX512_BF16 and AMX count them as zero, as the processor defines it.
 TEST(GemmKernels, SubnormalsAsDocumented) {
   CpuStream stream;

@@ -23,9 +23,9 @@ TEST_P(ActivationTest, Gelu) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << n << " from element " << skip);
         Values x = Random(n, "x", dtype, 3);
-        // Far out, where powers overflow and on the CPU the gradient is a NaN.
+        // Far out, where powers overflow.
         const double far = dtype == DType::kF16 ? 6e4 : 1e18;
-        if (n > 64 && on_cuda()) x[5] = far, x[6] = -far, x[7] = 100, x[8] = -100, x[9] = 0;
+        if (n > 64) x[5] = far, x[6] = -far, x[7] = 100, x[8] = -100, x[9] = 0;
         const Values dy = Random(n, "dy", dtype);
         Values y(x.size()), dx(x.size());
         reference::GeluForward(n, x.data(), y.data());

@@ -25,6 +25,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kPrefetchRows = 16;  // of b, ahead of the multiply: a few hundred cycles, second-level cache to first
   static constexpr int kElementsOfWord = 1;
+  static constexpr int kUnrolledWords = 1;
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm512_load_ps(reinterpret_cast<const float*>(p)); }

@@ -1,34 +1,15 @@
 // The epilogue of any vector instruction set, as a template on its operations: see EpilogueArgs for what is done in which order. Rounding
-// to bf16 is to nearest, ties to even, as in runtime/core/bfloat16.h. GELU is the formula of kernels/activation/gelu_ref.h, written with
-// the logistic function as in gelu.cc: no difference of near numbers.
+// to bf16 is to nearest, ties to even, as in runtime/core/bfloat16.h.
 #ifndef LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
 #define LYCIA_KERNELS_GEMM_MICRO_EPILOGUE_H_
 
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/vector_math.h"
+#include "kernels/cpu/vector_logistic.h"
 #include "kernels/gemm/micro/micro_kernel.h"
 
 namespace lycia::cpu {
-
-inline constexpr float kGeluTwiceScale = 1.5957691216057308f;  // 2 sqrt(2/pi)
-inline constexpr float kGeluCubic = 0.044715f;
-
-// exp(-2u), u the argument of the tanh.
-template <typename V>
-LYCIA_INLINE inline V GeluDecay(const V& x) {
-  return ExpOfFloats<V>(-kGeluTwiceScale * (x + kGeluCubic * x * x * x));
-}
-template <typename V>
-LYCIA_INLINE inline V GeluOf(const V& x) {
-  return x / (1.0f + GeluDecay<V>(x));
-}
-template <typename V>
-LYCIA_INLINE inline V GeluSlopeOf(const V& x) {
-  const V e = GeluDecay<V>(x), s = 1.0f / (1.0f + e);
-  return s + x * (kGeluTwiceScale * (1.0f + 3 * kGeluCubic * x * x)) * ((e * s) * s);
-}
 
 template <typename Ops>
 LYCIA_INLINE inline typename Ops::Float LoadOperand(const EpilogueOperand& operand, std::int64_t row, std::int64_t col, int count) {

@@ -15,6 +15,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kPrefetchRows = 16;
   static constexpr int kElementsOfWord = 1;
+  static constexpr int kUnrolledWords = 4;
 
   // All bits set in the first `count` lanes.
   LYCIA_INLINE static __m256i First(std::int64_t count) {
@@ -42,6 +43,15 @@ struct Avx2 {
   LYCIA_INLINE static void StorePart(float* p, const Float& v, int count) {
     if (count >= 8) return _mm256_storeu_ps(p, v);
     _mm256_maskstore_ps(p, First(count), v);
+  }
+  // Of a whole tile, sums and what they are made of fill the registers; left alone, GCC 12 moves some to the stack in an unrolled loop.
+  template <int R>
+  LYCIA_INLINE static void KeepInRegisters(Float (&sum)[R][2]) {
+    if constexpr (R == 6) {
+      asm(""
+          : "+x"(sum[0][0]), "+x"(sum[0][1]), "+x"(sum[1][0]), "+x"(sum[1][1]), "+x"(sum[2][0]), "+x"(sum[2][1]), "+x"(sum[3][0]),
+            "+x"(sum[3][1]), "+x"(sum[4][0]), "+x"(sum[4][1]), "+x"(sum[5][0]), "+x"(sum[5][1]));
+    }
   }
   LYCIA_INLINE static void Prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
   LYCIA_INLINE static void PrefetchFar(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
@@ -127,7 +137,7 @@ constexpr MicroKernel kKernel = {.name = "avx2 f32",
                                  .rows = kRows,
                                  .cols = kCols,
                                  .even_rows = true,
-                                 .block_words = 256,
+                                 .block_words = 512,
                                  .pack_a = PackPanelOfFloats<Avx2, kRows>,
                                  .pack_b = PackPanelOfFloats<Avx2, kCols>,
                                  .tile = RegisterTileOfRows<Avx2, kRows>,

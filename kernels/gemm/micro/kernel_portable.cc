@@ -16,6 +16,7 @@ struct Sse2 {
   static constexpr int kLanes = 4;
   static constexpr int kPrefetchRows = 16;
   static constexpr int kElementsOfWord = 1;
+  static constexpr int kUnrolledWords = 1;
 
   LYCIA_INLINE static Float Zero() { return Float{}; }
   LYCIA_INLINE static Float LoadWords(const char* p) { return _mm_load_ps(reinterpret_cast<const float*>(p)); }

@@ -1,7 +1,8 @@
 // The register tile and the packing of any vector instruction set, as templates on its operations (sse2.h, avx2.h, avx512.h). Included only
 // by the files of one instruction set, inside whose anonymous namespaces the operations live: nothing here is shared by the linker.
 //
-// Operations "Ops": Float, a vector of kLanes floats, and Words, as many 32-bit words.
+// Operations "Ops": Float, a vector of kLanes floats, and Words, as many 32-bit words. kUnrolledWords: of the loop over packed panels,
+// where a word is so few multiply-adds that the instructions around them show; 1: not unrolled.
 #ifndef LYCIA_KERNELS_GEMM_MICRO_TILE_H_
 #define LYCIA_KERNELS_GEMM_MICRO_TILE_H_
 
@@ -39,7 +40,31 @@ void RegisterTile(const TileArgs& t) {
   const std::int64_t run_words = kFrom == From::kRowsOfA ? t.run_words : t.words;
   std::int64_t piece = kFrom == From::kRowsOfA && t.first_words < t.words ? t.first_words : t.words;
   for (std::int64_t left = t.words; left > 0;) {
-    for (std::int64_t w = 0; w < piece; ++w) {
+    std::int64_t w = 0;
+    if constexpr (kFrom == From::kPanels && Ops::kUnrolledWords > 1) {
+      constexpr int kWords = Ops::kUnrolledWords;
+      for (; w + kWords <= piece; w += kWords) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kWords; ++i) {
+          const V b0 = Ops::LoadWords(b + 2 * i * L * kWordBytes), b1 = Ops::LoadWords(b + (2 * i + 1) * L * kWordBytes);
+#pragma GCC unroll 32
+          for (int r = 0; r < R; ++r) {
+            const V x = Ops::Spread(a + (i * kRows + r) * kWordBytes);
+            sum[r][0] = Ops::MultiplyAdd(x, b0, sum[r][0]);
+            sum[r][1] = Ops::MultiplyAdd(x, b1, sum[r][1]);
+          }
+          Ops::KeepInRegisters(sum);
+        }
+        Ops::Prefetch(b + Ops::kPrefetchRows * 2 * L * kWordBytes);
+        a += kWords * kRows * kWordBytes;
+        b += kWords * 2 * L * kWordBytes;
+        if (soon_step != 0) {
+          Ops::PrefetchFar(soon);
+          soon += kWords * soon_step;
+        }
+      }
+    }
+    for (; w < piece; ++w) {
       V b0, b1;
       if constexpr (kFrom == From::kColumnsOfB) {
         Ops::LoadColumns(elements, offset, b0, b1);
@@ -67,11 +92,15 @@ void RegisterTile(const TileArgs& t) {
     piece = left < run_words ? left : run_words;
     if constexpr (kFrom == From::kRowsOfA) rows += kRows;
   }
+  // What the stores below might change, for all that the compiler knows.
+  float* const c = t.c;
+  const std::int64_t ld = t.ld;
+  const bool add = t.add;
   if (t.cols == 2 * L) {
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
-      float* row = t.c + r * t.ld;
-      if (t.add) {
+      float* row = c + r * ld;
+      if (add) {
         sum[r][0] = Ops::Add(sum[r][0], Ops::Load(row));
         sum[r][1] = Ops::Add(sum[r][1], Ops::Load(row + L));
       }
@@ -83,8 +112,8 @@ void RegisterTile(const TileArgs& t) {
   const int first = t.cols < L ? t.cols : L, second = t.cols - first;
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
-    float* row = t.c + r * t.ld;
-    if (t.add) {
+    float* row = c + r * ld;
+    if (add) {
       sum[r][0] = Ops::Add(sum[r][0], Ops::LoadPart(row, first));
       if (second > 0) sum[r][1] = Ops::Add(sum[r][1], Ops::LoadPart(row + L, second));
     }
