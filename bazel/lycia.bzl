@@ -10,9 +10,13 @@ _COPTS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror=return
 
 _TEST_DATA = ["//bazel:sanitizer_suppressions"]
 
+def _cc_library(**kwargs):
+    """Never shared: nothing links a shared library of ours, and building `//...` would compile every source a second time for it."""
+    native.cc_library(linkstatic = True, **kwargs)
+
 def lycia_library(name, copts = [], **kwargs):
     """cc_library with our warnings."""
-    native.cc_library(name = name, copts = _COPTS + copts, **kwargs)
+    _cc_library(name = name, copts = _COPTS + copts, **kwargs)
 
 def lycia_binary(name, copts = [], **kwargs):
     """cc_binary with our warnings."""
@@ -41,7 +45,7 @@ def _skipped_test(name, reason, tags = []):
 
 def mpi_library(name, srcs = [], hdrs = [], deps = [], copts = [], **kwargs):
     """A library whose sources include <mpi.h>, where there is MPI; its users link it, but do not see MPI's headers."""
-    native.cc_library(
+    _cc_library(
         name = name + "_objects",
         srcs = srcs,
         hdrs = hdrs,
@@ -52,7 +56,7 @@ def mpi_library(name, srcs = [], hdrs = [], deps = [], copts = [], **kwargs):
         name = name + "_linked",
         deps = [":" + name + "_objects"],
     )
-    native.cc_library(
+    _cc_library(
         name = name,
         hdrs = hdrs,
         deps = deps + [":" + name + "_linked"],
@@ -107,7 +111,7 @@ def cuda_library(name, srcs = [], hdrs = [], deps = [], private_deps = [], copts
             deps = deps + ["@cuda//:cudart"],
         )
         objects = [":" + name + "_nvcc"]
-    native.cc_library(
+    _cc_library(
         name = name + "_objects",
         srcs = host + objects if CUDA_ENABLED else [],
         hdrs = hdrs,
@@ -120,7 +124,7 @@ def cuda_library(name, srcs = [], hdrs = [], deps = [], private_deps = [], copts
         name = name + "_linked",
         deps = [":" + name + "_objects"],
     )
-    native.cc_library(
+    _cc_library(
         name = name,
         hdrs = hdrs,
         deps = deps + [":" + name + "_linked"],
@@ -137,7 +141,7 @@ def cuda_test(name, srcs = None, tags = [], **kwargs):
 def emulated_cuda_library(name, srcs, deps = [], cc_srcs = [], textual_hdrs = []):
     """Kernels of .cu files, run on the CPU in tests (kernels/cuda/testing), beside cc_srcs as they are; empty in builds without CUDA."""
     if not CUDA_ENABLED:
-        native.cc_library(name = name, testonly = True)
+        _cc_library(name = name, testonly = True)
         return
     wrappers = []
     for source in srcs:
@@ -150,7 +154,7 @@ def emulated_cuda_library(name, srcs, deps = [], cc_srcs = [], textual_hdrs = []
                   (native.package_name(), source),
         )
         wrappers.append(wrapper)
-    native.cc_library(
+    _cc_library(
         name = name,
         testonly = True,
         srcs = wrappers + cc_srcs,
@@ -163,7 +167,7 @@ def emulated_cuda_library(name, srcs, deps = [], cc_srcs = [], textual_hdrs = []
 
 def fake_cuda_library(name, srcs, hdrs, deps):
     """What stands in for CUDA's libraries in tests, ahead of them in the linker's order; empty in builds without CUDA."""
-    native.cc_library(
+    _cc_library(
         name = name,
         testonly = True,
         srcs = srcs if CUDA_ENABLED else [],

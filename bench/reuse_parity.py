@@ -123,13 +123,14 @@ def main():
         rows = [layer for p in pairs for layer in runs[p][1]]
         of_layer = {}
         for layer in rows:
-            of_layer.setdefault(layer["layer"], []).append(layer["unique_ratio"])
+            if layer["unique_ratio"] is not None:  # looked at in the last step
+                of_layer.setdefault(layer["layer"], []).append(layer["unique_ratio"])
         mean_accuracy, mean_loss = statistics.mean(accuracy), statistics.mean(loss)
         met = (abs(mean_accuracy) <= max(0.3, 2 * error_of(accuracy))) and (abs(mean_loss) <= max(0.3, 2 * error_of(loss)))
         missed |= not met
         ratios = ", ".join(f"{name} {statistics.mean(values):.2f}" for name, values in sorted(of_layer.items()))
         print(f"{mode:10} {mean_accuracy:+8.3f} +- {error_of(accuracy):.3f} {mean_loss:+18.3f} +- {error_of(loss):.3f}     "
-              f"{max((layer['relative_error'] for layer in rows), default=0):.3g}   {'met' if met else 'MISSED'}   distinct rows: {ratios}",
+              f"{max((layer['relative_error'] or 0 for layer in rows), default=0):.3g}   {'met' if met else 'MISSED'}   distinct rows: {ratios}",
               flush=True)
     sys.exit(1 if missed else 0)
 

@@ -121,6 +121,7 @@ TEST(ConfigKeys, AnyValueSurvivesToTomlAndBack) {
                                               "nccl.serial=true",
                                               "nccl.deadline_seconds=9.25",
                                               "parallel.transport=nccl",
+                                              "parallel.cuda_graphs=off",
                                               "log.every=3",
                                               "generate.tokens=1",
                                               "generate.temperature=0",

@@ -189,6 +189,10 @@ Status CheckReuse(const Config& config) {
     return InvalidArgument("reuse.mode = \"", config.reuse.mode,
                            "\" has no kernels for train.precision = \"f16\"; use \"bf16\", or reuse.mode = \"off\"");
   }
+  if (parallel.device == "cuda" && !config.model.reads_text()) {
+    return InvalidArgument("reuse.mode = \"", config.reuse.mode, "\" finds repeated patches of images on the CPU only; use reuse.mode = \"off\"",
+                           ", or parallel.device = \"cpu\"");
+  }
   if (parallel.x * parallel.y * parallel.z > 1) {
     return InvalidArgument("reuse.mode = \"", config.reuse.mode, "\" finds repeated rows where they are whole, but the tensor grid ",
                            parallel.x, " x ", parallel.y, " x ", parallel.z, " cuts them", instead);

@@ -254,13 +254,19 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
     return;
   }
   EXPECT_TRUE(plain.ok()) << plain;
-  EXPECT_EQ(Misfit(1, {"parallel.device=cuda", "model.kind=resnet50", "data.format=generated"}), "");
+  for (const char* more : {"model.kind=resnet50", "model.kind=llama", "train.precision=f16", "reuse.mode=exact"}) {
+    std::vector<std::string> overrides = {"parallel.device=cuda", more};
+    if (std::string_view(more) == "model.kind=resnet50") overrides.push_back("data.format=generated");
+    StatusOr<Config> taken = Parse("", overrides);
+    const Status resolved = ResolveConfig(1, *taken);
+    EXPECT_TRUE(resolved.ok()) << more << ": " << resolved;
+  }
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
-  StatusOr<Config> half = Parse("", {"parallel.device=cuda", "train.precision=f16"});
-  EXPECT_TRUE(ResolveConfig(1, *half).ok());
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16", "train.update=eager", "train.clip=0"}),
               AllOf(HasSubstr("has overflowed"), HasSubstr("use train.update = \"decided\"")));
-  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact"}), HasSubstr("reuse.mode = \"off\""));
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact", "train.precision=f16"}), HasSubstr("no kernels for train.precision"));
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact", "model.kind=cnn", "data.format=generated"}),
+              HasSubstr("patches of images on the CPU only"));
   EXPECT_THAT(Mistake("", {"parallel.device=tpu"}), HasSubstr("must be one of cpu, cuda, emulated"));
 }
 

@@ -82,7 +82,8 @@ Status ProcessBoard::Open(Communicator& world, const Options& options) {
   LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, GatherHosts(world));
   const auto rank = static_cast<std::size_t>(world.rank());
   const auto here = static_cast<int>(std::count(hosts.begin(), hosts.end(), hosts[rank]));
-  const bool leader = std::find(hosts.begin(), hosts.end(), hosts[rank]) == hosts.begin() + world.rank();
+  const auto first = static_cast<int>(std::find(hosts.begin(), hosts.end(), hosts[rank]) - hosts.begin());
+  const bool leader = first == world.rank();
   std::vector<std::string> distinct = hosts;
   std::sort(distinct.begin(), distinct.end());
   const auto num_hosts = static_cast<int>(std::unique(distinct.begin(), distinct.end()) - distinct.begin());
@@ -96,8 +97,9 @@ Status ProcessBoard::Open(Communicator& world, const Options& options) {
     std::strncpy(key.address, ListenAddress(options).c_str(), sizeof key.address - 1);
   }
   LYCIA_RETURN_IF_ERROR(Share(world, key));
+  // By the host's first rank too: hosts that are containers of one machine may share its memory.
   StatusOr<std::unique_ptr<Board>> board =
-      Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x", key.job), .processes = here});
+      Board::Open({.ranks = world.size(), .job = absl::StrFormat("lycia-%016x-%d", key.job, first), .processes = here});
   LYCIA_RETURN_IF_ERROR(AgreeOnInput(world, board.status()));  // before the next collective: all go on, or none
   board_ = *std::move(board);
   if (num_hosts == 1) return OkStatus();

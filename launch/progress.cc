@@ -9,12 +9,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <utility>
 
 namespace lycia {
 namespace {
 
 constexpr double kNewShare = 0.1;  // of the newest step in a moving average
+constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
 
 // JSON has no NaN or infinity: null stands for both. `text` holds 32 bytes.
 const char* Number(double value, char* text) {
@@ -101,8 +103,8 @@ Status MetricsWriter::WriteReuse(std::int64_t step, std::span<const ReuseMetrics
   for (const ReuseMetrics& m : layers) {
     std::snprintf(part, sizeof part,
                   "%s{\"layer\":\"%.200s\",\"use\":\"%s\",\"unique_ratio\":%s,\"relative_error\":%s,\"width\":%s,\"predicted_saving\":%s}",
-                  &m == layers.data() ? "" : ",", m.layer, m.use, Number(m.unique_ratio, ratio), Number(m.relative_error, error),
-                  Number(m.width, width), Number(m.predicted_saving, saving));
+                  &m == layers.data() ? "" : ",", m.layer, m.use, Number(m.unique_ratio.value_or(kAbsent), ratio),
+                  Number(m.relative_error.value_or(kAbsent), error), Number(m.width, width), Number(m.predicted_saving, saving));
     buffer_ += part;
   }
   buffer_ += "]}\n";

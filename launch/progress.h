@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -47,8 +48,8 @@ struct EmulatedStepMetrics {
 struct ReuseMetrics {
   const char* layer = "";
   const char* use = "dense";    // or measure, reuse
-  double unique_ratio = 1;      // distinct rows of all rows
-  double relative_error = 0;    // of the rows
+  // Distinct rows of all rows, and the error of the rows; null in the file where the step did not look at them.
+  std::optional<double> unique_ratio, relative_error;
   double width = 0;             // of clusters
   double predicted_saving = 0;  // share of the dense time of the layer's products
 };

@@ -64,6 +64,16 @@ reuse::Seconds ReuseControl::Cost(std::int64_t layer, double kept) const {
   return {.dense = dense, .reuse = kept * dense + spec.bytes / rates.bytes_per_s + rates.fixed_seconds};
 }
 
+reuse::LayerOrder ReuseControl::Trial(std::size_t index) const {
+  const auto layer = static_cast<std::int64_t>(index);
+  const double width = controller_->orders()[index].width;
+  if (controller_->next_step() % 2 == 0) return {.width = width};
+  // Nothing is known at first; and were all but the products free, a layer whose rows are distinct would gain nothing.
+  const bool could_pay =
+      controller_->kept(layer) <= 1 - training_.controller.hysteresis && controller_->error(layer) <= controller_->budget();
+  return {.reuse = could_pay, .width = width, .measure = !could_pay};
+}
+
 void ReuseControl::Calibrate(std::size_t index, const ReuseMeasures& seen) {
   Calibrated& c = layers_[index].calibrated;
   const auto better = [&](double seconds) { return seen.seconds > 0 && (seconds == 0 || seen.seconds < seconds); };
@@ -122,7 +132,7 @@ void ReuseControl::BeginStep(Stream& stream) {
   stream.Zero(measures_.data, measures_.bytes());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     reuse::LayerOrder order = controller_->orders()[i];
-    if (calibrates()) order = {.reuse = controller_->next_step() % 2 == 1, .width = order.width};
+    if (calibrates()) order = Trial(i);
     Layer& layer = layers_[i];
     layer.slot.use = order.reuse ? ReuseUse::kReuse : order.measure ? ReuseUse::kMeasure : ReuseUse::kDense;
     layer.slot.probe = order.reuse && order.probe;
@@ -171,8 +181,10 @@ void ReuseControl::Decide(double loss) {
     if (calibrates()) Calibrate(i, seen);
     const reuse::Seconds cost = Cost(static_cast<std::int64_t>(i), seen.UniqueRatio());
     rows_[i].use = slot.use;
-    rows_[i].unique_ratio = seen.UniqueRatio();
-    rows_[i].relative_error = seen.RelativeError();
+    rows_[i].unique_ratio.reset();
+    rows_[i].relative_error.reset();
+    if (seen.rows > 0) rows_[i].unique_ratio = seen.UniqueRatio();
+    if (seen.rows > 0) rows_[i].relative_error = seen.RelativeError();
     rows_[i].width = controller_->orders()[i].width;
     rows_[i].predicted_saving = slot.use == ReuseUse::kReuse && !training_.always ? 1 - cost.reuse / cost.dense : 0;
   }

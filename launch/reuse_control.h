@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -26,7 +27,9 @@ struct ReuseTraining {
   reuse::ControllerOptions controller;  // layers and steps are filled in
   bool always = false;                  // reuse wherever rows repeat at all, whatever it costs
   ReuseRates rates;                     // of a rank's threads, the same on all ranks
-  // First steps, every second one reused in all layers: what each takes then is what decisions are made by. Even; 0: by the rates alone.
+  // First steps in which layers are timed dense and, every second step, reused: what each takes then is what decisions are made by. The
+  // first of those only counts; a layer is tried in the others where so many of its rows repeat that it could pay, within the error budget.
+  // Even; 0: by the rates alone.
   std::int64_t calibration_steps = 8;
 };
 
@@ -53,8 +56,8 @@ class ReuseControl {
   struct Row {
     std::string layer;
     ReuseUse use = ReuseUse::kDense;
-    double unique_ratio = 1;      // U / M over all ranks and micro-batches; 1 where nothing was counted
-    double relative_error = 0;    // |X - C| / |X|
+    // U / M over all ranks and micro-batches, and |X - C| / |X|; absent where the step did not look at the layer's rows.
+    std::optional<double> unique_ratio, relative_error;
     double width = 0;             // of clusters; 0: equal rows only
     double predicted_saving = 0;  // share of the dense time of this layer's products, by the cost model; negative: reuse is slower
   };
@@ -82,6 +85,8 @@ class ReuseControl {
     Calibrated calibrated;
   };
   bool calibrates() const { return !training_.always && controller_->next_step() < training_.calibration_steps; }
+  // What a layer does in the next calibrating step.
+  reuse::LayerOrder Trial(std::size_t layer) const;
   void Calibrate(std::size_t layer, const ReuseMeasures& seen);
   ReuseControl(const ReuseTraining& training, DType dtype) : training_(training), dtype_(dtype) {}
   std::int64_t reduced_elements() const { return static_cast<std::int64_t>(layers_.size()) * kReuseMeasures; }

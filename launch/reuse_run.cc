@@ -95,10 +95,12 @@ void ReuseMetricsOf(const ReuseControl& control, std::vector<ReuseMetrics>& laye
 }
 
 std::string ReuseTable(const ReuseControl& control) {
-  std::string text = "reuse of the last look:  layer                 use      distinct rows   relative error   width   predicted saving\n";
+  std::string text = "reuse in the last step:  layer                 use      distinct rows   relative error   width   predicted saving\n";
   for (const ReuseControl::Row& row : control.rows()) {
-    absl::StrAppendFormat(&text, "                         %-21s %-8s %12.1f %% %14.2e %8.3g %15.1f %%\n", row.layer, NameOf(row.use),
-                          100 * row.unique_ratio, row.relative_error, row.width, 100 * row.predicted_saving);
+    const std::string ratio = row.unique_ratio ? absl::StrFormat("%.1f %%", 100 * *row.unique_ratio) : "not counted";
+    const std::string error = row.relative_error ? absl::StrFormat("%.2e", *row.relative_error) : "-";
+    absl::StrAppendFormat(&text, "                         %-21s %-8s %13s %16s %7.3g %16.1f %%\n", row.layer, NameOf(row.use), ratio,
+                          error, row.width, 100 * row.predicted_saving);
   }
   return text;
 }

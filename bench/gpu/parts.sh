@@ -51,6 +51,8 @@ run_part() {
 # The sizes of llama_1b are that file's.
 lycia_llama_step() {
   "${limit[@]}" "$folder/lycia" bench step --config="$folder/launch/configs/llama_1b.toml" --set parallel.device=cuda --steps=10 --warmup=3 --format=json
+}
+
 # Of programs that test both devices, CUDA's half: the other one needs no sanitizer, and takes long under it.
 sanitize() {
   local filter=()
@@ -195,5 +197,4 @@ print_table() {
       printf "bandwidth in GB/s, matmul, attention and convolution in TFLOP/s, reuse in us, step in ms; peak: %s TFLOP/s, copy: %s GB/s\n",
         figure(peak, "not measured"), figure(copy, "not measured")
     }' "$output/rows"
-  echo "not run: convolutions and computation reuse of ours on CUDA: the trainer refuses them there (docs/gpu.md)"
 }

@@ -52,7 +52,8 @@ std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
     const std::int64_t on_cpu = std::max(cpu::WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
     return std::max({on_cpu, cuda::PlanBackwardScratch(p).bytes, cuda::MmaBackwardScratchBytes(p)});
   }
-  return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
+  if (p.dtype == DType::kF16) return cuda::MmaBackwardScratchBytes(p);
+  return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 double AttentionForwardFlops(const AttentionProblem& p) {

@@ -9,8 +9,8 @@
 //
 // On the CPU: f32 and f64; bf16 with f32 sums (what is rounded: docs/numerics.md). Threads of the stream take key heads, if a head's
 // scratch fits their workspaces. On CUDA, the first of these that serves a call: Hopper's kernels, bf16 with D = 64 or 128, no block mask,
-// packed sequences or dropout; the tensor cores of every chip, bf16 with D a multiple of 8 up to 128, both with rows at multiples of 16
-// bytes and a positive scale; plain ones. The lists of a mask must live until the call's work is done.
+// packed sequences or dropout; the tensor cores of every chip, bf16 and f16 with D a multiple of 8 up to 128, both with rows at
+// multiples of 16 bytes and a positive scale; plain ones. The lists of a mask must live until the call's work is done.
 //
 // Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_H_
@@ -99,7 +99,7 @@ struct AttentionBackwardArgs {
   Tensor scratch;            // u8, at least AttentionBackwardScratchBytes(problem), 64-byte aligned
 };
 
-// Independent of T and S but in bf16; enough for either device.
+// Independent of T and S but in bf16 and f16; enough for either device.
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& problem);
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& problem);
 

@@ -20,10 +20,11 @@ namespace lycia::cuda {
 
 inline constexpr int kMmaPieceElements = kPieceBytes / 2;  // of one copy
 
-// The types of RejectMma: f.template operator()<BFloat16>().
+// The types of RejectMma: f.template operator()<BFloat16>() or <Float16>().
 template <typename F>
 decltype(auto) DispatchMma(DType dtype, F&& f) {
-  LYCIA_CHECK(dtype == DType::kBF16) << "dtype " << Name(dtype) << " is not bf16 ";
+  if (dtype == DType::kF16) return f.template operator()<Float16>();
+  LYCIA_CHECK(dtype == DType::kBF16) << "dtype " << Name(dtype) << " is not bf16 or f16 ";
   return f.template operator()<BFloat16>();
 }
 

@@ -60,7 +60,7 @@ __device__ __forceinline__ void MakeDelta(const MmaBackwardPointers<T>& p, const
       const T *out = p.out.Row(sample, query, head), *dout = p.dout.Row(sample, query, head);
       float sum = 0;
       for (int feature = lane; feature < s.head_dim; feature += kMmaLanes) {
-        sum += static_cast<float>(out[feature]) * static_cast<float>(dout[feature]);
+        sum += Widen(out[feature]) * Widen(dout[feature]);
       }
       sum = PlainWarpSum(sum);
       if (i == lane / 4) delta[half] = sum;

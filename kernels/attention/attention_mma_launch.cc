@@ -5,7 +5,7 @@
 namespace lycia::cuda {
 
 const char* RejectMma(const AttentionProblem& p) {
-  if (p.dtype != DType::kBF16) return "the kernel is for bf16";
+  if (p.dtype != DType::kBF16 && p.dtype != DType::kF16) return "the kernel is for bf16 and f16";
   if (p.head_dim <= 0 || p.head_dim > kMma128.head_dim) return "the kernel is for heads of at most 128 features";
   if (p.head_dim % 8 != 0) return "the kernel copies 8 features at once, so heads must be multiples of that";
   if (!(p.scale > 0)) return "the kernel keeps the largest unscaled score, so the scale must be positive";

@@ -54,7 +54,7 @@ TEST(MmaTiling, FollowsTheProblem) {
 TEST(MmaTiling, GivesAReason) {
   AttentionProblem p = Problem(9, 9, 80, MaskKind::kFull);
   EXPECT_EQ(RejectMma(p), nullptr);
-  p.dropout.rate = 0.1, p.blocks.block = 64;
+  p.dtype = DType::kF16, p.dropout.rate = 0.1, p.blocks.block = 64;
   EXPECT_EQ(RejectMma(p), nullptr);
   p.head_dim = 136;
   EXPECT_THAT(RejectMma(p), HasSubstr("at most 128"));

@@ -189,13 +189,15 @@ TEST(ConvDeathTest, OtherTypesAreNamed) {
   CpuStream stream;
   for (const std::int64_t groups : {1, 2}) {  // 2: each channel by itself
     const ConvShape s = {.N = 1, .C = 2, .K = 2, .height = {.in = 3, .filter = 2}, .width = {.in = 3, .filter = 2}, .groups = groups};
-    const TestTensor in(DType::kF16, {1, 3, 3, 2}), weight(DType::kF16, {2, 2, 2, 2 / groups}), out(DType::kF16, {1, 2, 2, 2});
+    const TestTensor in(DType::kI32, {1, 3, 3, 2}), weight(DType::kI32, {2, 2, 2, 2 / groups}), out(DType::kI32, {1, 2, 2, 2});
     const TestTensor dweight(DType::kF32, {2, 2, 2, 2 / groups}), memory(DType::kU8, {1024});
-    EXPECT_DEATH(ConvForward(*stream, {.shape = s, .in = in, .weight = weight, .out = out}), "in is f16, which is none of bf16");
-    EXPECT_DEATH(ConvBackwardInput(*stream, {.shape = s, .dout = out, .weight = weight, .din = in}), "dout is f16, which is none of bf16");
-    EXPECT_DEATH(ConvBackwardWeight(*stream, {.shape = s, .in = in, .dout = out, .dweight = dweight}), "in is f16, which is none of bf16");
-    const PackedConvWeight to = {.data = memory.tensor().data, .dtype = DType::kF16, .use = ConvUse::kForward, .shape = s};
-    EXPECT_DEATH(PackConvWeight(*stream, {.weight = weight, .to = to}), "packed weight is f16, which is none of bf16");
+    EXPECT_DEATH(ConvForward(*stream, {.shape = s, .in = in, .weight = weight, .out = out}), "in is i32, which is none of bf16");
+    EXPECT_DEATH(ConvBackwardInput(*stream, {.shape = s, .dout = out, .weight = weight, .din = in}), "dout is i32, which is none of bf16");
+    EXPECT_DEATH(ConvBackwardWeight(*stream, {.shape = s, .in = in, .dout = out, .dweight = dweight}), "in is i32, which is none of bf16");
+    const PackedConvWeight to = {.data = memory.tensor().data, .dtype = DType::kI32, .use = ConvUse::kForward, .shape = s};
+    EXPECT_DEATH(PackConvWeight(*stream, {.weight = weight, .to = to}), "packed weight is i32, which is none of bf16");
+    const TestTensor half_in(DType::kF16, {1, 3, 3, 2}), half_weight(DType::kF16, {2, 2, 2, 2 / groups}), half_out(DType::kF16, {1, 2, 2, 2});
+    EXPECT_DEATH(ConvForward(*stream, {.shape = s, .in = half_in, .weight = half_weight, .out = half_out}), "f16 are CUDA's");
   }
 }
 

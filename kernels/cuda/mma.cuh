@@ -8,10 +8,7 @@
 
 #include "kernels/cuda/mma_fragment.h"
 #include "runtime/core/bfloat16.h"
-
-namespace lycia {
-struct Float16;
-}
+#include "runtime/core/float16.h"
 
 namespace lycia::cuda {
 

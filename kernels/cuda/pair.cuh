@@ -5,10 +5,7 @@
 #include <cstdint>
 
 #include "runtime/core/bfloat16.h"
-
-namespace lycia {
-struct Float16;
-}
+#include "runtime/core/float16.h"
 
 namespace lycia::cuda {
 

@@ -45,7 +45,7 @@ void NormalizeImages(Stream& stream, const NormalizeImagesArgs& args) {
   const std::int64_t channels = args.in.shape.dim(-1);
   LYCIA_CHECK(channels >= 1 && channels <= kMaxImageChannels) << channels << " channels ";
   LYCIA_CHECK_EQ(args.in.elements(), args.out.elements());
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     const NormalizeMap<T> f{.in = args.in.as<std::uint8_t>(),
                             .out = args.out.as<T>(),
                             .channels = static_cast<int>(channels),

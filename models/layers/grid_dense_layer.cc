@@ -20,7 +20,7 @@ DropoutMask GridDenseLayer::Mask(const StageContext& stage) const {
   if (!stage.training || options_.dropout == 0) return {};
   const std::int64_t units = options_.dense.units, sample = stage.samples.begin + out_.first_sample(*options_.grid);
   return {.rate = options_.dropout,
-          .random = RandomStream(stage.seed, dropout_name_, static_cast<std::uint64_t>(stage.step)),
+          .random = RandomStream(stage.seed, dropout_name_, stage.random_step()),
           .first_index = sample * units + options_.grid->coordinate(out_.channels_along) * dense_.part_units(),
           .row_stride = units};
 }

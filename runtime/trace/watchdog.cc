@@ -85,7 +85,7 @@ std::string BoardTable(std::span<const BoardRow> rows) {
 }
 
 Status Watchdog::StillWaiting(std::int64_t waited_ns) {
-  if (waited_ns < last_poll_ns_ || waited_ns == 0) {  // a new wait
+  if (waited_ns < last_poll_ns_ || waited_ns == 0 || last_poll_ns_ == 0) {  // a new wait, or the first
     next_check_ns_ = options_.deadline_ns;
     undecided_until_ns_ = 0;
   } else if (waited_ns - last_poll_ns_ > kStoppedNs) {

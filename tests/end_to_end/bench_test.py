@@ -48,7 +48,7 @@ class BenchTest(harness.Case):
 
     def test_bad_input(self):
         short = harness.write(os.path.join(harness.work, "short.u16"), "ab")
-        for words, part in ((("step", "--precision=f16"), "f32 or bf16"), (("step", "--layers=none"), "--layers=none must be an integer"),
+        for words, part in ((("step", "--precision=f8"), "must be f32, bf16 or f16"), (("step", "--precision=f16"), "on GPUs only"), (("step", "--layers=none"), "--layers=none must be an integer"),
                             (("step", "--tokens=" + short), "has 1 tokens"), (("step", "--heads=5"), "does not divide"),
                             (("step", "--weights=/nowhere.safetensors", *self.SMALL), "/nowhere.safetensors"),
                             (("step", "--batch=5", "--micro-batch=2"), "is not a multiple"), (("step", "--set", "train.lr"), "section.key=value"),

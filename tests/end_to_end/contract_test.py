@@ -157,7 +157,8 @@ class CommandLineTest(harness.Case):
     def test_bad_command_lines(self):
         for words, parts in (
             (("trian",), ("trian", "train")), (("train",), ("--config",)),
-            (("train", "--config=x", "--rank=4"), ("--rank", "did you mean 'ranks'")),
+            (("train", "--config=x", "--rnks=4"), ("--rnks", "did you mean 'ranks'")),
+            (("train", "--config=x", "--rank=4"), ("--rank=4 needs --rendezvous=tcp://HOST:PORT",)),
             (("train", "--config=x", "--ranks=four"), ("four",)), (("schedule", "--stages=4"), ("--name",)),
             (("doctor", "--format=xml"), ("xml",)), (("generate",), ("--run",)),
         ):
@@ -231,7 +232,7 @@ class BadInputTest(harness.Case):
         self.refuse("checkpoints without --resume", harness.model(), "step 2", "--resume", "output.dir", out=out)
 
     def test_ranks_under_mpirun(self):
-        self.refuse("--ranks", harness.model(), "--ranks", "mpirun", words=("--ranks=4",), transports=("mpi",))
+        self.refuse("--ranks", harness.model(), "--ranks starts ranks as threads", "a launcher has started", words=("--ranks=4",), transports=("mpi",))
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ class RefusalTest(harness.Case):
         self.refused(model(model__kind="vgg16", train__micro_batch=1), "images of 12 x 8 are too small for this model", "at least 32 x 32")
 
     def test_layouts(self):
-        self.refused(model(parallel__y=2), "a tensor grid", "trains models of kind gpt and llama, not cnn", ranks=2)
+        self.refused(model(parallel__y=3), "grid 1 x 3 x 1: the 4 samples of a micro-batch", "use a multiple of 3", ranks=3)
+        self.refused(model(parallel__y=2, model__norm_samples=4), "a batch norm over 4 samples", "use model.norm_samples = 2", ranks=2)
         self.refused(model(parallel__stages=2, parallel__partition=[3, 2]), "6", ranks=2)
         self.refused(model(parallel__stages=2, parallel__partition=[6]), "2", ranks=2)
         self.refused(model(parallel__stages=7, train__batch=28), "6", "7", ranks=7)

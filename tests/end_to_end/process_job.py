@@ -75,7 +75,10 @@ class Ranks:
         return self
 
     def wait_for(self, condition, what):
-        self.jobs[0].wait_for(condition, what)
+        try:
+            self.jobs[0].wait_for(condition, what)
+        except AssertionError as failure:
+            raise AssertionError("%s\nall ranks: %s" % (failure, self.describe())) from failure
 
     def pid(self, rank):
         return self.jobs[rank].process.pid

@@ -81,8 +81,10 @@ class AnyAttentionTest : public KernelFixture {
   }
 };
 
-// The types of the tensor cores' kernels.
-constexpr DType kTiledDTypes[] = {DType::kBF16};
+// The types of the tensor cores' kernels; f16 is CUDA's alone.
+std::vector<DType> TiledDTypes(bool on_cuda) {
+  return on_cuda ? std::vector<DType>{DType::kBF16, DType::kF16} : std::vector<DType>{DType::kBF16};
+}
 
 struct Size {
   std::int64_t B, T, S, H, G, D;
@@ -108,7 +110,7 @@ constexpr Size kTiledSizes[] = {
     {1, 70, 150, 2, 1, 64}, {1, 66, 66, 2, 2, 128}, {2, 5, 130, 2, 1, 40}, {1, 1, 65, 1, 1, 8}, {1, 80, 33, 3, 1, 96}};
 
 TEST_P(AnyAttentionTest, TilesOfTensorCores) {
-  for (const DType dtype : kTiledDTypes) {
+  for (const DType dtype : TiledDTypes(on_cuda())) {
     for (const Size& s : kTiledSizes) {
       for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
         AttentionProblem p = Problem(dtype, s.B, s.T, s.S, s.H, s.G, s.D);
@@ -124,7 +126,7 @@ TEST_P(AnyAttentionTest, TilesOfTensorCores) {
 
 TEST_P(AnyAttentionTest, TilesOfPackedSequences) {
   const std::vector<std::int32_t> offsets = {0, 3, 64, 64, 131, 150};
-  for (const DType dtype : kTiledDTypes) {
+  for (const DType dtype : TiledDTypes(on_cuda())) {
     for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
       AttentionProblem p = Problem(dtype, 1, 150, 150, 2, 1, 16);
       p.mask = mask;
@@ -136,7 +138,7 @@ TEST_P(AnyAttentionTest, TilesOfPackedSequences) {
 
 TEST_P(AnyAttentionTest, TilesOfBlockMasks) {
   const std::vector<std::int32_t> first = {0, 2, 3, 3}, key_blocks = {0, 2, 1};  // the third block of queries sees nothing
-  for (const DType dtype : kTiledDTypes) {
+  for (const DType dtype : TiledDTypes(on_cuda())) {
     for (const auto& [block, mask] : {std::pair<int, MaskKind>{64, MaskKind::kFull}, {64, MaskKind::kCausal}, {24, MaskKind::kFull}}) {
       AttentionProblem p = Problem(dtype, 1, 3 * block - 5, 3 * block - 2, 2, 2, 24);
       p.mask = mask;
@@ -147,7 +149,7 @@ TEST_P(AnyAttentionTest, TilesOfBlockMasks) {
 }
 
 TEST_P(AnyAttentionTest, TilesWithDropout) {
-  for (const DType dtype : kTiledDTypes) {
+  for (const DType dtype : TiledDTypes(on_cuda())) {
     for (const std::int64_t D : {16, 72}) {
       AttentionProblem p = Problem(dtype, 1, 75, 75, 2, 1, D);
       p.dropout = {
@@ -164,7 +166,7 @@ TEST_P(AnyAttentionTest, TilesSpreadNoNan) {
   if (!on_cuda()) GTEST_SKIP() << "on the CPU, tiles multiply what is hidden by zero";
   const std::int64_t T = 100, D = 16;
   const std::vector<std::int32_t> first = {0, 1, 3}, key_blocks = {0, 0, 1};
-  for (const DType dtype : kTiledDTypes) {
+  for (const DType dtype : TiledDTypes(on_cuda())) {
     for (const bool causal : {false, true}) {
       AttentionProblem p = Problem(dtype, 1, T, T, 1, 1, D);
       p.mask = causal ? MaskKind::kCausal : MaskKind::kFull;

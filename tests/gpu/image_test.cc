@@ -217,7 +217,7 @@ TEST_P(ImageTest, Pools) {
 
 // The formula in f64, rounded once: to the bit.
 TEST_P(ImageTest, NormalizeImages) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     for (const std::int64_t channels : {1, 2, 3, 4}) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << channels << " channels behind " << skip);

@@ -93,7 +93,7 @@ TEST_P(PartsTest, TwoPartsOfARowAreTheWhole) {
 
 // RMS norm: one number a row, no mean, no beta.
 TEST_P(PartsTest, TwoPartsOfARowAreTheWholeOfAnRmsNorm) {
-  for (const DType dtype : kStoredDTypes) {
+  for (const DType dtype : Stored()) {
     const DType wide = ArithmeticDType(dtype);
     for (const auto [R, C] : kRowSizes) {
       SCOPED_TRACE(::testing::Message() << Name(dtype) << ' ' << R << " x 2 * " << C);

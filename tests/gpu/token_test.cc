@@ -105,6 +105,7 @@ TEST_P(TokenTest, CrossEntropy) {
                                         {DType::kF64, DType::kF64},
                                         {DType::kF16, DType::kF16},
                                         {DType::kF32, DType::kF16}}) {
+    if (gradient == DType::kF16 && !on_cuda()) continue;
     for (const auto& [B, T, unused, V] : kLosses) {
       for (const int skip : {0, 1}) {
         SCOPED_TRACE(::testing::Message() << Name(dtype) << " to " << Name(gradient) << ' ' << B << " x " << T << " x " << V);

@@ -281,7 +281,7 @@ class CountReplays final : public RankWatch {
 // Whole and halved calls, split backwards, gradients that are written first and added to later, several dtypes: replayed as enqueued.
 TEST_F(CudaLayouts, GraphsHaveTheSameBits) {
   const Layout layouts[] = {
-      {.schedule = "gpipe", .micro_batches = 2, .samples = 2, .masked = true, .dropout = 0},
+      {.schedule = "gpipe", .micro_batches = 2, .samples = 2, .dropout = 0},
       {.schedule = "1f1b", .stages = 2, .data = 2, .micro_batches = 3, .recompute = Recompute::kLayers, .dropout = 0},
       {.schedule = "chimera", .stages = 2, .micro_batches = 4, .precision = DType::kBF16, .dropout = 0},
       {.schedule = "chimera-zb", .stages = 2, .micro_batches = 4, .tied = false, .precision = DType::kF32, .dropout = 0}};

@@ -44,10 +44,10 @@ TEST(ReuseLayouts, ExactReuseEqualsTheTruthOnEveryLayout) {
 
 // A Llama's MLP computes all rows; naming it is refused.
 TEST(ReuseLayouts, ALlamasQueriesKeysAndValuesAreReused) {
-  Layout layout = Gpt("chimera", 2, 1, /*reuse=*/true);
+  Layout layout = ReuseGpt("chimera", 2, 1, /*reuse=*/true);
   layout.llama = true;
-  Seen seen;
-  const Status equal = CompareWithTruth(Train(layout, &seen), TruthOf(layout));
+  ReuseSeen seen;
+  const Status equal = CompareWithTruth(TrainAndLook(layout, &seen), TruthOf(layout));
   EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
   EXPECT_GE(seen.reused, layout.ranks());
   EXPECT_LT(seen.least_ratio, 0.8);
@@ -119,6 +119,44 @@ TEST(ReuseLayouts, AStateReturnsBitByBitAndDecidesAsBefore) {
         EXPECT_EQ(again->decision().gradient_norm, unbroken->decision().gradient_norm) << "step " << step;
         EXPECT_EQ(again->reuse()->StateText(), unbroken->reuse()->StateText()) << "step " << step;
       }
+      return OkStatus();
+    });
+    EXPECT_TRUE(run.ok()) << run;
+  }
+}
+
+// In its first steps a controller times every layer dense, counts, and computes with clusters only where rows repeat: a layer whose rows
+// are distinct has nothing to gain, and its results are those of the dense run.
+TEST(ReuseLayouts, CalibrationTriesOnlyLayersWhoseRowsRepeat) {
+  for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized}) {
+    Layout layout = ReuseGpt("1f1b", 1, 1, /*reuse=*/false);
+    layout.reuse = ReuseTrainingOf(policy, /*always=*/false);
+    layout.reuse->controller.first_width = policy == ReusePolicy::kExact ? 0 : 1.0 / 64;
+    layout.reuse->controller.least_width = 1.0 / 128;
+    layout.reuse->calibration_steps = 8;
+    const Status run = RunThreadRanks(1, [&](Communicator& world) -> Status {
+      const std::unique_ptr<BatchSource> source = SourceOf(layout);
+      LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, NewTrainer(layout, world));
+      std::map<std::string, double> ratio;  // of the last look
+      int tried = 0, not_tried = 0;
+      for (int step = 0; step < layout.reuse->calibration_steps; ++step) {
+        LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, *source, 1e-2, false));
+        for (const ReuseControl::Row& row : trainer->reuse()->rows()) {
+          SCOPED_TRACE(::testing::Message() << "step " << step << " layer " << row.layer);
+          EXPECT_EQ(row.unique_ratio.has_value(), step % 2 == 1);
+          EXPECT_EQ(row.relative_error.has_value(), step % 2 == 1);
+          if (step % 2 == 0 || step == 1) {
+            EXPECT_EQ(row.use, step == 1 ? ReuseUse::kMeasure : ReuseUse::kDense);
+          } else {
+            const bool repeats = ratio[row.layer] <= 0.95;
+            EXPECT_EQ(row.use, repeats ? ReuseUse::kReuse : ReuseUse::kMeasure) << ratio[row.layer];
+            ++(repeats ? tried : not_tried);
+          }
+          if (row.unique_ratio) ratio[row.layer] = *row.unique_ratio;
+        }
+      }
+      EXPECT_GT(tried, 0);
+      EXPECT_GT(not_tried, 0);
       return OkStatus();
     });
     EXPECT_TRUE(run.ok()) << run;

@@ -37,7 +37,7 @@ class ReuseWatch final : public RankWatch {
     seen_->states[step_++].push_back(trainer.reuse()->StateText());
     for (const ReuseControl::Row& row : trainer.reuse()->rows()) {
       seen_->reused += row.use == ReuseUse::kReuse;
-      if (row.use == ReuseUse::kReuse) seen_->least_ratio = std::min(seen_->least_ratio, row.unique_ratio);
+      if (row.use == ReuseUse::kReuse) seen_->least_ratio = std::min(seen_->least_ratio, *row.unique_ratio);
     }
     return OkStatus();
   }

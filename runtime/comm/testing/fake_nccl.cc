@@ -64,14 +64,6 @@ std::vector<std::string> SplitsOf(int world_rank) {
   std::lock_guard<std::mutex> lock(TheState().mutex);
   return TheState().splits[world_rank];
 }
-std::set<cudaStream_t> StreamsOf(int world_rank) {
-  std::lock_guard<std::mutex> lock(TheState().mutex);
-  return TheState().streams[world_rank];
-}
-void HoldCollectives(bool held) {
-  std::lock_guard<std::mutex> lock(TheState().mutex);
-  TheState().held = held;
-}
 int Alive() {
   std::lock_guard<std::mutex> lock(TheState().mutex);
   return TheState().alive;
@@ -91,10 +83,8 @@ void Reset() {
   state.cliques.clear();
   state.launches.clear();
   state.splits.clear();
-  state.streams.clear();
   state.broken.clear();
   state.aborted = 0;
-  state.held = false;
   state.misuse.clear();
 }
 

@@ -11,7 +11,6 @@
 
 #include <nccl.h>
 
-#include <set>
 #include <string>
 #include <vector>
 
@@ -21,10 +20,6 @@ namespace lycia::fake_nccl {
 std::vector<std::string> LaunchesOf(int world_rank);
 // The splits that rank `world_rank` called, in order: "world split color 0 key 1".
 std::vector<std::string> SplitsOf(int world_rank);
-// The streams that it has put operations on.
-std::set<cudaStream_t> StreamsOf(int world_rank);
-// While `held` no collective comes to an end, on any rank; messages do.
-void HoldCollectives(bool held);
 // Communicators that exist; how many were aborted.
 int Alive();
 int Aborted();

@@ -34,7 +34,6 @@ bool Play(ncclComm& comm, Item& item) {
   Clique& clique = *comm.clique;
   if (clique.dead) return false;
   if (item.kind == Item::kCollective) {
-    if (TheState().held) return false;
     Meeting& meeting = clique.meetings[item.place];
     if (!item.posted) {
       item.posted = true;
@@ -107,7 +106,6 @@ void Launch(ncclComm& comm, std::unique_lock<std::mutex>& lock) {
       if (item.kind == Item::kCollective) item.place = comm.collectives++;
       TheState().launches[comm.world_rank].push_back(StrCat(comm.name, " ", item.what.substr(0, item.what.find(' '))));
     }
-    TheState().streams[comm.world_rank].insert(operation.stream);
     auto shared = std::make_shared<Operation>(std::move(operation));
     // Outlives the communicator: a stream may still hold it after an abort.
     auto play = [comm_pointer = &comm, gone = comm.aborted, shared, place] {

@@ -11,7 +11,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -95,10 +94,8 @@ struct State {
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<Clique>> cliques;    // by unique id
   std::map<int, std::vector<std::string>> launches, splits;  // by world rank
-  std::map<int, std::set<cudaStream_t>> streams;
   std::map<int, ncclResult_t> broken;
   int alive = 0, aborted = 0;
-  bool held = false;  // collectives do not come to an end
   std::string misuse;
 };
 State& TheState();
