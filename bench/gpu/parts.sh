@@ -25,6 +25,7 @@ why_not() {
 test_of() {
   case $1 in
     test:layouts) echo cuda_layouts_test ;;
+    test:images) echo cuda_image_layouts_test ;;
     *) echo "${1#test:}_test" ;;
   esac
 }

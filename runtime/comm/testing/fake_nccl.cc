@@ -76,6 +76,10 @@ void Break(int world_rank, ncclResult_t result) {
   std::lock_guard<std::mutex> lock(TheState().mutex);
   TheState().broken[world_rank] = result;
 }
+void HoldLaunches(Held held) {
+  std::lock_guard<std::mutex> lock(TheState().mutex);
+  TheState().held = std::move(held);
+}
 void Reset() {
   std::lock_guard<std::mutex> lock(TheState().mutex);
   State& state = TheState();
@@ -84,6 +88,7 @@ void Reset() {
   state.launches.clear();
   state.splits.clear();
   state.broken.clear();
+  state.held = nullptr;
   state.aborted = 0;
   state.misuse.clear();
 }

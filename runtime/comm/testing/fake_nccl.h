@@ -11,6 +11,7 @@
 
 #include <nccl.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ namespace lycia::fake_nccl {
 
 // What rank `world_rank` has put on its device, in order: "world.1 all-reduce", "world from 0 to 1 send".
 std::vector<std::string> LaunchesOf(int world_rank);
+// From now on no launch begins of which `held` answers true; it is asked again and again, under the locks of this file and of fake_cuda.h.
+// `number`: the rank's launches of the same text before it. Null: none is held.
+using Held = std::function<bool(int world_rank, const std::string& launch, int number)>;
+void HoldLaunches(Held held);
 // The splits that rank `world_rank` called, in order: "world split color 0 key 1".
 std::vector<std::string> SplitsOf(int world_rank);
 // Communicators that exist; how many were aborted.

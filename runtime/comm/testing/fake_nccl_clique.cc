@@ -1,6 +1,7 @@
 // What the device of the fake NCCL does: ranks of a clique meet in collectives, messages find their receives.
 #include "runtime/comm/testing/fake_nccl_clique.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/core/status.h"
@@ -104,7 +105,10 @@ void Launch(ncclComm& comm, std::unique_lock<std::mutex>& lock) {
     const std::uint64_t place = comm.launched++;
     for (Item& item : operation.items) {
       if (item.kind == Item::kCollective) item.place = comm.collectives++;
-      TheState().launches[comm.world_rank].push_back(StrCat(comm.name, " ", item.what.substr(0, item.what.find(' '))));
+      std::vector<std::string>& launches = TheState().launches[comm.world_rank];
+      const std::string text = StrCat(comm.name, " ", item.what.substr(0, item.what.find(' ')));
+      operation.launches.push_back({text, static_cast<int>(std::count(launches.begin(), launches.end(), text))});
+      launches.push_back(text);
     }
     auto shared = std::make_shared<Operation>(std::move(operation));
     // Outlives the communicator: a stream may still hold it after an abort.
@@ -112,6 +116,10 @@ void Launch(ncclComm& comm, std::unique_lock<std::mutex>& lock) {
       std::lock_guard<std::mutex> guard(TheState().mutex);
       if (*gone) return true;
       if (comm_pointer->finished < place) return false;
+      for (const auto& [text, number] : shared->launches) {
+        if (TheState().held && TheState().held(comm_pointer->world_rank, text, number)) return false;
+      }
+      shared->launches.clear();
       bool done = true;
       for (Item& item : shared->items) {
         if (!item.done) item.done = Play(*comm_pointer, item);

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/comm/testing/fake_nccl.h"
+
 namespace lycia::fake_nccl {
 
 struct Operand {
@@ -66,6 +68,7 @@ struct Item {
 struct Operation {
   std::vector<Item> items;
   cudaStream_t stream = nullptr;
+  std::vector<std::pair<std::string, int>> launches;  // of the items: text, and how many like it were before; empty once it has begun
 };
 
 }  // namespace lycia::fake_nccl
@@ -95,6 +98,7 @@ struct State {
   std::map<std::string, std::shared_ptr<Clique>> cliques;    // by unique id
   std::map<int, std::vector<std::string>> launches, splits;  // by world rank
   std::map<int, ncclResult_t> broken;
+  Held held;
   int alive = 0, aborted = 0;
   std::string misuse;
 };
