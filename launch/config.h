@@ -61,6 +61,7 @@ struct TrainConfig {
   std::int64_t micro_batch = 1;  // samples of a micro-batch
   std::int64_t seed = 1;         // initialisation and dropout
   std::string precision = "f32";
+  bool tf32 = false;
   double lr = 1e-3;
   double min_lr = 1e-4;
   std::int64_t warmup_steps = 20;

@@ -78,6 +78,8 @@ std::vector<Key> MakeKeys() {
       {"train.seed", AT(train.seed), Seed(), "of initialisation and dropout"},
       {"train.precision", AT(train.precision), OneOf({"bf16", "f16", "f32", "f64"}),
        "type of weights and activations; with bf16 and f16 all sums, states and master weights are f32; f16: on GPUs only"},
+      {"train.tf32", AT(train.tf32), Any(),
+       "f32 on GPUs: matrix products on tensor cores, their operands rounded to 10 bits of fraction"},
       {"train.lr", AT(train.lr), AtLeast(0), "learning rate after warm-up"},
       {"train.min_lr", AT(train.min_lr), AtLeast(0), "learning rate at the last step (cosine)"},
       {"train.warmup_steps", AT(train.warmup_steps), AtLeast(0), "steps of linear warm-up"},

@@ -213,6 +213,11 @@ Status CheckCuda(const Config& config) {
         "train.precision = \"f16\" is computed on GPUs only: processors multiply bf16, whose range needs no loss scaling; use \"bf16\", "
         "or parallel.device = \"cuda\"");
   }
+  if (config.train.tf32 && (config.parallel.device != "cuda" || config.train.precision != "f32")) {
+    return InvalidArgument("train.tf32 rounds the operands of f32 products on GPUs, but parallel.device = \"", config.parallel.device,
+                           "\" and train.precision = \"", config.train.precision,
+                           "\"; leave it out, or use parallel.device = \"cuda\" and train.precision = \"f32\"");
+  }
   if (config.parallel.device != "cuda") return OkStatus();
   if constexpr (!kCudaEnabled) {
     return InvalidArgument("parallel.device = \"cuda\", but this build has no CUDA; install the toolkit and build again, or use \"cpu\"");

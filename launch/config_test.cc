@@ -154,6 +154,7 @@ TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"model.heads=4", "model.kv_heads=3"}), HasSubstr("use kv_heads = 2"));  // as near as 4: the smaller one
   EXPECT_THAT(Misfit(1, {"model.vocab=100"}), HasSubstr("256"));
   EXPECT_THAT(Misfit(1, {"train.precision=f16"}), AllOf(HasSubstr("on GPUs only"), HasSubstr("use \"bf16\"")));
+  EXPECT_THAT(Misfit(1, {"train.tf32=true"}), AllOf(HasSubstr("device = \"cpu\""), HasSubstr("leave it out")));
   EXPECT_THAT(Misfit(1, {"train.loss_scale=1024"}), AllOf(HasSubstr("is of f16"), HasSubstr("leave it out")));
   EXPECT_THAT(Mistake("[train]\nloss_scale = -1\n"), HasSubstr("train.loss_scale"));
   EXPECT_THAT(Misfit(1, {"train.loss_scale_initial=0.5"}), AllOf(HasSubstr("train.loss_scale_min = 1"), HasSubstr("e.g. 65536")));
@@ -254,13 +255,14 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
     return;
   }
   EXPECT_TRUE(plain.ok()) << plain;
-  for (const char* more : {"model.kind=resnet50", "model.kind=llama", "train.precision=f16", "reuse.mode=exact"}) {
+  for (const char* more : {"model.kind=resnet50", "model.kind=llama", "train.precision=f16", "train.tf32=true", "reuse.mode=exact"}) {
     std::vector<std::string> overrides = {"parallel.device=cuda", more};
     if (std::string_view(more) == "model.kind=resnet50") overrides.push_back("data.format=generated");
     StatusOr<Config> taken = Parse("", overrides);
     const Status resolved = ResolveConfig(1, *taken);
     EXPECT_TRUE(resolved.ok()) << more << ": " << resolved;
   }
+  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=bf16", "train.tf32=true"}), HasSubstr("precision = \"bf16\""));
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16", "train.update=eager", "train.clip=0"}),
               AllOf(HasSubstr("has overflowed"), HasSubstr("use train.update = \"decided\"")));

@@ -51,7 +51,7 @@ StatusOr<double> SecondsOnStream(Stream& stream, const std::function<void()>& la
 StatusOr<ReuseRates> RatesOfGpu(const TrainerOptions& options) {
   constexpr std::int64_t kSize = 4096;
   const DType dtype = options.precision == DType::kBF16 ? DType::kBF16 : DType::kF32;
-  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, NewCudaDevice(options.gpu));
+  LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, NewCudaDevice(options.gpu, options.cuda));
   LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream, device->NewStream());
   const std::int64_t bytes = kSize * kSize * SizeOf(dtype);
   LYCIA_ASSIGN_OR_RETURN(const Buffer memory, device->Allocate(3 * bytes, MemoryKind::kDevice));

@@ -60,6 +60,7 @@ struct TrainerOptions {
   CpuOptions cpu;                        // threads of this rank
   DeviceKind device = DeviceKind::kCpu;  // kShape: no data, for a dry run of the real step
   int gpu = 0;                           // of this rank, for kCuda: its ordinal
+  CudaOptions cuda;                      // for kCuda
   DType precision = DType::kF32;         // of weights and activations: bf16, f16 (not on the CPU), f32 or f64 (docs/numerics.md)
   Recompute recompute = Recompute::kNone;
   PackedWeights packed_weights = PackedWeights::kAuto;

@@ -87,6 +87,7 @@ TrainerOptions TrainerOptionsOf(const Config& config, Session& session, SessionO
   std::visit([&](auto& model) { model.reuse = options.reuse.layers; }, options.model);
   options.device = config.parallel.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kCpu;
   options.gpu = session.gpu;
+  options.cuda = {.tf32 = config.train.tf32};
   options.precision = TrainerPrecision(config);
   options.recompute = config.train.recompute == "layers"  ? Recompute::kLayers
                       : config.train.recompute == "stage" ? Recompute::kStage

@@ -39,7 +39,7 @@ StatusOr<WholeModel> MeasureModel(const TrainerOptions& options) {
 }
 
 StatusOr<std::unique_ptr<Device>> OpenDevice(const TrainerOptions& options) {
-  if (options.device == DeviceKind::kCuda) return NewCudaDevice(options.gpu);
+  if (options.device == DeviceKind::kCuda) return NewCudaDevice(options.gpu, options.cuda);
   return options.device == DeviceKind::kShape ? NewShapeDevice() : NewCpuDevice(options.cpu);
 }
 

@@ -33,7 +33,7 @@ struct GemmArgs {
   // [n], += sums over k of op(b), which is not transposed: of a weight gradient xᵀ dy they are the bias gradient. Absent when data is null.
   // Of the type of BiasGradientArgs::dbias; summed as BiasGradient does, or by the product itself on the way (CUDA), in that type.
   Tensor b_sums;
-  bool tf32 = false;        // CUDA, f32: a and b are rounded to 10 bits of fraction and multiplied by the tensor cores; off: all 23
+  bool tf32 = false;  // CUDA, f32: as CudaOptions::tf32, for this product; off: what the device was opened with
 };
 
 struct BiasGradientArgs {

@@ -267,7 +267,9 @@ void Gemm(Stream& stream, const GemmArgs& args) {
     if (args.b_sums.data != nullptr) AddSums(stream, target, args, /*in_scratch=*/false);
     return;
   }
-  stream.Fail(RunGemm(stream, target, args));
+  GemmArgs chosen = args;
+  chosen.tf32 |= target.tf32;
+  stream.Fail(RunGemm(stream, target, chosen));
 }
 
 std::int64_t NumGemmPlans(Stream& stream) {

@@ -21,8 +21,8 @@ int CapabilityOf(const cudaDeviceProp& properties) { return 10 * properties.majo
 
 class CudaStream final : public Stream {
  public:
-  CudaStream(int ordinal, int capability, int multiprocessors)
-      : ordinal_(ordinal), capability_(capability), multiprocessors_(multiprocessors) {}
+  CudaStream(int ordinal, int capability, int multiprocessors, const CudaOptions& options)
+      : ordinal_(ordinal), capability_(capability), multiprocessors_(multiprocessors), options_(options) {}
   ~CudaStream() override {
     // CUDA releases the stream and its events once their work is done.
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -89,7 +89,13 @@ class CudaStream final : public Stream {
 
   Status MakeCurrent() { return LYCIA_CUDA_STATUS(cudaSetDevice(ordinal_), "device ", ordinal_); }
   StreamTarget target() const {
-    return {stream_, capability_, multiprocessors_, workspace_, static_cast<char*>(workspace_) + kBlasWorkspaceBytes, faults_};
+    return {.stream = stream_,
+            .capability = capability_,
+            .multiprocessors = multiprocessors_,
+            .tf32 = options_.tf32,
+            .blas_workspace = workspace_,
+            .kernel_workspace = static_cast<char*>(workspace_) + kBlasWorkspaceBytes,
+            .faults = faults_};
   }
   std::shared_ptr<void>& gemm_state() { return gemm_state_; }
   int ordinal() const { return ordinal_; }
@@ -103,6 +109,7 @@ class CudaStream final : public Stream {
   const int ordinal_;
   const int capability_;  // as StreamTarget's
   const int multiprocessors_;
+  const CudaOptions options_;
   cudaStream_t stream_ = nullptr;
   void* workspace_ = nullptr;
   FaultWord* faults_ = nullptr;
@@ -112,11 +119,12 @@ class CudaStream final : public Stream {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, const cudaDeviceProp& properties)
+  CudaDevice(int ordinal, const cudaDeviceProp& properties, const CudaOptions& options)
       : ordinal_(ordinal),
         capability_(CapabilityOf(properties)),
         multiprocessors_(properties.multiProcessorCount),
         model_(properties.name),
+        options_(options),
         host_(NewCpuDevice()) {}
   ~CudaDevice() override {
     if (zero_stream_ != nullptr) cudaStreamDestroy(zero_stream_);
@@ -139,7 +147,7 @@ class CudaDevice final : public Device {
   }
 
   StatusOr<std::unique_ptr<Stream>> NewStream() override {
-    auto stream = std::make_unique<CudaStream>(ordinal_, capability_, multiprocessors_);
+    auto stream = std::make_unique<CudaStream>(ordinal_, capability_, multiprocessors_, options_);
     LYCIA_RETURN_IF_ERROR(stream->Create());
     return std::unique_ptr<Stream>(std::move(stream));
   }
@@ -181,6 +189,7 @@ class CudaDevice final : public Device {
   const int capability_;
   const int multiprocessors_;
   const std::string model_;
+  const CudaOptions options_;
   const std::unique_ptr<Device> host_;
   cudaStream_t zero_stream_ = nullptr;
 };
@@ -199,7 +208,7 @@ std::shared_ptr<void>& GemmStateOf(Stream& stream) {
   return static_cast<CudaStream&>(stream).gemm_state();
 }
 
-StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal) {
+StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal, const CudaOptions& options) {
   int count = 0;
   if (Status status = LYCIA_CUDA_STATUS(cudaGetDeviceCount(&count), "needs an NVIDIA driver of CUDA ", CUDART_VERSION / 1000, " or newer");
       !status.ok()) {
@@ -223,7 +232,7 @@ StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal) {
     return absl::UnavailableError(absl::StrCat(has, "; this build has code for ", kHopperCapability / 10, ".", kHopperCapability % 10,
                                                " alone: build with --define=gpus=all, as launch/package does"));
   }
-  auto device = std::make_unique<CudaDevice>(ordinal, properties);
+  auto device = std::make_unique<CudaDevice>(ordinal, properties, options);
   LYCIA_RETURN_IF_ERROR(device->Create());
   return std::unique_ptr<Device>(std::move(device));
 }

@@ -24,7 +24,7 @@ namespace lycia::cuda {
 
 // The device with this ordinal. Unavailable: "no GPU: ..." without driver, without such a device, with one below compute capability
 // 8.0, or with a chip this build has no code for.
-StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal);
+StatusOr<std::unique_ptr<Device>> NewDevice(int ordinal, const CudaOptions& options = {});
 // Device::Allocate of the stream's device (allocate_beside.h).
 StatusOr<Buffer> AllocateBeside(Stream& stream, std::int64_t bytes);
 

@@ -23,6 +23,7 @@ struct StreamTarget {
   cudaStream_t stream = nullptr;
   int capability = 0;  // of the device, for launch choices (compute_capability.h)
   int multiprocessors = 0;
+  bool tf32 = false;                 // of its device (CudaOptions)
   void* blas_workspace = nullptr;    // kBlasWorkspaceBytes
   void* kernel_workspace = nullptr;  // kKernelWorkspaceBytes
   FaultWord* faults = nullptr;       // [kNumFaults], seen by device and host; Synchronize fails the stream for what is written there

@@ -101,8 +101,12 @@ class Stream {
 // Every stream has threads and scratch memory of its own: NewStream fails as ThreadPool::Create does.
 std::unique_ptr<Device> NewCpuDevice(const CpuOptions& options = {});
 std::unique_ptr<Device> NewShapeDevice();
+struct CudaOptions {
+  // Matrix products of f32 on tensor cores: operands are rounded to 10 bits of fraction, products and sums stay f32. Off: all 23 bits.
+  bool tf32 = false;
+};
 // Unavailable, with the reason, when the build has no CUDA or the machine no such GPU.
-StatusOr<std::unique_ptr<Device>> NewCudaDevice(int ordinal);
+StatusOr<std::unique_ptr<Device>> NewCudaDevice(int ordinal, const CudaOptions& options = {});
 
 }  // namespace lycia
 

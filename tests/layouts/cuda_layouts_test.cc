@@ -111,6 +111,19 @@ TEST_F(CudaLayouts, F32AndBF16AreAsNearAsTheCpu) {
   }
 }
 
+// Products of f32 with operands of as many bits as f16: beside f16's contract, and not the bits of f32.
+TEST_F(CudaLayouts, Tf32RoundsAsF16DoesAndF32DoesNot) {
+  Layout layout{.schedule = "chimera", .stages = 2, .micro_batches = 2, .samples = 2, .precision = DType::kF32};
+  const Record f32 = Run(OnCuda(layout));
+  layout.tf32 = true;
+  const Record tf32 = Run(OnCuda(layout));
+  if (HasFailure()) return;
+  EXPECT_FALSE(CompareBitwise(tf32, f32).ok());
+  const Status near = CompareInLowPrecision(tf32, tf32, TruthOf(layout), kF16Tolerance);
+  EXPECT_TRUE(near.ok()) << near;
+  EXPECT_FALSE(CompareInLowPrecision(tf32, tf32, TruthOf(layout), kF32Tolerance).ok());
+}
+
 // f16 beside one rank of the same device: there is none on the CPU. A loss scale that lets gradients vanish is found out.
 TEST_F(CudaLayouts, F16IsAsNearAsOneRank) {
   const Layout serial{.schedule = "gpipe", .micro_batches = 2, .samples = 2, .precision = DType::kF16};

@@ -164,6 +164,7 @@ std::string Layout::Name() const {
   if (llama) name += " llama";
   if (device == DeviceKind::kCuda) name += " cuda";
   if (graphs != CudaGraphs::kAuto) name += graphs == CudaGraphs::kOn ? " graphs" : " without graphs";
+  if (tf32) name += " tf32";
   if (threads != 1) name += StrCat(" threads ", threads);
   if (dropout != kDropout) name += StrCat(" dropout ", dropout);
   if (reuse) name += StrCat(" reuse ", static_cast<int>(reuse->layers.policy), reuse->always ? " always" : "");
@@ -244,6 +245,7 @@ TrainerOptions OptionsOf(const Layout& layout) {
   options.recompute = layout.recompute;
   options.packed_weights = layout.packed_weights;
   options.cuda_graphs = layout.graphs;
+  options.cuda.tf32 = layout.tf32;
   options.schedule = layout.schedule;
   options.schedule_csv = layout.csv;
   options.schedule_file = layout.schedule;

@@ -56,6 +56,7 @@ struct Layout {
   std::optional<ReuseTraining> reuse;
   DeviceKind device = DeviceKind::kCpu;  // kCuda: all ranks on GPU 0
   CudaGraphs graphs = CudaGraphs::kAuto;
+  bool tf32 = false;
 
   int ranks() const { return stages * data * x * y * z; }
   int global_batch() const { return data * micro_batches * samples; }

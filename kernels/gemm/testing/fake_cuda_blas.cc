@@ -2,6 +2,7 @@
 
 #include <cublasLt.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -57,6 +58,15 @@ void Put(void* data, cudaDataType_t type, std::int64_t i, double value) {
   }
 }
 
+// An operand's element as the tensor cores of `o` read it: of TF32 10 bits of fraction remain, rounded to the nearest.
+double Read(const Operation& o, const void* data, cudaDataType_t type, std::int64_t i) {
+  const double value = Get(data, type, i);
+  if (o.compute != CUBLAS_COMPUTE_32F_FAST_TF32 || type != CUDA_R_32F || !std::isfinite(value)) return value;
+  int exponent = 0;
+  const double fraction = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 11)), exponent - 11);
+}
+
 bool Has(cublasLtEpilogue_t epilogue, int bits) { return (static_cast<int>(epilogue) & bits) == bits; }
 // The bits of cublasLtEpilogue_t.
 constexpr int kBiasBit = 4, kGeluBit = 32, kSlopeBit = 64, kAuxBit = 128;
@@ -94,8 +104,8 @@ void Multiply(const Operation& o, double alpha, const void* a, const Layout& la,
     for (std::int64_t i = 0; i < ld.rows; ++i) {
       double sum = 0;
       for (std::int64_t k = 0; k < depth; ++k) {
-        sum += Get(a, la.type, o.transpose_a == CUBLAS_OP_N ? i + k * la.ld : k + i * la.ld) *
-               Get(b, lb.type, o.transpose_b == CUBLAS_OP_N ? k + j * lb.ld : j + k * lb.ld);
+        sum += Read(o, a, la.type, o.transpose_a == CUBLAS_OP_N ? i + k * la.ld : k + i * la.ld) *
+               Read(o, b, lb.type, o.transpose_b == CUBLAS_OP_N ? k + j * lb.ld : j + k * lb.ld);
       }
       sum *= alpha;
       if (beta != 0) sum += beta * Get(c, lc.type, i + j * lc.ld);
