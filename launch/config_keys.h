@@ -18,6 +18,8 @@ namespace lycia::internal {
 using Place = std::variant<std::int64_t* (*)(Config&), double* (*)(Config&), bool* (*)(Config&), std::string* (*)(Config&),
                            std::vector<std::string>* (*)(Config&), std::vector<std::int64_t>* (*)(Config&)>;
 
+inline constexpr double kSizeLimit = 1e15;  // of most sizes: beyond it a product of two would not be exact
+
 // A single value's validity: numbers within [least, most], texts one of a list (empty: any).
 struct Valid {
   double least = -std::numeric_limits<double>::infinity();

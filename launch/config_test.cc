@@ -158,6 +158,7 @@ TEST(ResolveConfig, SizesThatDoNotFitAreRefusedWithWhatWould) {
   EXPECT_THAT(Misfit(1, {"train.loss_scale=1024"}), AllOf(HasSubstr("is of f16"), HasSubstr("leave it out")));
   EXPECT_THAT(Mistake("[train]\nloss_scale = -1\n"), HasSubstr("train.loss_scale"));
   EXPECT_THAT(Misfit(1, {"train.loss_scale_initial=0.5"}), AllOf(HasSubstr("train.loss_scale_min = 1"), HasSubstr("e.g. 65536")));
+  EXPECT_THAT(Misfit(1, {"parallel.device=emulated", "train.precision=f16", "train.loss_scale_initial=1e30"}), HasSubstr("e.g. 65536"));
   EXPECT_THAT(Misfit(2, {"train.batch=10", "train.micro_batch=4"}), AllOf(HasSubstr("2 replicas = 8"), HasSubstr("use batch = 8 or 16")));
   EXPECT_THAT(Misfit(1, {"train.batch=2", "train.micro_batch=4"}), HasSubstr("use batch = 4"));
   EXPECT_THAT(Misfit(3, {"parallel.schedule=chimera", "parallel.stages=3"}), AllOf(HasSubstr("even"), HasSubstr("use 2 or 4")));

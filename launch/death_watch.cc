@@ -31,7 +31,7 @@ bool IsDead(std::int64_t pid) {
 }
 
 bool Died(const BoardRow& row) {
-  return row.state == RankState::kRunning && row.host == HostName() && row.heartbeat_age_ns > 3 * kHeartbeatNs && IsDead(row.pid);
+  return row.state == RankState::kRunning && row.here && row.heartbeat_age_ns > 3 * kHeartbeatNs && IsDead(row.pid);
 }
 
 bool Silent(const BoardRow& row, std::int64_t patience_ns) {
@@ -76,10 +76,17 @@ void DeathWatch::Watch() {
   }
 }
 
+Board::Claim DeathWatch::ClaimReport() {
+  const Board::Claim claim = options_.board->ClaimReport(options_.rank);
+  const Clock::time_point now = Clock::now();
+  if (claim != Board::Claim::kUndecided || undecided_since_ == Clock::time_point()) undecided_since_ = now;
+  return claim == Board::Claim::kUndecided && now - undecided_since_ > kReportPatience ? Board::Claim::kMine : claim;
+}
+
 void DeathWatch::LookForTheDead(std::span<const BoardRow> rows) {
   for (const BoardRow& row : rows) {
     if (known_ || !Died(row)) continue;
-    const Board::Claim claim = options_.board->ClaimReport(options_.rank);
+    const Board::Claim claim = ClaimReport();
     known_ = claim != Board::Claim::kUndecided;
     if (claim != Board::Claim::kMine) continue;
     told_ = true;
@@ -90,7 +97,7 @@ void DeathWatch::LookForTheDead(std::span<const BoardRow> rows) {
 }
 
 void DeathWatch::EndSilentJob(std::span<const BoardRow> rows) {
-  if (options_.board->ClaimReport(options_.rank) != Board::Claim::kMine) return;
+  if (ClaimReport() != Board::Claim::kMine) return;
   std::fprintf(stderr, "lycia: the job hangs: %s\nseen by rank %d:\n%s", Diagnose(rows, options_.deadline_ns).line.c_str(), options_.rank,
                BoardTable(rows).c_str());
   std::fflush(nullptr);
@@ -99,7 +106,9 @@ void DeathWatch::EndSilentJob(std::span<const BoardRow> rows) {
 }
 
 void DeathWatch::EndBrokenJob() {
-  if (options_.board->ClaimReport(options_.rank) == Board::Claim::kMine) {
+  const Board::Claim claim = ClaimReport();
+  if (claim == Board::Claim::kUndecided) return;  // asked again at the next poll: no job ends without a word
+  if (claim == Board::Claim::kMine) {
     std::fprintf(stderr, "lycia: rank %d on %s: a rank of the job is gone, and this one waits for it:\n%s", options_.rank,
                  HostName().c_str(), BoardTable(options_.board->Snapshot()).c_str());
     options_.board->ReportDone();

@@ -41,6 +41,8 @@ class DeathWatch {
   using Clock = std::chrono::steady_clock;
 
   void Watch();
+  // Board::ClaimReport; its own where that stays undecided, as whoever was to decide or to tell may be dead, too.
+  Board::Claim ClaimReport();
   void LookForTheDead(std::span<const BoardRow> rows);
   void EndSilentJob(std::span<const BoardRow> rows);
   void EndBrokenJob();
@@ -48,7 +50,7 @@ class DeathWatch {
   const Options options_;
   std::atomic<bool> told_{false};  // by this process, of a death
   bool known_ = false;             // that somebody has told of it
-  Clock::time_point broken_since_{};
+  Clock::time_point broken_since_{}, undecided_since_{};
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;  // guarded by mutex_

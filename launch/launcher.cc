@@ -25,6 +25,7 @@ constexpr Names kPmi{"PMI_RANK", "PMI_SIZE"};
 
 struct Place {
   int rank = 0, ranks = 1;
+  bool operator==(const Place&) const = default;
 };
 
 StatusOr<int> NumberIn(const char* name, const char* text, std::int64_t least, std::int64_t most) {
@@ -66,7 +67,11 @@ StatusOr<Rendezvous> MasterRendezvous(const Environment& environment) {
         "or give --rendezvous=tcp://HOST:PORT; or unset RANK and WORLD_SIZE");
   }
   LYCIA_ASSIGN_OR_RETURN(rendezvous.port, ParsePort("MASTER_PORT", port));
-  if (TextIn(environment, "TORCHELASTIC_USE_AGENT_STORE") == "True") ++rendezvous.port;
+  if (TextIn(environment, "TORCHELASTIC_USE_AGENT_STORE") == "True" && ++rendezvous.port > 65535) {
+    return InvalidArgument("MASTER_PORT=", port,
+                           " is that of torchrun's agent, and ranks meet one port above, which there is none; give "
+                           "torchrun a lower --master-port");
+  }
   return rendezvous;
 }
 
@@ -112,9 +117,10 @@ StatusOr<Launcher> Find(const Arguments& arguments, const Environment& environme
     LYCIA_ASSIGN_OR_RETURN(Rendezvous rendezvous, MasterRendezvous(environment));
     return Processes(*torchrun, std::move(rendezvous));
   }
-  // Under mpirun Slurm's variables are those of the daemon that mpirun has put on this host.
-  const bool by_mpirun = environment(kOpenMpi.rank) != nullptr;
   LYCIA_ASSIGN_OR_RETURN(const std::optional<Place> slurm, PlaceIn(environment, kSlurm));
+  // Under mpirun Slurm's variables are those of the daemon that mpirun has put on this host. srun --mpi=pmi2 sets PMI's to its own.
+  LYCIA_ASSIGN_OR_RETURN(const std::optional<Place> pmi, PlaceIn(environment, kPmi));
+  const bool by_mpirun = environment(kOpenMpi.rank) != nullptr || (pmi && slurm && *pmi != *slurm);
   if (slurm && slurm->ranks > 1 && !by_mpirun) {
     LYCIA_ASSIGN_OR_RETURN(Rendezvous rendezvous, SlurmRendezvous(environment));
     Launcher launcher = Processes(*slurm, std::move(rendezvous));
@@ -148,14 +154,19 @@ StatusOr<Launcher> LauncherOf(const Arguments& arguments, const Environment& env
     LYCIA_ASSIGN_OR_RETURN(launcher.local_rank, NumberIn(name, environment(name), 0, kMostRanks));
   }
   launcher.address = TextIn(environment, "LYCIA_ADDRESS");
-  launcher.shared_memory = TextIn(environment, "LYCIA_SHARED_MEMORY") != "off";
+  const std::string shared = TextIn(environment, "LYCIA_SHARED_MEMORY");
+  if (!shared.empty() && shared != "on" && shared != "off") {
+    return InvalidArgument("LYCIA_SHARED_MEMORY=", shared, " in the environment must be on or off");
+  }
+  launcher.shared_memory = shared != "off";
   return launcher;
 }
 
 int ToldRank(std::span<const std::string> words, const Environment& environment) {
   constexpr std::string_view kFlag = "--rank=";
-  for (const std::string& word : words) {
-    if (word.compare(0, kFlag.size(), kFlag) == 0) return std::atoi(word.c_str() + kFlag.size());
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i].starts_with(kFlag)) return std::atoi(words[i].c_str() + kFlag.size());
+    if (words[i] == "--rank" && i + 1 < words.size()) return std::atoi(words[i + 1].c_str());
   }
   if (StartedByMpi()) return LauncherRank();
   for (const Names& names : {kTorchrun, kSlurm}) {

@@ -89,6 +89,9 @@ TEST(Launcher, MpiComesBeforeVariablesThatItsDaemonsInherit) {
   // In a build without MPI srun's own word counts, under --mpi=pmix too, but not that of mpirun's daemons.
   EXPECT_EQ(Shown(Find({}, With(kSrun, {{"PMIX_RANK", "3"}}), {true, false})), "processes 3/8 tcp://gpu007:15861");
   EXPECT_THAT(Shown(Find({}, With(kSrun, {{"OMPI_COMM_WORLD_RANK", "5"}}), {true, false})), HasSubstr("this build has no MPI"));
+  // PMI's are srun's own under --mpi=pmi2, and those of MPICH's mpirun where they tell another place.
+  EXPECT_EQ(Shown(Find({}, With(kSrun, {{"PMI_RANK", "3"}, {"PMI_SIZE", "8"}}), {true, false})), "processes 3/8 tcp://gpu007:15861");
+  EXPECT_THAT(Shown(Find({}, With(kSrun, {{"PMI_RANK", "5"}, {"PMI_SIZE", "16"}}), {true, false})), HasSubstr("this build has no MPI"));
 }
 
 TEST(Launcher, Torchrun) {
@@ -97,6 +100,8 @@ TEST(Launcher, Torchrun) {
   EXPECT_EQ(found->local_rank, 0);
   // Its agent listens at MASTER_PORT itself.
   EXPECT_EQ(Shown(Find({}, With(kTorchrun, {{"TORCHELASTIC_USE_AGENT_STORE", "True"}}))), "processes 2/4 tcp://node1:29501");
+  EXPECT_THAT(Shown(Find({}, With(kTorchrun, {{"TORCHELASTIC_USE_AGENT_STORE", "True"}, {"MASTER_PORT", "65535"}}))),
+              HasSubstr("give torchrun a lower --master-port"));
   EXPECT_EQ(Shown(Find({}, With(kSrun, kTorchrun))), "processes 2/4 tcp://node1:29500");  // torchrun as a task of srun
   EXPECT_THAT(Shown(Find({}, {{"RANK", "1"}, {"WORLD_SIZE", "2"}})), HasSubstr("but not MASTER_ADDR and MASTER_PORT"));
   EXPECT_THAT(Shown(Find({}, With(kTorchrun, {{"RANK", "4"}}))), HasSubstr("RANK=4 in the environment must be an integer from 0 to 3"));
@@ -122,6 +127,8 @@ TEST(Launcher, SettingsOfTheEnvironment) {
   EXPECT_EQ(found->address, "192.168.0.7");
   EXPECT_FALSE(found->shared_memory);
   EXPECT_TRUE(Find({}, kTorchrun)->shared_memory);
+  EXPECT_TRUE(Find({}, With(kTorchrun, {{"LYCIA_SHARED_MEMORY", "on"}}))->shared_memory);
+  EXPECT_THAT(Shown(Find({}, {{"LYCIA_SHARED_MEMORY", "Off"}})), HasSubstr("LYCIA_SHARED_MEMORY=Off in the environment must be on or off"));
 }
 
 TEST(Launcher, RanksAsThreadsAndAsProcessesExcludeEachOther) {
@@ -135,9 +142,10 @@ TEST(Launcher, RanksAsThreadsAndAsProcessesExcludeEachOther) {
 }
 
 TEST(Launcher, TheRankThatTellsBadCommandLines) {
-  const std::vector<std::string> none, flag = {"train", "--rank=3"};
+  const std::vector<std::string> none, flag = {"train", "--rank=3"}, words = {"train", "--ranks", "4", "--rank", "1"};
   EXPECT_EQ(ToldRank(none, Of({})), 0);
   EXPECT_EQ(ToldRank(flag, Of(kTorchrun)), 3);
+  EXPECT_EQ(ToldRank(words, Of(kTorchrun)), 1);
   EXPECT_EQ(ToldRank(none, Of(kTorchrun)), 2);
   EXPECT_EQ(ToldRank(none, Of(kSrun)), 3);
 }

@@ -46,6 +46,19 @@ Status CheckReal(const JsonValue& root, const std::string& where, const char* ke
   return Differs(where, key, absl::StrFormat("%g", stated), absl::StrFormat("%g", mine), absl::StrFormat("set %s = %g", our_key, stated));
 }
 
+// The base of the rotary angles and nothing else: keys of the file's own, or, from transformers 5 on, of an object of it.
+Status CheckRope(const JsonValue& root, const std::string& where, const GptConfig& model) {
+  const JsonValue *scaling = root.Find("rope_scaling"), *inner = root.Find("rope_parameters");
+  const JsonValue* const type = inner == nullptr ? nullptr : inner->Find("rope_type");
+  const bool typed = type != nullptr && type->text != "default";
+  if (typed || (scaling != nullptr && scaling->kind != JsonValue::Kind::kNull)) {
+    return InvalidArgument(where, " has ", typed ? "a rope_type other than default" : "rope_scaling",
+                           ", which changes the rotary angles and is not supported; use weights without it");
+  }
+  const bool moved = inner != nullptr && inner->Find("rope_theta") != nullptr;
+  return CheckReal(moved ? *inner : root, where, "rope_theta", kHuggingFaceBase, model.rope_base, "model.rope_base");
+}
+
 bool IsTrue(const JsonValue& root, const char* key) {
   const JsonValue* value = root.Find(key);
   return value != nullptr && value->kind == JsonValue::Kind::kBool && value->boolean;
@@ -89,6 +102,8 @@ std::string LlamaConfigJson(const GptConfig& model) {
 Status CheckLlamaConfig(std::string_view json, const GptConfig& model, const std::string& where) {
   const StatusOr<JsonValue> root = ParseJson(json);
   if (!root.ok()) return Annotate(root.status(), where);
+  if (root->kind != JsonValue::Kind::kObject)
+    return InvalidArgument(where, " is no JSON object, as a config.json is; correct or remove it");
   if (const JsonValue* type = root->Find("model_type");
       type != nullptr && type->kind == JsonValue::Kind::kString && type->text != "llama") {
     return InvalidArgument(where, " is of a model of type ", type->text,
@@ -103,10 +118,7 @@ Status CheckLlamaConfig(std::string_view json, const GptConfig& model, const std
                            "; heads of another size than that are not supported");
   }
   LYCIA_RETURN_IF_ERROR(CheckReal(*root, where, "rms_norm_eps", kHuggingFaceEps, model.norm_eps, "model.norm_eps"));
-  LYCIA_RETURN_IF_ERROR(CheckReal(*root, where, "rope_theta", kHuggingFaceBase, model.rope_base, "model.rope_base"));
-  if (const JsonValue* scaling = root->Find("rope_scaling"); scaling != nullptr && scaling->kind != JsonValue::Kind::kNull) {
-    return InvalidArgument(where, " has rope_scaling, which changes the rotary angles and is not supported; use weights without it");
-  }
+  LYCIA_RETURN_IF_ERROR(CheckRope(*root, where, model));
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     if (IsTrue(*root, key))
       return InvalidArgument(where, " has ", key, " = true, but a model of kind llama has no biases; use other weights");

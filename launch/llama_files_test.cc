@@ -212,12 +212,16 @@ TEST(LlamaConfig, SaysWhichKeyDiffers) {
   EXPECT_THAT(problem(R"({"rms_norm_eps": 1e-5})"), HasSubstr("set model.norm_eps = 1e-05"));
   EXPECT_THAT(problem(R"({"rope_scaling": {"rope_type": "llama3"}})"), HasSubstr("rope_scaling"));
   EXPECT_EQ(problem(R"({"rope_scaling": null})"), "");
+  EXPECT_EQ(problem(R"({"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}})"), "");
+  EXPECT_THAT(problem(R"({"rope_parameters": {"rope_theta": 500000.0}})"), HasSubstr("set model.rope_base = 500000"));
+  EXPECT_THAT(problem(R"({"rope_parameters": {"rope_theta": 10000.0, "rope_type": "llama3", "factor": 8}})"), HasSubstr("rope_type"));
   EXPECT_THAT(problem(R"({"attention_bias": true})"), HasSubstr("no biases"));
   EXPECT_THAT(problem(R"({"hidden_act": "gelu"})"), HasSubstr("silu"));
   EXPECT_THAT(problem(R"({"head_dim": 128})"), HasSubstr("heads of 128 features"));
   EXPECT_THAT(problem(R"({"model_type": "mistral"})"), HasSubstr("type mistral"));
   EXPECT_THAT(problem(R"({"num_hidden_layers": "two"})"), HasSubstr("no integer"));
   EXPECT_THAT(problem("{"), HasSubstr("config.json"));
+  EXPECT_THAT(problem("[]"), HasSubstr("config.json is no JSON object"));
 }
 
 }  // namespace

@@ -45,4 +45,13 @@ std::string SkippedStepText(std::int64_t step, const Decision& decision, double 
                          decision.loss_scale, next);
 }
 
+Status NotFiniteError(std::int64_t step, const TrainConfig& config, const LossScaler* scaler) {
+  const bool eager = config.update == "eager";
+  return absl::FailedPreconditionError(
+      absl::StrFormat("step %d: the gradient norm or the loss is not finite%s; %s. Resume with a lower train.lr, or train.clip > 0%s", step,
+                      scaler == nullptr ? "" : absl::StrFormat(" at loss scale %.9g, which is the least", scaler->scale()),
+                      eager ? "stages that were updated before this was known are lost, the last checkpoint is not" : "nothing was updated",
+                      eager ? " with train.update = \"decided\"" : ""));
+}
+
 }  // namespace lycia

@@ -1,7 +1,6 @@
 #include "launch/model_weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -14,19 +13,6 @@ namespace lycia {
 namespace {
 
 constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/", kState = "state/";
-
-float FromF16(std::uint16_t bits) {
-  const int exponent = bits >> 10 & 0x1F, mantissa = bits & 0x3FF;
-  float value;
-  if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(mantissa), -24);
-  } else if (exponent == 31) {
-    value = mantissa == 0 ? INFINITY : NAN;
-  } else {
-    value = std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-  }
-  return (bits & 0x8000) != 0 ? -value : value;
-}
 
 template <typename From, typename Convert>
 void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert) {
@@ -113,7 +99,7 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
       ConvertTo<BFloat16>(bytes, to, [](BFloat16 v) { return static_cast<float>(v); });
       return OkStatus();
     case DType::kF16:
-      ConvertTo<std::uint16_t>(bytes, to, FromF16);
+      ConvertTo<Float16>(bytes, to, [](Float16 v) { return static_cast<float>(v); });
       return OkStatus();
     default:
       break;

@@ -76,8 +76,9 @@ StatusOr<std::unique_ptr<Bootstrap>> Meet(const SessionOptions& options) {
 StatusOr<ProcessWorld> OpenByTcp(const SessionOptions& options) {
   ProcessWorld opened{.wrong = CheckTransport(options)};
   LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Bootstrap> bootstrap, Meet(options));
+  // Whatever the options of this rank: those of others, which CheckSame holds against them, may ask for it.
+  LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, bootstrap->Exchange("host names", HostName()));
   if (opened.wrong.ok() && Staged(options)) {
-    LYCIA_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, bootstrap->Exchange("host names", HostName()));
     const StatusOr<int> gpu = GpuOf(PlaceOnHost(hosts, options.launcher.rank));
     opened.wrong = gpu.status();
     if (gpu.ok()) opened.gpu = *gpu;

@@ -20,6 +20,14 @@
 namespace lycia {
 namespace {
 
+// Of a status that AgreeOnInput has given to all ranks.
+constexpr const char* kAgreed = "lycia/agreed";
+
+// Whether the other ranks do not know of it: a failure, or bad input that only this rank has found, in the middle of its work.
+bool OfThisRankAlone(const Status& status) {
+  return ExitCode(status) == kExitFailure || (absl::IsInvalidArgument(status) && !status.GetPayload(kAgreed));
+}
+
 // True on one rank of the job: what follows from the first failure is not told. Waits, but not for long, until the other rank has told.
 bool MayTell(Board* board, int rank) {
   constexpr int kPolls = 150;
@@ -71,15 +79,17 @@ Status RunProcessRank(const SessionOptions& options, const std::function<Status(
   if (status.ok() && options.cuda && opened.gpu < 0) status = MoveToNccl(options, world, &opened.gpu);
   if (world == nullptr) return FailProcess(options, board, nullptr, rank, /*told=*/false, status);
   std::unique_ptr<DeathWatch> deaths;
+  bool alone = ExitCode(status) == kExitFailure;
   if (status.ok()) {
     deaths = std::make_unique<DeathWatch>(DeathWatch::Options{
         .board = board.board(), .rank = rank, .deadline_ns = DeadlineNs(options), .broken = opened.broken.get(), .end_job = [&options] {
           EndJob(options.launcher);
         }});
     status = RunOneRank({.world = world.get(), .board = board.board(), .gpu = std::max(0, opened.gpu)}, options, body);
+    alone = OfThisRankAlone(status);
   }
   if (status.ok()) return status;
-  if (ExitCode(status) == kExitFailure) {
+  if (alone) {
     const bool told = deaths != nullptr && opened.broken->load() && deaths->AwaitReport();
     return FailProcess(options, board, world.get(), rank, told, status);
   }
@@ -151,7 +161,9 @@ Status AgreeOnInput(Communicator& world, const Status& mine) {
   std::strncpy(message, std::string(mine.message()).c_str(), sizeof message - 1);
   LYCIA_RETURN_IF_ERROR(
       world.Broadcast(Tensor{message, DType::kU8, {kMessageBytes}}, static_cast<int>(first - bad.begin()), Tag::kSetup, {}).Wait());
-  return absl::InvalidArgumentError(message);
+  Status agreed = absl::InvalidArgumentError(message);
+  agreed.SetPayload(kAgreed, {});
+  return agreed;
 }
 
 }  // namespace lycia

@@ -46,10 +46,10 @@ struct Session {
 };
 
 // Runs `body` on every rank of this process. What a user must read is printed by one rank: an InvalidArgument that all ranks agree on
-// (AgreeOnInput) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The status returned has
-// an empty message where it has been printed, by this rank or another. With `cuda` operands of the world may lie on the rank's GPU.
-// InvalidArgument: a transport that this build or the launcher does not have, or no GPU. DeadlineExceeded names processes that did not
-// come.
+// (AgreeOnInput, returned as it is) by rank 0, any other failure by the first rank that it happens on, which then ends the whole job. The
+// status returned has an empty message where it has been printed, by this rank or another. With `cuda` operands of the world may lie on the
+// rank's GPU. InvalidArgument: a transport that this build or the launcher does not have, or no GPU. DeadlineExceeded names processes that
+// did not come.
 Status RunRanks(const SessionOptions& options, const std::function<Status(Session&)>& body);
 
 // Collective. OK when every rank's status is; otherwise InvalidArgument everywhere, carrying the message of the first rank that failed.

@@ -1,8 +1,5 @@
 #include "launch/training_run.h"
 
-#include <unistd.h>
-
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -22,6 +19,7 @@
 #include "launch/model_weights.h"
 #include "launch/peak.h"
 #include "launch/progress.h"
+#include "launch/resume.h"
 #include "launch/reuse_run.h"
 #include "launch/run_report.h"
 #include "launch/trainer.h"
@@ -38,11 +36,6 @@ volatile std::sig_atomic_t stop_requested = 0;
 constexpr int kMaxFailedSaves = 3;
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-constexpr const char* kPrecisionBytes = "precision_bytes";  // of a weight of the model
-constexpr const char* kRopeBase = "rope_base_millionths";   // of a model with rotary positions, only
-constexpr const char* kNormEps = "norm_eps_trillionths";    // of a language model
-constexpr double kNormEpsBefore = 1e-5;                     // of checkpoints that do not say
 
 class Run {
  public:
@@ -92,7 +85,11 @@ class Run {
   Status Restore() {
     std::int64_t from = -1;
     Status status = OkStatus();
-    if (first()) status = FindCheckpoint(&from);
+    if (first()) {
+      const StatusOr<std::int64_t> step = StepToResume(config_, checkpoints_);
+      status = step.status();
+      if (step.ok()) from = *step;
+    }
     LYCIA_RETURN_IF_ERROR(AgreeOnInput(*session_.world, status));
     LYCIA_RETURN_IF_ERROR(session_.world->Broadcast(Tensor{&from, DType::kI64, {1}}, 0, Tag::kSetup, {}).Wait());
     if (from >= 0) {
@@ -105,42 +102,9 @@ class Run {
     return trainer_->PublishWeights();
   }
 
-  Status FindCheckpoint(std::int64_t* from) {
-    const StatusOr<std::vector<std::int64_t>> steps = ListCheckpointSteps(checkpoints_);
-    if (!steps.ok()) return steps.status();  // what cannot be read is not "no checkpoint": a run never starts anew by mistake
-    const bool any = !steps->empty();
-    if (!config_.checkpoint.resume) {
-      if (!any) return OkStatus();
-      return InvalidArgument(config_.output.dir, " holds checkpoints of an earlier run (newest: step ", steps->back(),
-                             "); add --resume to continue it, or choose another output.dir");
-    }
-    if (!any) {
-      std::fprintf(stderr, "lycia: --resume: no checkpoint in %s yet; starting at step 1\n", checkpoints_.c_str());
-      return OkStatus();
-    }
-    std::vector<std::string> warnings;
-    StatusOr<Checkpoint> newest = OpenNewestCheckpoint(checkpoints_, &warnings);
-    for (const std::string& warning : warnings) std::fprintf(stderr, "lycia: %s\n", warning.c_str());
-    if (!newest.ok()) return InvalidArgument("cannot resume: ", std::string(newest.status().message()));
-    *from = newest->step();
-    return OkStatus();
-  }
-
   Status LoadStep(std::int64_t step) {
     LYCIA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(CheckpointPath(checkpoints_, step), Verify::kSizes));
-    for (const auto& [name, mine] : Identity()) {
-      const StatusOr<std::int64_t> found = checkpoint.state().Integer(name);
-      if (!found.ok() && name == kPrecisionBytes) continue;  // written before there was bf16: the tensors' types tell f32 from f64
-      if (!found.ok() && name == kRopeBase) {
-        return InvalidArgument("cannot resume ", checkpoint.path(), ": its positions are learned; set model.position = \"learned\"");
-      }
-      const std::int64_t eps_before = std::llround(1e12 * kNormEpsBefore);
-      LYCIA_ASSIGN_OR_RETURN(const std::int64_t saved, !found.ok() && name == kNormEps ? StatusOr<std::int64_t>(eps_before) : found);
-      if (saved != mine) {
-        return InvalidArgument("cannot resume ", checkpoint.path(), ": its ", name, " is ", saved, ", the configuration has ", mine,
-                               "; a continued run must see the same data and model");
-      }
-    }
+    LYCIA_RETURN_IF_ERROR(CheckIdentity(checkpoint, IdentityOf(config_, data_)));
     LYCIA_RETURN_IF_ERROR(Annotate(RestoreLossScale(checkpoint.state(), *trainer_), StrCat("cannot resume ", checkpoint.path())));
     LYCIA_RETURN_IF_ERROR(RestoreReuse(checkpoint.state(), *trainer_));
     return LoadCheckpoint(checkpoint, *trainer_);
@@ -181,31 +145,10 @@ class Run {
     return OkStatus();
   }
 
-  // What a continued run must share with the one that wrote the checkpoint, beside the shapes of its tensors.
-  std::vector<std::pair<std::string, std::int64_t>> Identity() const {
-    std::vector<std::pair<std::string, std::int64_t>> identity = {
-        {"seed", config_.train.seed},
-        {"data_seed", config_.data.seed},
-        {"batch", config_.train.batch},
-        {"heads", config_.model.heads},
-        {kPrecisionBytes, SizeOf(TrainerPrecision(config_))},  // bf16 and f32 have checkpoints of the same shapes and types
-        {data_.size_name(), data_.size()}};
-    if (data_.images() != nullptr) {
-      const std::pair<const char*, std::int64_t> of_images[] = {{"norm_samples", config_.model.norm_samples},
-                                                                {"fold", config_.data.fold},
-                                                                {"shift", config_.data.shift},
-                                                                {"mirror", config_.data.mirror ? 1 : 0}};
-      identity.insert(identity.end(), std::begin(of_images), std::end(of_images));
-    }
-    if (config_.model.reads_text()) identity.emplace_back(kNormEps, std::llround(1e12 * config_.model.norm_eps));
-    if (config_.model.rotary()) identity.emplace_back(kRopeBase, std::llround(1e6 * config_.model.rope_base));
-    return identity;
-  }
-
   CheckpointState State() const {
     CheckpointState state;
     state.step = step_;
-    state.integers = Identity();
+    state.integers = IdentityOf(config_, data_);
     state.integers.emplace_back("samples", step_ * config_.train.batch);
     state.texts = {{"config", ToToml(config_)}, {"layout", StrCat(trainer_->schedule().name, ", ", trainer_->mesh().ToString())}};
     SaveLossScale(*trainer_, state);
@@ -236,15 +179,7 @@ class Run {
 
   Status AfterStep(double rate, double seconds) {
     const Decision& decision = trainer_->decision();
-    if (!decision.finite && !decision.skipped) {
-      const bool eager = config_.train.update == "eager";
-      const LossScaler* const scaler = trainer_->optimizer().scaler();
-      return absl::FailedPreconditionError(absl::StrFormat(
-          "step %d: the gradient norm or the loss is not finite%s; %s. Resume with a lower train.lr, or train.clip > 0%s", step_,
-          scaler == nullptr ? "" : absl::StrFormat(" at loss scale %.9g, which is the least", scaler->scale()),
-          eager ? "stages that were updated before this was known are lost, the last checkpoint is not" : "nothing was updated",
-          eager ? " with train.update = \"decided\"" : ""));
-    }
+    if (!decision.finite && !decision.skipped) return NotFiniteError(step_, config_.train, trainer_->optimizer().scaler());
     stopped_ = decision.stop;
     if (first()) {
       const std::int64_t of_step = config_.train.batch * data_.labels_per_sample();

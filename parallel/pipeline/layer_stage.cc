@@ -5,42 +5,10 @@
 #include <iterator>
 #include <utility>
 
-#include "runtime/device/arena.h"
+#include "runtime/core/check.h"
 
 namespace lycia {
 namespace {
-
-std::int64_t Padded(std::int64_t bytes) { return (bytes + ArenaPlan::kAlignment - 1) / ArenaPlan::kAlignment * ArenaPlan::kAlignment; }
-
-// Unbound tensors of one part of each spec.
-std::vector<Tensor> PartsOf(std::span<const TensorSpec> specs, int parts) {
-  std::vector<Tensor> tensors;
-  for (const TensorSpec& spec : specs) tensors.push_back({nullptr, spec.dtype, PartOf(spec, parts).shape});
-  return tensors;
-}
-
-// Points tensors at their places: the part of the samples, or the whole.
-void PointAt(std::vector<Tensor>& tensors, const std::vector<Place>& places, int part, const auto& base) {
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    char* at = base(places[i].area);
-    tensors[i].data = at == nullptr ? nullptr : at + places[i].offset + part * tensors[i].bytes();
-  }
-}
-
-// Points tensors at a packed list.
-void Unpack(std::vector<Tensor>& tensors, void* base) {
-  std::int64_t offset = 0;
-  for (Tensor& tensor : tensors) {
-    tensor.data = base == nullptr ? nullptr : static_cast<char*>(base) + offset;
-    offset += Padded(tensor.bytes());
-  }
-}
-
-ConstMatrix BlockOf(const Tensor& weight, const LayerPlan::WeightBlock& block) {
-  const char* data = static_cast<const char*>(weight.data);
-  if (data != nullptr) data += block.offset * SizeOf(weight.dtype);
-  return {data, weight.dtype, block.rows, block.columns, block.ld};
-}
 
 // The rows that stand for the samples at hand, one for every `samples` of the global batch. No data in an evaluation.
 Tensor RowsOf(const Tensor& all, std::int64_t samples, const SampleRange& range, bool training) {
@@ -51,27 +19,7 @@ Tensor RowsOf(const Tensor& all, std::int64_t samples, const SampleRange& range,
   return rows;
 }
 
-bool IsFloat(std::span<const TensorSpec> specs) {
-  if (specs.empty()) return false;
-  const DType dtype = specs[0].dtype;
-  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
-}
-
 }  // namespace
-
-TensorSpec PartOf(const TensorSpec& spec, int parts) {
-  if (parts == 1) return spec;
-  LYCIA_CHECK(spec.shape.rank() > 0 && spec.shape.dim(0) % parts == 0) << spec.ToString() << " has no " << parts << " parts ";
-  TensorSpec part{spec.dtype, {spec.shape.dim(0) / parts}};
-  for (int i = 1; i < spec.shape.rank(); ++i) part.shape.push_back(spec.shape.dim(i));
-  return part;
-}
-
-std::int64_t PackedBytes(std::span<const TensorSpec> specs, int parts) {
-  std::int64_t bytes = 0;
-  for (const TensorSpec& spec : specs) bytes += Padded(spec.bytes() / parts);
-  return bytes;
-}
 
 StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique_ptr<Layer>> layers, std::vector<TensorSpec> inputs,
                                                          const Options& options) {
@@ -97,7 +45,9 @@ StatusOr<std::unique_ptr<LayerStage>> LayerStage::Create(std::vector<std::unique
   }
   stage->contexts_.resize(stage->layers_.size());
   stage->observed_.resize(stage->layers_.size());
-  for (const int parts : options.parts) stage->variants_.push_back(stage->NewVariant(parts));
+  for (const int parts : options.parts) {
+    stage->variants_.push_back({parts, ShapesOfLayers(stage->plans_, stage->edges_, stage->labels_, parts)});
+  }
   return stage;
 }
 
@@ -137,24 +87,6 @@ double LayerStage::weight_flops() const {
   return flops;
 }
 
-LayerStage::Variant LayerStage::NewVariant(int parts) const {
-  Variant variant{parts, std::vector<Binding>(layers_.size())};
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    Binding& b = variant.layers[i];
-    b.in = PartsOf(edges_[i], parts);
-    b.out = PartsOf(edges_[i + 1], parts);
-    b.dout = b.out;
-    if (IsFloat(edges_[i])) b.din = b.in;
-    for (const LayerPlan::Kept& kept : plans_[i].kept()) b.kept.push_back({nullptr, kept.spec.dtype, PartOf(kept.spec, parts).shape});
-    b.handoffs = PartsOf(plans_[i].handoffs(), parts);
-    for (const auto& [spec, workspace] : plans_[i].scratch()) {
-      b.scratch.push_back({nullptr, spec.dtype, workspace ? spec.shape : PartOf(spec, parts).shape});
-    }
-    if (plans_[i].reads_labels()) b.labels = {nullptr, labels_.dtype, PartOf(labels_, parts).shape};
-  }
-  return variant;
-}
-
 void LayerStage::Bind(const Memory& memory) {
   memory_ = memory;
   for (const LayerPlan& plan : plans_) {
@@ -166,20 +98,7 @@ void LayerStage::Bind(const Memory& memory) {
       fresh.push_back(memory.fresh ? memory.fresh(spec.name, spec.use) : nullptr);
     }
   }
-  char* packed = static_cast<char*>(memory.packed);
-  for (const LayerPlan& plan : plans_) {
-    std::vector<PackedMatrix>& packs = packs_.emplace_back();
-    std::vector<PackedConvWeight>& conv_packs = conv_packs_.emplace_back();
-    if (packed == nullptr) continue;
-    for (const LayerPlan::PackedSpec& spec : plan.packed()) {
-      packs.push_back({packed, plan.compute(), spec.k(), spec.n()});
-      packed += Padded(PackedMatrixBytes(options_.device, plan.compute(), spec.k(), spec.n()));
-    }
-    for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs()) {
-      conv_packs.push_back({.data = packed, .dtype = plan.compute(), .use = spec.use, .shape = spec.shape});
-      packed += Padded(PackedConvBytes(options_.device, plan.compute(), spec.use, spec.shape));
-    }
-  }
+  packs_.Bind(plans_, options_.device, memory.packed);
   for (const LayerPlan& plan : plans_) {
     std::vector<const ReuseSlot*>& reuses = reuses_.emplace_back();
     for (const ReuseSpec& spec : plan.reuses()) reuses.push_back(memory.reuse ? memory.reuse(spec.name) : nullptr);
@@ -207,33 +126,7 @@ bool LayerStage::has_states() const {
   return std::ranges::any_of(plans_, [](const LayerPlan& plan) { return !plan.states().empty(); });
 }
 
-std::int64_t LayerStage::packed_bytes() const {
-  std::int64_t bytes = 0;
-  for (const LayerPlan& plan : plans_) {
-    if (!options_.packed_weights) break;
-    for (const LayerPlan::PackedSpec& spec : plan.packed())
-      bytes += Padded(PackedMatrixBytes(options_.device, plan.compute(), spec.k(), spec.n()));
-    for (const LayerPlan::PackedConvSpec& spec : plan.packed_convs())
-      bytes += Padded(PackedConvBytes(options_.device, plan.compute(), spec.use, spec.shape));
-  }
-  return bytes;
-}
-
-void LayerStage::PackWeights(Stream& stream) {
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const std::vector<LayerPlan::PackedSpec>& specs = plans_[i].packed();
-    for (std::size_t p = 0; p < packs_[i].size(); ++p) {
-      PackMatrix(stream, {.b = BlockOf(parameters_[i][static_cast<std::size_t>(specs[p].weight.index)], specs[p].block),
-                          .transpose_b = specs[p].transposed,
-                          .to = packs_[i][p]});
-    }
-    const std::vector<LayerPlan::PackedConvSpec>& convs = plans_[i].packed_convs();
-    for (std::size_t p = 0; p < conv_packs_[i].size(); ++p) {
-      PackConvWeight(stream, {.weight = parameters_[i][static_cast<std::size_t>(convs[p].weight.index)], .to = conv_packs_[i][p]});
-    }
-  }
-  packed_stale_ = false;
-}
+std::int64_t LayerStage::packed_bytes() const { return options_.packed_weights ? StagePacks::Bytes(plans_, options_.device) : 0; }
 
 char* LayerStage::Base(const StageSlots& slots, Area area) const {
   const auto slot = [](const std::vector<void*>& memory, int index) {
@@ -273,36 +166,41 @@ void* LayerStage::labels(const StageSlots& slots) {
 LayerStage::Variant& LayerStage::Point(const StageSlots& slots, const StageLayout::Places& places) {
   const auto found = std::find_if(variants_.begin(), variants_.end(), [&](const Variant& v) { return v.parts == slots.parts; });
   LYCIA_CHECK(found != variants_.end()) << "the stage was not planned for micro-batches in " << slots.parts << " parts ";
-  const auto base = [&](Area area) { return Base(slots, area); };
+  PointLayers(found->layers, places, slots.part, [&](Area area) { return Base(slots, area); });
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    Binding& b = found->layers[i];
-    PointAt(b.in, places.in[i], slots.part, base);
-    PointAt(b.out, places.out[i], slots.part, base);
-    PointAt(b.dout, places.dout[i], slots.part, base);
-    PointAt(b.din, places.din[i], slots.part, base);
-    PointAt(b.kept, places.kept[i], slots.part, base);
-    PointAt(b.handoffs, places.handoffs[i], slots.part, base);
-    for (std::size_t s = 0; s < b.scratch.size(); ++s) {  // transient: no other part's samples are there
-      char* at = base(Area::kTransient);
-      b.scratch[s].data = at == nullptr ? nullptr : at + places.scratch[i][s].offset;
-    }
-    if (plans_[i].reads_labels()) b.labels.data = labels(slots);
+    if (plans_[i].reads_labels()) found->layers[i].labels.data = labels(slots);
   }
   return *found;
 }
 
 void LayerStage::Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Binding& b = variant.layers[i];
+    const LayerBinding& b = variant.layers[i];
     observed_[i].clear();
     for (std::size_t s = 0; s < states_[i].size(); ++s) {
       observed_[i].push_back(RowsOf(observations_[i][s], plans_[i].states()[s].samples, context.samples, context.training));
     }
-    contexts_[i] = {&context,  b.in,           b.out,      b.dout,       b.din,       parameters_[i],      gradients_[i],
-                    b.kept,    b.handoffs,     b.scratch,  b.labels,     &transfers_, static_cast<int>(i), packs_[i],
-                    fresh_[i], conv_packs_[i], states_[i], observed_[i], reuses_[i]};
+    contexts_[i] = {&context,
+                    b.in,
+                    b.out,
+                    b.dout,
+                    b.din,
+                    parameters_[i],
+                    gradients_[i],
+                    b.kept,
+                    b.handoffs,
+                    b.scratch,
+                    b.labels,
+                    &transfers_,
+                    static_cast<int>(i),
+                    packs_.matrices(i),
+                    fresh_[i],
+                    packs_.convs(i),
+                    states_[i],
+                    observed_[i],
+                    reuses_[i]};
   }
-  if (packed_stale_) PackWeights(*context.stream);
+  packs_.Refresh(*context.stream, parameters_);
   char* transient = static_cast<char*>(memory_.transient);
   transfers_.Start({.steps = steps,
                     .layers = layers_,
@@ -318,7 +216,7 @@ void LayerStage::TakeInput(Stream& stream, const StageSlots& slots, const void* 
     if (char* base = Base(slots, place.area); base != nullptr) {
       stream.Copy(base + place.offset + slots.part * bytes, static_cast<const char*>(message) + packed, bytes);
     }
-    packed += Padded(bytes);
+    packed += PaddedBytes(bytes);
   }
 }
 
@@ -353,7 +251,7 @@ void LayerStage::Forward(StageContext& context, const StageSlots& slots, void* o
   char* message = static_cast<char*>(out);
   for (const Tensor& tensor : variant.layers.back().out) {
     context.stream->Copy(message, tensor.data, tensor.bytes());
-    message += Padded(tensor.bytes());
+    message += PaddedBytes(tensor.bytes());
   }
 }
 

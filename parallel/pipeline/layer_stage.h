@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "parallel/pipeline/stage.h"
+#include "parallel/pipeline/stage_binding.h"
 #include "parallel/pipeline/stage_layout.h"
+#include "parallel/pipeline/stage_packs.h"
 
 namespace lycia {
 
@@ -64,7 +66,7 @@ class LayerStage final : public Stage {
   const Memory& memory() const { return memory_; }
 
   // The next call packs the weights again. Before the first call, and whenever they may have changed.
-  void WeightsChanged() { packed_stale_ = true; }
+  void WeightsChanged() { packs_.MarkStale(); }
 
   // The marks of gradients that mean zero (Memory::fresh), of this stage. A call reads and clears some of them.
   std::vector<bool*> marks() const;
@@ -83,25 +85,18 @@ class LayerStage final : public Stage {
   void BackwardWeight(StageContext& context, const StageSlots& slots) override;
 
  private:
-  // Everything of one layer, as one call sees it.
-  struct Binding {
-    std::vector<Tensor> in, out, dout, din, kept, handoffs, scratch;
-    Tensor labels;
-  };
   // The bindings of all layers, in the shapes of one number of parts.
   struct Variant {
     int parts = 1;
-    std::vector<Binding> layers;
+    std::vector<LayerBinding> layers;
   };
 
   explicit LayerStage(const Options& options) : options_(options) {}
-  Variant NewVariant(int parts) const;
   // Points every tensor of the variant at the memory of the slots.
   Variant& Point(const StageSlots& slots, const StageLayout::Places& places);
   char* Base(const StageSlots& slots, Area area) const;
   // Makes the contexts of all layers and starts the call's transfers.
   void Begin(StageContext& context, const Variant& variant, std::span<const TransferStep> steps);
-  void PackWeights(Stream& stream);
   // One layer's call, whose time is measured where reuse is to be weighed against it.
   template <typename Call>
   void Run(std::size_t layer, const Call& call);
@@ -117,11 +112,9 @@ class LayerStage final : public Stage {
   Memory memory_;
   std::vector<std::vector<Tensor>> parameters_, gradients_;  // [layer]
   std::vector<std::vector<bool*>> fresh_;                    // [layer][parameter]
-  std::vector<std::vector<PackedMatrix>> packs_;             // [layer]; empty ones where the stage holds none
-  std::vector<std::vector<PackedConvWeight>> conv_packs_;
+  StagePacks packs_;
   std::vector<std::vector<const ReuseSlot*>> reuses_;       // [layer]
   std::vector<std::vector<Tensor>> states_, observations_;  // [layer]; observations of the whole global batch
-  bool packed_stale_ = true;
   std::vector<Variant> variants_;
   // Of the call under way.
   std::vector<LayerContext> contexts_;         // [layer]

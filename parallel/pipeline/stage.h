@@ -12,13 +12,18 @@
 
 #include "parallel/layer/layer.h"
 #include "runtime/core/tensor.h"
+#include "runtime/device/arena.h"
 
 namespace lycia {
 
 // One of `parts` equal parts of a tensor: dimension 0 is the samples, which `parts` divides.
 TensorSpec PartOf(const TensorSpec& spec, int parts);
 
-// Bytes of one such part of a list of tensors, laid one after the other, each padded to 64 bytes.
+// What a tensor takes in a list of them, laid one after the other.
+constexpr std::int64_t PaddedBytes(std::int64_t bytes) {
+  return (bytes + ArenaPlan::kAlignment - 1) / ArenaPlan::kAlignment * ArenaPlan::kAlignment;
+}
+// Bytes of one such part of a list of tensors, each padded.
 std::int64_t PackedBytes(std::span<const TensorSpec> specs, int parts = 1);
 
 // Where a micro-batch keeps things, and which part of it a call is for. -1: none, as a weight gradient has no input slot.

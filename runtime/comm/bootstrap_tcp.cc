@@ -73,7 +73,12 @@ class TcpBootstrap final : public Bootstrap {
         (void)Tell(failed);
         return failed;
       }
-      Greet(AcceptFrom(*listener));
+      StatusOr<Socket> peer = AcceptFrom(*listener);
+      if (!peer.ok()) {
+        (void)Tell(peer.status());
+        return Annotate(peer.status(), "rank 0");
+      }
+      Greet(*std::move(peer));
     }
   }
 
@@ -148,7 +153,7 @@ class TcpBootstrap final : public Bootstrap {
     Status last = absl::UnavailableError("not tried");
     while (Clock::now() < deadline) {
       last = Try(deadline);
-      if (last.ok() || absl::IsInvalidArgument(last) || absl::IsDeadlineExceeded(last)) return last;
+      if (last.ok() || absl::IsInvalidArgument(last) || absl::IsDeadlineExceeded(last) || absl::IsResourceExhausted(last)) return last;
       constexpr timespec kNap{0, 20'000'000};  // rank 0 may not be there yet
       ::nanosleep(&kNap, nullptr);
     }

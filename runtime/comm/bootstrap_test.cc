@@ -4,11 +4,18 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -17,6 +24,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/comm/socket.h"
 #include "runtime/comm/transports.h"
 #include "runtime/core/check.h"
 
@@ -163,6 +171,70 @@ TEST_P(BootstrapKinds, RanksThatCountDifferentlyAreToldSo) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, BootstrapKinds, testing::Values(true, false),
                          [](const auto& info) { return info.param ? std::string("Tcp") : std::string("Files"); });
+
+// This process may open `more` files besides, until the end of the scope.
+class FewFiles {
+ public:
+  explicit FewFiles(int more) {
+    const int next = ::dup(STDIN_FILENO);
+    LYCIA_CHECK(next >= 0 && ::close(next) == 0 && ::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const rlimit few{static_cast<rlim_t>(next + more), before_.rlim_max};
+    LYCIA_CHECK_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  }
+  ~FewFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+// A hello that waits at a listener makes it ready: without an error, rank 0 would ask again and again, past its deadline.
+TEST(TcpBootstrap, WhoMayOpenNoMoreFilesSaysSo) {
+  const int port = FreePort();
+  const Open open = [&](const BootstrapOptions& options) { return OpenTcpBootstrap("127.0.0.1", port, options); };
+  const FewFiles few(2);  // rank 0's listener and rank 1's end of the connection
+  const std::vector<Status> ended = RunRanks(2, All(2), open, FiveRounds, milliseconds(300));
+  EXPECT_TRUE(absl::IsResourceExhausted(ended[0])) << ended[0];
+  EXPECT_THAT(std::string(ended[0].message()), HasSubstr("rank 0: cannot accept a connection"));
+  EXPECT_THAT(std::string(ended[0].message()), HasSubstr("raise `ulimit -n`"));
+  EXPECT_FALSE(ended[1].ok());
+}
+
+TEST(Socket, WhereNoFileIsLeftItIsNotTriedAgain) {
+  const FewFiles none(0);
+  int port = 0;
+  EXPECT_TRUE(absl::IsResourceExhausted(ListenAt(&port).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(ConnectTo("127.0.0.1", 1, SocketClock::now()).status()));
+}
+
+// The system refuses at once, not later: what was never connected must not be taken for a connection.
+TEST(Socket, AHostThatNoWayLeadsToIsUnavailable) {
+  const StatusOr<Socket> connected = ConnectTo("255.255.255.255", 9, SocketClock::now() + milliseconds(200));
+  EXPECT_TRUE(absl::IsUnavailable(connected.status())) << connected.status();
+}
+
+#if defined(__x86_64__)
+// A system that was started without IPv6, as this thread sees it.
+void WithoutIpv6() {
+  sock_filter program[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+                           BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter{.len = std::size(program), .filter = program};
+  LYCIA_CHECK_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  LYCIA_CHECK_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0), 0);
+}
+
+TEST(TcpBootstrap, MeetsWithoutIpv6) {
+  const int port = FreePort();
+  const Open open = [&](const BootstrapOptions& options) {
+    WithoutIpv6();
+    return OpenTcpBootstrap("127.0.0.1", port, options);
+  };
+  for (const Status& ended : RunRanks(3, All(3), open, FiveRounds)) EXPECT_TRUE(ended.ok()) << ended;
+}
+#endif
 
 // A job of the same name was killed in the middle of everything.
 TEST(FileBootstrap, AnEarlierJobIsNotTakenForAnAnswer) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 namespace lycia {
@@ -28,6 +29,13 @@ Status MoveAll(int fd, short events, std::size_t bytes, SocketClock::time_point 
   return OkStatus();
 }
 
+// No socket, as errno says.
+Status NoSocket(std::string_view what) {
+  if (errno != EMFILE) return SocketError(what);
+  return absl::ResourceExhaustedError(
+      StrCat(what, ": ", std::strerror(errno), "; a rank has a connection to every other one: raise `ulimit -n`"));
+}
+
 }  // namespace
 
 Status SocketError(std::string_view what) { return absl::UnavailableError(StrCat(what, ": ", std::strerror(errno))); }
@@ -44,20 +52,28 @@ Status AwaitSocket(int fd, short events, SocketClock::time_point deadline) {
 }
 
 StatusOr<Socket> ListenAt(int* port) {
-  Socket listener(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener.open()) return SocketError("cannot open a socket");
+  constexpr int kType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  Socket listener(::socket(AF_INET6, kType, 0));
+  const bool only_ipv4 = !listener.open() && errno == EAFNOSUPPORT;  // the system was started without IPv6
+  if (only_ipv4) listener = Socket(::socket(AF_INET, kType, 0));
+  if (!listener.open()) return NoSocket("cannot open a socket");
   const int on = 1, off = 0;
   ::setsockopt(listener.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  ::setsockopt(listener.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);  // IPv4 too
-  sockaddr_in6 any{};
-  any.sin6_family = AF_INET6;
-  any.sin6_port = htons(static_cast<std::uint16_t>(*port));
-  socklen_t bytes = sizeof any;
-  if (::bind(listener.fd(), reinterpret_cast<const sockaddr*>(&any), bytes) != 0 || ::listen(listener.fd(), SOMAXCONN) != 0 ||
-      ::getsockname(listener.fd(), reinterpret_cast<sockaddr*>(&any), &bytes) != 0) {
+  if (!only_ipv4) ::setsockopt(listener.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);  // IPv4 too
+  union {
+    sockaddr any;
+    sockaddr_in ipv4;
+    sockaddr_in6 ipv6;
+  } address{};
+  static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
+  address.ipv6.sin6_family = only_ipv4 ? AF_INET : AF_INET6;
+  address.ipv6.sin6_port = htons(static_cast<std::uint16_t>(*port));
+  socklen_t bytes = only_ipv4 ? sizeof address.ipv4 : sizeof address.ipv6;
+  if (::bind(listener.fd(), &address.any, bytes) != 0 || ::listen(listener.fd(), SOMAXCONN) != 0 ||
+      ::getsockname(listener.fd(), &address.any, &bytes) != 0) {
     return SocketError(StrCat("cannot listen at port ", *port));
   }
-  *port = ntohs(any.sin6_port);
+  *port = ntohs(address.ipv6.sin6_port);
   return listener;
 }
 
@@ -70,8 +86,14 @@ StatusOr<Socket> ConnectTo(const std::string& host, int port, SocketClock::time_
   StatusOr<Socket> connected = absl::UnavailableError(StrCat(host, " has no address"));
   for (const addrinfo* at = found; at != nullptr && !connected.ok(); at = at->ai_next) {
     Socket peer(::socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!peer.open()) continue;
-    ::connect(peer.fd(), at->ai_addr, at->ai_addrlen);  // ends later
+    if (!peer.open()) {
+      connected = NoSocket("cannot open a socket");
+      continue;
+    }
+    if (::connect(peer.fd(), at->ai_addr, at->ai_addrlen) != 0 && errno != EINPROGRESS && errno != EINTR) {  // else it ends later
+      connected = SocketError("no connection");
+      continue;
+    }
     Status ended = AwaitSocket(peer.fd(), POLLOUT, std::min(deadline, SocketClock::now() + kConnectPatience));
     int error = 0;
     socklen_t bytes = sizeof error;
@@ -86,8 +108,11 @@ StatusOr<Socket> ConnectTo(const std::string& host, int port, SocketClock::time_
   return connected;
 }
 
-Socket AcceptFrom(const Socket& listener) {
+StatusOr<Socket> AcceptFrom(const Socket& listener) {
   Socket peer(::accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  // Whoever waits at the listener would find it ready again at once, and never come to its deadline.
+  if (!peer.open() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+    return NoSocket("cannot accept a connection");
   const int on = 1;
   if (peer.open()) ::setsockopt(peer.fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return peer;

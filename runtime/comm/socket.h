@@ -41,9 +41,10 @@ Status SocketError(std::string_view what);
 Status AwaitSocket(int fd, short events, SocketClock::time_point deadline);
 // Sockets are not blocking and close on exec. Port 0: any; `port` is then the one that was given.
 StatusOr<Socket> ListenAt(int* port);
-// The next connection, without Nagle's delay, which would hold small messages back for 40 ms; not open() if there is none.
-Socket AcceptFrom(const Socket& listener);
-// A connection, once, likewise; Unavailable where nobody listens (yet).
+// The next connection, without Nagle's delay, which would hold small messages back for 40 ms; not open() if there is none (any more).
+// ResourceExhausted, here and below: this process may not open another file.
+StatusOr<Socket> AcceptFrom(const Socket& listener);
+// A connection, once, likewise; Unavailable where nobody listens (yet), or no way leads there.
 StatusOr<Socket> ConnectTo(const std::string& host, int port, SocketClock::time_point deadline);
 // The numeric address of this end of a connection; empty where the connection does not leave the machine.
 std::string AddressOfThisEnd(const Socket& connection);

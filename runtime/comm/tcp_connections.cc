@@ -16,7 +16,7 @@ constexpr std::chrono::milliseconds kHelloPatience{2'000};  // a stranger must n
 StatusOr<Socket> Reach(const std::string& host, int port, SocketClock::time_point deadline) {
   while (true) {
     StatusOr<Socket> socket = ConnectTo(host, port, deadline);
-    if (socket.ok() || SocketClock::now() > deadline) return socket;
+    if (socket.ok() || absl::IsResourceExhausted(socket.status()) || SocketClock::now() > deadline) return socket;
     constexpr timespec kNap{0, 20'000'000};
     ::nanosleep(&kNap, nullptr);
   }
@@ -35,7 +35,7 @@ Status Accept(const Socket& listener, int rank, const std::string& token, Socket
       return absl::DeadlineExceededError(
           StrCat("rank ", rank, " waited for the TCP connections of ", RankList(missing), "; does the network let them through?"));
     }
-    Socket peer = AcceptFrom(listener);
+    LYCIA_ASSIGN_OR_RETURN(Socket peer, AcceptFrom(listener));
     if (!peer.open()) continue;
     const StatusOr<std::string> hello = ReceiveMessage(peer.fd(), 4096, std::min(deadline, SocketClock::now() + kHelloPatience));
     if (!hello.ok() || hello->compare(0, token.size() + 1, token + " ") != 0) continue;  // a stranger

@@ -153,6 +153,7 @@ std::vector<BoardRow> Board::Snapshot() const {
     row.rank = rank;
     row.state = copy.state;
     row.host = copy.host;
+    row.here = copy.origin == RowOrigin::kThisHost;
     row.pid = copy.pid;
     row.step = copy.step;
     row.instruction = copy.instruction;
@@ -175,6 +176,8 @@ Board::Claim Board::ClaimReport(int rank) {
       return Claim::kMine;
     case BoardMemory::kHub:
       return Agree(memory_->job_reporter, me) ? Claim::kMine : settle();
+    case BoardMemory::kHubLost:
+      return memory_->reported.load() != 0 ? Claim::kOthers : Claim::kMine;  // nobody can settle it: each host tells
     default:
       return memory_->job_reporter.load() == me ? Claim::kMine : settle();  // the link asks the hub
   }

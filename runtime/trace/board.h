@@ -30,7 +30,8 @@ enum class RankState : std::uint8_t { kAbsent, kRunning, kLeft };  // not joined
 struct BoardRow {
   int rank = 0;
   RankState state = RankState::kAbsent;
-  std::string host;
+  std::string host;                     // its first 31 bytes
+  bool here = false;                    // its process is one of this host
   std::int64_t pid = 0;
   std::int64_t step = 0;
   std::string instruction;              // what was published last
@@ -74,7 +75,8 @@ class Board {
   std::vector<BoardRow> Snapshot() const;
 
   // Who prints the job's one report: the first to ask, on this host or (where linked) in the job; it then calls ReportDone. kOthers:
-  // another rank has printed it. kUndecided: not settled, or the other rank is still printing; ask again.
+  // another rank has printed it. kUndecided: not settled, or the other rank is still printing; ask again. A host that has lost the hub
+  // reports for itself.
   enum class Claim { kMine, kOthers, kUndecided };
   Claim ClaimReport(int rank);
   void ReportDone();

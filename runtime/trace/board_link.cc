@@ -113,9 +113,14 @@ void BoardLink::Run() {
       continue;
     }
     next_ns = MonotonicNs() + kLinkPeriodNs;
-    if (socket_ < 0) socket_ = OpenConnection(options_.address, options_.port);
-    if (socket_ < 0 || Exchange(socket_, *board_, options_.token)) continue;
-    close(socket_);
+    const bool anew = socket_ < 0;
+    if (anew) socket_ = OpenConnection(options_.address, options_.port);
+    if (socket_ >= 0 && Exchange(socket_, *board_, options_.token)) {
+      board_->memory().link.store(BoardMemory::kLinked);
+      continue;
+    }
+    if (anew) board_->memory().link.store(BoardMemory::kHubLost);
+    if (socket_ >= 0) close(socket_);
     socket_ = -1;
   }
   // The last word of this host: that its ranks have left.

@@ -9,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/trace/board_memory.h"
 #include "runtime/trace/testing/board_testing.h"
 #include "runtime/trace/watchdog.h"
 
@@ -47,7 +48,9 @@ TEST(BoardLink, HostsSeeEachOthersRows) {
   hosts.there->Waiting(1, 2'000'000'000);
   EXPECT_TRUE(Eventually([&] { return hosts.here->Snapshot()[1].instruction == "p0.1RECVF1" && hosts.here->Snapshot()[1].waiting; }));
   EXPECT_TRUE(Eventually([&] { return hosts.there->Snapshot()[0].instruction == "p0.0F1"; }));
+  EXPECT_TRUE(hosts.here->Snapshot()[0].here && hosts.there->Snapshot()[1].here);
   const BoardRow row = hosts.here->Snapshot()[1];
+  EXPECT_FALSE(row.here);
   EXPECT_EQ(row.step, 4);
   EXPECT_GE(row.wait_age_ns, 2'000'000'000);
   EXPECT_LT(row.heartbeat_age_ns, 2'000'000'000);
@@ -145,12 +148,26 @@ TEST(BoardLink, ALostConnectionIsOpenedAgain) {
   const int port = hosts.hub->port();
   hosts.hub.reset();
   hosts.there->Publish(1, "after", 2);
+  EXPECT_TRUE(Eventually([&] { return hosts.there->memory().link.load() == BoardMemory::kHubLost; }));
   StatusOr<std::unique_ptr<BoardHub>> again = absl::UnknownError("not tried");
   ASSERT_TRUE(Eventually([&] {
     again = BoardHub::Listen(hosts.here.get(), {.port = port, .token = hosts.token, .hosts = 2});
     return again.ok();
   })) << again.status();
   EXPECT_TRUE(Eventually([&] { return hosts.here->Snapshot()[1].instruction == "after"; }));
+  EXPECT_TRUE(Eventually([&] { return hosts.there->memory().link.load() == BoardMemory::kLinked; }));
+  EXPECT_EQ(hosts.here->ClaimReport(0), Board::Claim::kMine);  // and decides again
+  EXPECT_EQ(hosts.there->ClaimReport(1), Board::Claim::kUndecided);
+}
+
+// The hub's host has gone down: nobody can say any more who reports, and silence would be the worst.
+TEST(BoardLink, AHostWithoutTheHubReportsForItself) {
+  TwoHosts hosts;
+  hosts.hub.reset();
+  EXPECT_TRUE(Eventually([&] { return hosts.there->ClaimReport(1) == Board::Claim::kMine; }));
+  EXPECT_EQ(hosts.there->ClaimReport(0), Board::Claim::kUndecided) << "one rank of the host";
+  hosts.there->ReportDone();
+  EXPECT_EQ(hosts.there->ClaimReport(0), Board::Claim::kOthers);
 }
 
 TEST(BoardHub, AnAddressThatIsNotHereIsRefused) {

@@ -50,7 +50,7 @@ struct alignas(64) AtomicRow {
 // The first page of the memory; `rows` follow it.
 struct BoardMemory {
   static constexpr std::uint64_t kMagic = 0x4C59434941424F31;  // "LYCIABO1"
-  static constexpr std::uint32_t kNoHub = 0, kHub = 1, kLinked = 2;
+  static constexpr std::uint32_t kNoHub = 0, kHub = 1, kLinked = 2, kHubLost = 3;
 
   std::atomic<std::uint64_t> magic;
   std::atomic<std::int64_t> ranks;
@@ -58,7 +58,7 @@ struct BoardMemory {
   std::atomic<std::int64_t> reporter;        // 1 + rank that claimed the report on this host; 0: none
   std::atomic<std::int64_t> job_reporter;    // 1 + rank that may report, as decided by the hub; 0: not decided
   std::atomic<std::uint32_t> reported;       // 1: the report has been printed
-  std::atomic<std::uint32_t> link;           // kNoHub: one host only
+  std::atomic<std::uint32_t> link;           // kNoHub: one host only; kHubLost: it was linked, and the hub does not answer any more
   alignas(64) AtomicRow rows[1];             // `ranks` of them
 
   static std::size_t Bytes(int ranks) { return sizeof(BoardMemory) + static_cast<std::size_t>(ranks - 1) * sizeof(AtomicRow); }

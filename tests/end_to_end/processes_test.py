@@ -115,6 +115,13 @@ class BadInputTest(harness.Case):
                 for (words, variables), name in zip(process_job.by_tcp(2), ("auto", "tcp"))]
         self.check(process_job.start(harness.model(), harness.folder("bad"), told), "parallel.transport of rank 1 is not that of rank 0")
 
+    def test_ranks_on_different_devices(self):
+        """One of them asks for a GPU, which there is or is not: no rank waits for a word that another one does not say."""
+        told = [(words + ["--set", "parallel.device=%s" % name], variables) for (words, variables), name in zip(process_job.by_tcp(2), ("cuda", "cpu"))]
+        begin = time.monotonic()
+        self.check(process_job.start(harness.model(parallel__transport="tcp"), harness.folder("bad"), told), "lycia train: ")
+        self.assertLess(time.monotonic() - begin, 60)
+
     def test_threads_have_no_transport(self):
         job = harness.start(harness.model(parallel__transport="tcp"), harness.folder("bad")).wait()
         self.assertEqual(job.code, 2)
@@ -201,20 +208,32 @@ class DeadOrStoppedRankTest(harness.Case):
         time.sleep(0.1)
         self.assertEqual({name for name in set(os.listdir("/dev/shm")) - before if name.startswith("lycia-")}, set())
 
-    def test_a_dead_rank_of_another_host(self):
-        """Ranks 2 and 3 believe to be on another host: the board goes over TCP, and a rank there sees the death."""
+    def on_two_hosts(self, killed):
+        """Ranks 2 and 3 believe to be on another host, to which the board goes over TCP. What the job says once `killed` are, and their pids."""
+        name = "elsewhere-" + "x" * 30  # longer than what the board shows
         def other_host(rank):
-            return [] if rank < 2 else ["unshare", "--uts", "bash", "-c", 'hostname elsewhere && exec "$0" "$@"']
+            return [] if rank < 2 else ["unshare", "--uts", "bash", "-c", 'hostname %s && exec "$0" "$@"' % name]
         if subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode != 0:
             self.skipTest("no permission to give a process another host name")
         ranks = start_endless(harness.folder("hosts"), process_job.by_tcp(4), prefix=other_host)
-        pid = ranks.pid(3)
-        os.kill(pid, signal.SIGKILL)
+        pids = [ranks.pid(rank) for rank in killed]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         ranks.wait(30)
-        self.assertEqual([job.code for job in ranks.jobs[:3]], [1, 1, 1], ranks.describe())
-        told = re.findall("^lycia.*$", ranks.err, re.MULTILINE)
+        self.assertEqual({job.code for rank, job in enumerate(ranks.jobs) if rank not in killed}, {1}, ranks.describe())
+        return re.findall("^lycia.*$", ranks.err, re.MULTILINE), pids
+
+    def test_a_dead_rank_of_another_host(self):
+        """A rank there sees the death."""
+        told, pids = self.on_two_hosts(killed=(3,))
         self.assertEqual(len(told), 1, told)
-        self.assertRegex(told[0], r"lycia: rank 3 \(host elsewhere, pid %d\) has died" % pid)
+        self.assertRegex(told[0], r"lycia: rank 3 \(host elsewhere-x+, pid %d\) has died" % pids[0])
+
+    def test_a_dead_host(self):
+        """The first one, which settles who tells of it: the other does."""
+        told, _ = self.on_two_hosts(killed=(0, 1))
+        self.assertEqual(len(told), 1, told)
+        self.assertRegex(told[0], r"lycia: rank [23] on elsewhere-x+: .*rank [01] has ended in the middle of its work")
 
 
 class StopSignalTest(harness.Case):

@@ -89,6 +89,16 @@ TEST_F(CudaImageLayouts, F32AndBF16AreAsNearAsTheCpu) {
   }
 }
 
+// f16 beside one rank of the same device: there is none on the CPU. Three bits more than bf16.
+TEST_F(CudaImageLayouts, F16IsAsNearAsOneRank) {
+  const Record of_one = Run(OnCuda(Cnn("gpipe", 1, 1, 2, DType::kF16)));
+  const Layout layout = Cnn("chimera", 2, 1, 2, DType::kF16);
+  const Record record = Run(OnCuda(layout));
+  if (HasFailure()) return;
+  const Status near = CompareInLowPrecision(record, of_one, TruthOf(layout), {.of_layer = 0.16 / 8, .rounding = 0x1p-12});
+  EXPECT_TRUE(near.ok()) << near;
+}
+
 TEST_F(CudaImageLayouts, RunsHaveTheSameBitsAndLayoutsTheSameStatistics) {
   for (const DType precision : {DType::kF32, DType::kBF16}) {
     const Record serial = Run(OnCuda(Cnn("gpipe", 1, 1, 4, precision)));
