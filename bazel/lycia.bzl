@@ -23,10 +23,10 @@ def lycia_binary(name, copts = [], **kwargs):
     native.cc_binary(name = name, copts = _COPTS + copts, **kwargs)
 
 def lycia_test(name, srcs = None, deps = [], copts = [], data = [], size = "small", main = True, **kwargs):
-    """A GoogleTest; srcs defaults to [name.cc]; main = False where the source brings its own main()."""
+    """A GoogleTest; srcs defaults to [name.cc], [] where all cases are in deps; main = False where the source brings its own main()."""
     native.cc_test(
         name = name,
-        srcs = srcs or [name + ".cc"],
+        srcs = [name + ".cc"] if srcs == None else srcs,
         copts = _COPTS + copts,
         data = data + _TEST_DATA,
         size = size,

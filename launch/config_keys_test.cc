@@ -58,6 +58,7 @@ TEST(ConfigKeys, AnyValueSurvivesToTomlAndBack) {
                                               "train.micro_batch=2",
                                               "train.seed=5",
                                               "train.precision=f64",
+                                              "train.tf32=true",
                                               "train.lr=0.30000000000000004",
                                               "train.min_lr=1e-20",
                                               "train.warmup_steps=1",

@@ -86,14 +86,6 @@ Status CheckReuse(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
   const char* instead = "; use reuse.mode = \"off\", or another layout";
   if (parallel.device == "emulated") return InvalidArgument("an emulated device has no rows that could repeat", instead);
-  if (config.train.precision == "f16") {
-    return InvalidArgument("reuse.mode = \"", config.reuse.mode,
-                           "\" has no kernels for train.precision = \"f16\"; use \"bf16\", or reuse.mode = \"off\"");
-  }
-  if (parallel.device == "cuda" && !config.model.reads_text()) {
-    return InvalidArgument("reuse.mode = \"", config.reuse.mode, "\" finds repeated patches of images on the CPU only; use reuse.mode = \"off\"",
-                           ", or parallel.device = \"cpu\"");
-  }
   if (parallel.x * parallel.y * parallel.z > 1) {
     return InvalidArgument("reuse.mode = \"", config.reuse.mode, "\" finds repeated rows where they are whole, but the tensor grid ",
                            parallel.x, " x ", parallel.y, " x ", parallel.z, " cuts them", instead);

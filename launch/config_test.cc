@@ -256,9 +256,11 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
     return;
   }
   EXPECT_TRUE(plain.ok()) << plain;
-  for (const char* more : {"model.kind=resnet50", "model.kind=llama", "train.precision=f16", "train.tf32=true", "reuse.mode=exact"}) {
+  for (const std::string more : {"model.kind=resnet50", "model.kind=llama", "train.precision=f16", "train.tf32=true", "reuse.mode=exact",
+                                "reuse.mode=lsh"}) {
     std::vector<std::string> overrides = {"parallel.device=cuda", more};
-    if (std::string_view(more) == "model.kind=resnet50") overrides.push_back("data.format=generated");
+    if (more == "model.kind=resnet50") overrides.push_back("data.format=generated");
+    if (more == "reuse.mode=lsh") overrides.push_back("train.precision=f16");
     StatusOr<Config> taken = Parse("", overrides);
     const Status resolved = ResolveConfig(1, *taken);
     EXPECT_TRUE(resolved.ok()) << more << ": " << resolved;
@@ -267,9 +269,11 @@ TEST(ResolveConfig, AGpuTakesWhatThereIsOnOne) {
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f64"}), AllOf(HasSubstr("proofs"), HasSubstr("device = \"cpu\"")));
   EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "train.precision=f16", "train.update=eager", "train.clip=0"}),
               AllOf(HasSubstr("has overflowed"), HasSubstr("use train.update = \"decided\"")));
-  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact", "train.precision=f16"}), HasSubstr("no kernels for train.precision"));
-  EXPECT_THAT(Misfit(1, {"parallel.device=cuda", "reuse.mode=exact", "model.kind=cnn", "data.format=generated"}),
-              HasSubstr("patches of images on the CPU only"));
+  for (const char* precision : {"train.precision=f16", "train.precision=bf16"}) {
+    StatusOr<Config> images = Parse("", {"parallel.device=cuda", "reuse.mode=lsh", "model.kind=cnn", "data.format=generated", precision});
+    const Status resolved = ResolveConfig(1, *images);
+    EXPECT_TRUE(resolved.ok()) << precision << ": " << resolved;
+  }
   EXPECT_THAT(Mistake("", {"parallel.device=tpu"}), HasSubstr("must be one of cpu, cuda, emulated"));
 }
 

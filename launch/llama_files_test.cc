@@ -49,14 +49,14 @@ GptConfig GoldenModel() {
           .rope_base = c["rope_base"]};
 }
 
-// model.safetensors with the golden tensors, or with those that `change` makes of them.
+// model.safetensors with the golden tensors, or with those that `change` makes of them, stored as dtype.
 struct File {
   std::string name;
   Shape shape;
   std::vector<float> values;
 };
 void WriteModel(
-    const std::string& path, const std::function<void(std::vector<File>&)>& change = [](auto&) {}) {
+    const std::string& path, const std::function<void(std::vector<File>&)>& change = [](auto&) {}, DType dtype = DType::kF32) {
   std::vector<File> files;
   for (const auto& [name, tensor] : Golden()["hugging_face"]["tensors"].items()) {
     const Json& shape = tensor["shape"];
@@ -64,8 +64,15 @@ void WriteModel(
   }
   change(files);
   std::vector<TensorSource> sources;
-  for (const File& file : files) {
-    sources.push_back({.name = file.name, .spec = {DType::kF32, file.shape}, .data = file.values.data(), .read = nullptr});
+  std::vector<std::string> bytes(files.size());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    DispatchAnyStored(dtype, [&]<typename T>() {
+      for (const float value : files[i].values) {
+        const T stored(value);
+        bytes[i].append(reinterpret_cast<const char*>(&stored), sizeof(stored));
+      }
+    });
+    sources.push_back({.name = files[i].name, .spec = {dtype, files[i].shape}, .data = bytes[i].data(), .read = nullptr});
   }
   const Status written = WriteSafetensors(path, sources).status();
   ASSERT_TRUE(written.ok()) << written;
@@ -134,6 +141,31 @@ TEST(LlamaFiles, HuggingFacesWeightsGiveItsLoss) {
       EXPECT_NEAR(*loss, GoldenLoss(), (precision == DType::kBF16 ? 2e-2 : 3e-6) * GoldenLoss())
           << x << " x " << y << " " << Name(precision);
     }
+  }
+}
+
+// Numbers that the narrow types hold exactly are read as those of an f32 file, to the bit: also f16's below 2^-14.
+TEST(LlamaFiles, NarrowFilesHoldTheSameNumbers) {
+  const TempDirectory folder;
+  for (const auto& [dtype, bits] : {std::pair{DType::kF16, 10}, {DType::kBF16, 7}}) {
+    const auto exact = [bits = bits](std::vector<File>& files) {
+      for (File& file : files) {
+        for (float& value : file.values) {
+          int exponent;  // of a value in [1/2, 1) times 2^exponent
+          std::frexp(value, &exponent);
+          const int last = std::max(exponent - bits - 1, -24);  // the place of the last bit
+          value = std::ldexp(std::nearbyint(std::ldexp(value, -last)), last);
+        }
+        file.values[0] = std::copysign(0x1p-20F, file.values[0]);
+      }
+    };
+    WriteModel(folder / "wide.safetensors", exact);
+    WriteModel(folder / "narrow.safetensors", exact, dtype);
+    const StatusOr<double> wide = LossOn(folder / "wide.safetensors", 1, 1, DType::kF64),
+                           narrow = LossOn(folder / "narrow.safetensors", 1, 1, DType::kF64);
+    ASSERT_TRUE(wide.ok() && narrow.ok()) << wide.status() << narrow.status();
+    EXPECT_EQ(*narrow, *wide) << Name(dtype);
+    EXPECT_NE(*wide, GoldenLoss()) << Name(dtype);
   }
 }
 

@@ -14,13 +14,15 @@ namespace {
 
 constexpr std::string_view kWeight = "weight/", kM = "adam_m/", kV = "adam_v/", kState = "state/";
 
-template <typename From, typename Convert>
-void ConvertTo(const std::vector<char>& bytes, const Tensor& to, Convert convert) {
+bool IsWeightType(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kBF16 || dtype == DType::kF16; }
+
+template <typename From>
+void ConvertTo(const std::vector<char>& bytes, const Tensor& to) {
   DispatchFloat(to.dtype, [&]<typename T>() {
     for (std::int64_t i = 0; i < to.elements(); ++i) {
       From value;
       std::memcpy(&value, bytes.data() + i * static_cast<std::int64_t>(sizeof(From)), sizeof(From));
-      to.as<T>()[i] = static_cast<T>(convert(value));
+      to.as<T>()[i] = static_cast<T>(static_cast<Arithmetic<From>>(value));
     }
   });
 }
@@ -84,27 +86,12 @@ Status ReadModelTensor(const SafetensorsModel& model, const std::string& name, c
     return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has shape ", view.shape.ToString(),
                            ", the configured model needs ", shape.ToString(), "; change [model] to fit the file");
   }
-  if (!view.dtype.has_value())
+  if (!view.dtype.has_value() || !IsWeightType(*view.dtype))
     return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
   std::vector<char> bytes(static_cast<std::size_t>(view.bytes));
   LYCIA_RETURN_IF_ERROR(entry->file->Read(view, 0, shape.elements(), bytes.data()));
-  switch (*view.dtype) {
-    case DType::kF32:
-      ConvertTo<float>(bytes, to, [](float v) { return v; });
-      return OkStatus();
-    case DType::kF64:
-      ConvertTo<double>(bytes, to, [](double v) { return v; });
-      return OkStatus();
-    case DType::kBF16:
-      ConvertTo<BFloat16>(bytes, to, [](BFloat16 v) { return static_cast<float>(v); });
-      return OkStatus();
-    case DType::kF16:
-      ConvertTo<Float16>(bytes, to, [](Float16 v) { return static_cast<float>(v); });
-      return OkStatus();
-    default:
-      break;
-  }
-  return InvalidArgument(entry->file->path(), ": tensor ", view.name, " has type ", view.dtype_name, ", which is no weight type");
+  DispatchAnyStored(*view.dtype, [&]<typename From>() { ConvertTo<From>(bytes, to); });
+  return OkStatus();
 }
 
 Status ReadWeight(const SafetensorsModel& file, const GptConfig& config, const std::string& name, const Shape& shape, const Tensor& to) {

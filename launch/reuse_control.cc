@@ -53,7 +53,7 @@ StatusOr<std::unique_ptr<ReuseControl>> ReuseControl::Create(const ReuseTraining
 
 reuse::Seconds ReuseControl::Cost(std::int64_t layer, double kept) const {
   const ReuseSpec& spec = layers_[static_cast<std::size_t>(layer)].spec;
-  const ReuseRates& rates = training_.rates;
+  const ReuseRates& rates = spec.patches && training_.patch_rates ? *training_.patch_rates : training_.rates;
   const double dense = spec.flops / rates.flops;
   if (training_.always) return {.dense = dense, .reuse = kept * dense / 2};
   const Calibrated& c = layers_[static_cast<std::size_t>(layer)].calibrated;
@@ -61,7 +61,7 @@ reuse::Seconds ReuseControl::Cost(std::int64_t layer, double kept) const {
     // Whole layers, the same but for what reuse does; products grow with the rows that are left.
     return {.dense = c.dense_seconds, .reuse = std::max(0.0, c.reuse_seconds + (kept - c.unique_ratio) * std::min(dense, c.dense_seconds))};
   }
-  return {.dense = dense, .reuse = kept * dense + spec.bytes / rates.bytes_per_s + rates.fixed_seconds};
+  return {.dense = dense, .reuse = kept * spec.flops / rates.mapped() + spec.bytes / rates.bytes_per_s + rates.fixed_seconds};
 }
 
 reuse::LayerOrder ReuseControl::Trial(std::size_t index) const {
@@ -168,7 +168,7 @@ Status ReuseControl::EndStep(Stream& stream, Communicator& world) {
   return OkStatus();
 }
 
-void ReuseControl::Decide(double loss) {
+void ReuseControl::Decide(double loss, bool skipped) {
   observation_.loss = loss;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const ReuseMeasures& seen = reduced_[i];
@@ -176,7 +176,7 @@ void ReuseControl::Decide(double loss) {
     observation_.layers[i] = {.measured = seen.rows > 0,
                               .kept = seen.UniqueRatio(),
                               .error = seen.RelativeError(),
-                              .probed = slot.probe && seen.dense_squares > 0,
+                              .probed = slot.probe && !skipped && seen.dense_squares > 0,
                               .cosine = seen.Cosine()};
     if (calibrates()) Calibrate(i, seen);
     const reuse::Seconds cost = Cost(static_cast<std::int64_t>(i), seen.UniqueRatio());
@@ -192,7 +192,10 @@ void ReuseControl::Decide(double loss) {
 }
 
 std::vector<double> ReuseControl::State() const {
-  std::vector<double> state = {training_.rates.flops, training_.rates.bytes_per_s, training_.rates.fixed_seconds};
+  std::vector<double> state;
+  for (const ReuseRates& rates : {training_.rates, training_.patch_rates.value_or(training_.rates)}) {
+    state.insert(state.end(), {rates.flops, rates.bytes_per_s, rates.mapped(), rates.fixed_seconds});
+  }
   for (const Layer& layer : layers_) {
     for (const double number : {layer.calibrated.dense_seconds, layer.calibrated.reuse_seconds, layer.calibrated.unique_ratio}) {
       state.push_back(number);
@@ -205,18 +208,24 @@ std::vector<double> ReuseControl::State() const {
 }
 
 Status ReuseControl::Restore(std::span<const double> state) {
-  const std::size_t rates = 3, head = rates + 3 * layers_.size();
+  constexpr std::size_t kOfRates = 4;
+  const std::size_t rates = 2 * kOfRates, head = rates + 3 * layers_.size();
   if (state.size() < head) {
     return InvalidArgument("the checkpoint's state of computation reuse has ", state.size(), " numbers, too few for ", layers_.size(),
                            " layers");
   }
-  for (std::size_t at = 0; at < head; ++at) {  // rates, of which the first two divide, and times
-    if (std::isfinite(state[at]) && (at < 2 ? state[at] > 0 : state[at] >= 0)) continue;
+  for (std::size_t at = 0; at < head; ++at) {  // rates, which divide, and times
+    const bool divides = at < rates && at % kOfRates != kOfRates - 1;
+    if (std::isfinite(state[at]) && (divides ? state[at] > 0 : state[at] >= 0)) continue;
     return InvalidArgument("the checkpoint's state of computation reuse is damaged: number ", at, " is ", state[at],
                            "; continue from another checkpoint");
   }
   LYCIA_RETURN_IF_ERROR(controller_->Restore(state.subspan(head)));
-  training_.rates = {.flops = state[0], .bytes_per_s = state[1], .fixed_seconds = state[2]};
+  const auto rates_at = [&](std::size_t at) {
+    return ReuseRates{.flops = state[at], .bytes_per_s = state[at + 1], .fixed_seconds = state[at + 3], .mapped_flops = state[at + 2]};
+  };
+  training_.rates = rates_at(0);
+  training_.patch_rates = rates_at(kOfRates);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const std::span<const double> of = state.subspan(rates + 3 * i);
     layers_[i].calibrated = {.dense_seconds = of[0], .reuse_seconds = of[1], .unique_ratio = of[2]};

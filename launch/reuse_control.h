@@ -23,10 +23,11 @@
 namespace lycia {
 
 struct ReuseTraining {
-  ReuseOptions layers;                  // what the model is planned for
-  reuse::ControllerOptions controller;  // layers and steps are filled in
-  bool always = false;                  // reuse wherever rows repeat at all, whatever it costs
-  ReuseRates rates;                     // of a rank's threads, the same on all ranks
+  ReuseOptions layers;                    // what the model is planned for
+  reuse::ControllerOptions controller;    // layers and steps are filled in
+  bool always = false;                    // reuse wherever rows repeat at all, whatever it costs
+  ReuseRates rates;                       // of a rank's threads or GPU, the same on all ranks
+  std::optional<ReuseRates> patch_rates;  // the same of convolutions and distinct patches; absent: as rates
   // First steps in which layers are timed dense and, every second step, reused: what each takes then is what decisions are made by. The
   // first of those only counts; a layer is tried in the others where so many of its rows repeat that it could pay, within the error budget.
   // Even; 0: by the rates alone.
@@ -49,8 +50,9 @@ class ReuseControl {
   // After the step: what all ranks have measured, on its way to the host behind the stream's work. Collective. Internal where ranks have
   // decided otherwise than this one.
   Status EndStep(Stream& stream, Communicator& world);
-  // Once the stream is idle: the orders of the next step.
-  void Decide(double loss);
+  // Once the stream is idle: the orders of the next step. skipped: gradients have overflowed (f16's loss scale), so that comparing them
+  // says nothing.
+  void Decide(double loss, bool skipped);
 
   // What the last step did, of every layer of the model.
   struct Row {

@@ -1,19 +1,16 @@
-// Computation reuse around a training run: rates of this machine before it, the table of what it did, checkpoints.
+// Computation reuse around a training run: the table of what it did, checkpoints. What it decides by: reuse_rates.h.
 #ifndef LYCIA_LAUNCH_REUSE_RUN_H_
 #define LYCIA_LAUNCH_REUSE_RUN_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "launch/checkpoint/manifest.h"
 #include "launch/progress.h"
-#include "launch/session.h"
 #include "launch/trainer.h"
 
 namespace lycia {
-
-// What decisions are made by: measured by rank 0, with its threads or (options.device = kCuda) on its GPU, told to all. Collective.
-StatusOr<ReuseRates> MeasureReuseRates(Session& session, const TrainerOptions& options);
 
 // For metrics.jsonl; points into the control.
 void ReuseMetricsOf(const ReuseControl& control, std::vector<ReuseMetrics>& layers);

@@ -153,7 +153,7 @@ Status Trainer::TrainStep(std::int64_t step, const BatchSource& source, double l
   LYCIA_RETURN_IF_ERROR(MergeStates());
   if (reuse_ != nullptr) LYCIA_RETURN_IF_ERROR(reuse_->EndStep(*stream_, *world_));
   LYCIA_RETURN_IF_ERROR(stream_->Synchronize());
-  if (reuse_ != nullptr) reuse_->Decide(loss());
+  if (reuse_ != nullptr) reuse_->Decide(loss(), decision().skipped);
   if (graph_trial_) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     graph_trial_->StepDone(seconds, graph_counts().captured > captured);

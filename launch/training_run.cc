@@ -20,6 +20,7 @@
 #include "launch/peak.h"
 #include "launch/progress.h"
 #include "launch/resume.h"
+#include "launch/reuse_rates.h"
 #include "launch/reuse_run.h"
 #include "launch/run_report.h"
 #include "launch/trainer.h"
@@ -71,7 +72,7 @@ class Run {
     LYCIA_ASSIGN_OR_RETURN(options.cpu, ShareCores(*session_.world, static_cast<int>(config_.parallel.threads)));
     share_ = options.cpu;
     if (options.reuse.layers.on) {
-      LYCIA_ASSIGN_OR_RETURN(options.reuse.rates, MeasureReuseRates(session_, options));
+      LYCIA_RETURN_IF_ERROR(MeasureReuseRates(session_, options, options.reuse));
     }
     StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(options, *session_.world);
     if (!trainer.ok() && trainer.status().code() != absl::StatusCode::kInvalidArgument) return trainer.status();

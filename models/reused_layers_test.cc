@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -272,6 +273,39 @@ std::map<std::string, std::vector<double>> Clusters(Part<double>& part) {
   return all;
 }
 
+// A recomputed forward finds the same clusters; they are counted when they are first found.
+TEST(ReusedLayers, ARecomputedForwardCountsNothingAgain) {
+  for (const ReusePolicy policy : {ReusePolicy::kExact, ReusePolicy::kQuantized}) {
+    const GptConfig config = Config(/*rotary=*/true, 0, 0, policy);
+    const TensorSpec rows{DType::kF64, {kSamples, config.context, config.hidden}},
+        images{DType::kF64, {kSamples, kHeight, kWidth, kChannels}};
+    for (const bool of_images : {false, true}) {
+      for (const bool split : {false, true}) {
+        std::map<std::string, ReuseMeasures> once;
+        for (const Recompute recompute : {Recompute::kNone, Recompute::kLayers, Recompute::kStage}) {
+          Part<double> part(of_images ? Convolutions(policy) : Layers(config, 1, 3), of_images ? images : rows,
+                            {.policy = policy,
+                             .width = policy == ReusePolicy::kExact ? 0.0 : 0.5,
+                             .noise = policy == ReusePolicy::kExact ? 0.0 : 0.01,
+                             .recompute = recompute,
+                             .split = split});
+          part.Objective();
+          part.Backward();
+          if (once.empty()) once = part.measures;
+          for (const ReuseSpec& spec : part.stage->reuses()) {
+            SCOPED_TRACE(::testing::Message() << spec.name << " recompute " << static_cast<int>(recompute) << " split " << split);
+            const ReuseMeasures &seen = part.measures.at(spec.name), &truth = once.at(spec.name);
+            EXPECT_EQ(seen.rows, static_cast<double>(spec.rows));
+            EXPECT_EQ(seen.clusters, truth.clusters);
+            EXPECT_EQ(seen.squares, truth.squares);
+            EXPECT_EQ(seen.error_squares, truth.error_squares);
+          }
+        }
+      }
+    }
+  }
+}
+
 // Central differences so small that no row changes its cluster.
 void ExpectDerivatives(Part<double>& part, bool input) {
   part.Objective();
@@ -329,29 +363,63 @@ TEST(ReusedLayers, GradientsOfMeansAreDerivativesWithTheClustersHeldFixed) {
   }
 }
 
-// A convolution's gradient of the filter; that of the input passes straight through.
-TEST(ReusedLayers, GradientsOfFiltersAreDerivativesWithTheClustersHeldFixed) {
+// Patches overlap: a pixel has a share in the means of several clusters.
+TEST(ReusedLayers, GradientsOfMeansOfPatchesAreDerivativesWithTheClustersHeldFixed) {
   for (const ReusePolicy policy : {ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
-    std::vector<std::unique_ptr<Layer>> first;
-    first.push_back(std::move(Convolutions(policy)[0]));
-    Part<double> part(std::move(first), {DType::kF64, {kSamples, kHeight, kWidth, kChannels}},
-                      {.policy = policy, .width = policy == ReusePolicy::kLsh ? 4.0 : 1.0, .noise = 0.01});
-    ExpectDerivatives(part, /*input=*/false);
-    part.Objective();
-    EXPECT_LT(part.UniqueRatio(), 0.9);
-    EXPECT_GT(part.measures.begin()->second.RelativeError(), 0);
+    for (const std::size_t layer : {0, 1}) {
+      for (const bool split : {false, true}) {
+        std::vector<std::unique_ptr<Layer>> one;
+        one.push_back(std::move(Convolutions(policy)[layer]));
+        Part<double> part(std::move(one), {DType::kF64, {kSamples, kHeight, kWidth, kChannels}},
+                          {.policy = policy, .width = policy == ReusePolicy::kLsh ? 4.0 : 1.0, .noise = 0.01, .split = split});
+        SCOPED_TRACE(::testing::Message() << "policy " << static_cast<int>(policy) << " layer " << layer << " split " << split);
+        ExpectDerivatives(part, /*input=*/true);
+        part.Objective();
+        EXPECT_LT(part.UniqueRatio(), 0.9);
+        EXPECT_GT(part.measures.begin()->second.RelativeError(), 0);
+        EXPECT_TRUE(part.memory->BordersAreIntact());
+      }
+    }
   }
+}
+
+// A layer that may take means computes equal rows in a step that is exact: the run's last ones.
+TEST(ReusedLayers, AnExactStepOfAnApproximateRunEqualsTheDenseOne) {
+  const auto layers = [] { return Convolutions(ReusePolicy::kQuantized); };
+  ExpectDense<float>(layers, {DType::kF32, {kSamples, kHeight, kWidth, kChannels}}, {});
+}
+
+// The meter is that of means, and comes with them: a step that only counts has none.
+TEST(ReusedLayers, MeansOfPatchesAreMeteredWhereTheyAreMade) {
+  const TensorSpec in{DType::kF32, {kSamples, kHeight, kWidth, kChannels}};
+  const Options options{.policy = ReusePolicy::kQuantized, .width = 0.25, .noise = 0.01};
+  Part<float> reused(Convolutions(options.policy), in, options), counted(Convolutions(options.policy), in, options);
+  for (auto& [name, slot] : counted.slots) slot.use = ReuseUse::kMeasure;
+  reused.Objective(), counted.Objective();
+  const ReuseMeasures &means = reused.measures.at("conv1"), &numbers = counted.measures.at("conv1");
+  EXPECT_EQ(means.clusters, numbers.clusters);
+  EXPECT_GT(means.error_squares, 0);
+  EXPECT_EQ(numbers.squares, 0);
+  // Steps so small that patches of one colour alone are alike: what is lost is their noise.
+  EXPECT_LT(means.RelativeError(), 0.02);
 }
 
 // A comparison with the dense gradient changes no result, and is close to 1 where rows are close.
 TEST(ReusedLayers, ProbesChangeNothing) {
+  struct Case {
+    std::function<std::vector<std::unique_ptr<Layer>>()> layers;
+    TensorSpec in;
+  };
+  const GptConfig config = Config(/*rotary=*/true, 0.2, 0, ReusePolicy::kQuantized);
+  std::vector<Case> cases = {{[] { return Convolutions(ReusePolicy::kQuantized); }, {DType::kF64, {kSamples, kHeight, kWidth, kChannels}}}};
   for (const int layer : {1, 2}) {
-    const GptConfig config = Config(/*rotary=*/true, 0.2, 0, ReusePolicy::kQuantized);
-    const TensorSpec in{DType::kF64, {kSamples, config.context, config.hidden}};
+    cases.push_back({[=] { return Layers(config, layer, 1); }, {DType::kF64, {kSamples, config.context, config.hidden}}});
+  }
+  for (const Case& c : cases) {
     const Options options{.policy = ReusePolicy::kQuantized, .width = 0.5, .noise = 0.01};
     Options probing = options;
     probing.probe = true;
-    Part<double> plain(Layers(config, layer, 1), in, options), probed(Layers(config, layer, 1), in, probing);
+    Part<double> plain(c.layers(), c.in, options), probed(c.layers(), c.in, probing);
     for (Part<double>* part : {&plain, &probed}) part->Objective(), part->Backward();
     EXPECT_TRUE(SameBits(plain.din, probed.din));
     EXPECT_EQ(plain.memory->gradients(), probed.memory->gradients());

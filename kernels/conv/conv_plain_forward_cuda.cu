@@ -54,21 +54,7 @@ template <typename T, bool kWide>
 void Launch(Stream& stream, const ConvForwardArgs& args) {
   const ConvShape& s = args.shape;
   const auto number = [](std::int64_t n) { return static_cast<int>(n); };
-  const ForwardProduct<T, kWide> product{.patches = {.data = args.in.as<T>(),
-                                                     .H = number(s.H()),
-                                                     .W = number(s.W()),
-                                                     .pixel = s.C,
-                                                     .channels = number(s.group_C()),
-                                                     .rows = number(s.P()),
-                                                     .cols = number(s.Q()),
-                                                     .first_h = -number(s.height.pad_before),
-                                                     .first_w = -number(s.width.pad_before),
-                                                     .step_h = number(s.height.stride),
-                                                     .step_w = number(s.width.stride),
-                                                     .taps_h = number(s.R()),
-                                                     .taps_w = number(s.S()),
-                                                     .tap_h = number(s.height.dilation),
-                                                     .tap_w = number(s.width.dilation)},
+  const ForwardProduct<T, kWide> product{.patches = PlainPatchesOf<T>(s, args.in.data),
                                          .weight = args.weight.as<T>(),
                                          .positions = number(s.N * s.P() * s.Q()),
                                          .group_K = number(s.group_K()),

@@ -91,6 +91,27 @@ struct PlainPatches {
   }
 };
 
+// Those that a convolution of this shape multiplies, of group 0; RejectConvPlain has no reason against it.
+template <typename T>
+PlainPatches<T> PlainPatchesOf(const ConvShape& s, const void* in) {
+  const auto number = [](std::int64_t n) { return static_cast<int>(n); };
+  return {.data = static_cast<const T*>(in),
+          .H = number(s.H()),
+          .W = number(s.W()),
+          .pixel = s.C,
+          .channels = number(s.group_C()),
+          .rows = number(s.P()),
+          .cols = number(s.Q()),
+          .first_h = -number(s.height.pad_before),
+          .first_w = -number(s.width.pad_before),
+          .step_h = number(s.height.stride),
+          .step_w = number(s.width.stride),
+          .taps_h = number(s.R()),
+          .taps_w = number(s.S()),
+          .tap_h = number(s.height.dilation),
+          .tap_w = number(s.width.dilation)};
+}
+
 template <typename P>
 __global__ void __launch_bounds__(kConvThreads) ConvTileKernel(P product) {
   using A = typename P::Number;

@@ -58,21 +58,7 @@ void Launch(Stream& stream, const ConvBackwardWeightArgs& args) {
   const ConvSplits splits = ChooseConvSplits(s, sizeof(A), kKernelWorkspaceBytes);
   const auto number = [](std::int64_t n) { return static_cast<int>(n); };
   A* const partial = static_cast<A*>(target.kernel_workspace);
-  const WeightProduct<T, kWide> product{.patches = {.data = args.in.as<T>(),
-                                                    .H = number(s.H()),
-                                                    .W = number(s.W()),
-                                                    .pixel = s.C,
-                                                    .channels = number(s.group_C()),
-                                                    .rows = number(s.P()),
-                                                    .cols = number(s.Q()),
-                                                    .first_h = -number(s.height.pad_before),
-                                                    .first_w = -number(s.width.pad_before),
-                                                    .step_h = number(s.height.stride),
-                                                    .step_w = number(s.width.stride),
-                                                    .taps_h = number(s.R()),
-                                                    .taps_w = number(s.S()),
-                                                    .tap_h = number(s.height.dilation),
-                                                    .tap_w = number(s.width.dilation)},
+  const WeightProduct<T, kWide> product{.patches = PlainPatchesOf<T>(s, args.in.data),
                                         .dout = args.dout.as<T>(),
                                         .to = splits.splits == 1 ? args.dweight.as<A>() : partial,
                                         .positions = number(s.N * s.P() * s.Q()),

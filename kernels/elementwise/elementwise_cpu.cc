@@ -75,7 +75,7 @@ void Convert(Stream& stream, const ConvertArgs& args) {
 }
 
 void FillNormal(Stream&, const FillNormalArgs& args) {
-  DispatchStored(args.out.dtype, [&]<typename T>() {
+  DispatchAnyStored(args.out.dtype, [&]<typename T>() {
     T* out = args.out.as<T>();
     for (std::int64_t i = 0; i < args.out.elements(); ++i) {
       const double value = args.std * args.random.Normal(static_cast<std::uint64_t>(args.first_index + i));

@@ -35,7 +35,7 @@ struct ReuseRule {
 inline constexpr std::int64_t kProjections = 8;
 struct MakeProjectionsArgs {
   std::uint64_t seed = 0;
-  Tensor projections;  // [H, K] f32, bf16 or f64, =
+  Tensor projections;  // [H, K] f32, bf16, f64 or, for a GPU, f16, =
   Tensor shifts;       // [H] f64, =
 };
 
@@ -61,7 +61,10 @@ struct BuildPatchMapArgs {
   IndexMap map;               // =; a partition of N P Q rows
   void* workspace = nullptr;  // 64-byte aligned, BuildPatchMapBytes
 };
+// For any device.
 std::int64_t BuildPatchMapBytes(const ReuseRule& rule, DType dtype, const ConvShape& shape);
+// Of the signatures of pixels, and a pixel of zeros: the first part of that.
+std::int64_t PatchPlaneBytes(DType dtype, const ConvShape& shape);
 
 // Clusters are numbered by their first rows: the same map for any number of threads. Nothing is allocated.
 namespace cpu {
@@ -72,6 +75,7 @@ void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args);
 // The CPU's map, whatever thread comes first; under kLsh but for projections that rounding puts across the border of a cell.
 namespace cuda {
 void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args);
+void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args);
 }  // namespace cuda
 
 inline void MakeProjections(Stream& stream, const MakeProjectionsArgs& args) {
@@ -82,7 +86,8 @@ inline void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args) {
       stream, [&] { cpu::BuildIndexMap(stream, args); }, [&] { cuda::BuildIndexMap(stream, args); });
 }
 inline void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args) {
-  DispatchCpuOnly(stream, "BuildPatchMap", [&] { cpu::BuildPatchMap(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::BuildPatchMap(stream, args); }, [&] { cuda::BuildPatchMap(stream, args); });
 }
 
 }  // namespace lycia

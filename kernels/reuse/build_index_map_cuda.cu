@@ -1,71 +1,22 @@
 // BuildIndexMap on CUDA, without the host knowing anything of the rows.
 //   project  (lsh) a warp computes eight projections of four rows at a time, so that what it reads of a serves four; then their cells
-//   sign     a warp reads a row once, in pieces of 16 bytes, and puts its signature into a table: the slot by compare and swap, the lowest
-//   row
-//            of the signature by an atomic maximum. Which slot a signature gets depends on who comes first; the lowest row does not
-//   link     a warp compares its row with the lowest of its signature. Where they differ (signatures of different rows that are equal: once
-//            in 2^64 pairs, or made so) it looks for the lowest row below that has the signature and is alike
-//   number   number_clusters_cuda.h
+//   sign     a warp reads a row once, in pieces of 16 bytes;  link, number: cluster_rows.cuh
 // So the map is the CPU's, whatever order threads come in (lsh: but for projections that rounding puts across a border). Bytes moved: all
 // rows once to sign them, and those that repeat a second time beside their first rows, (1 + 2 (1 - r)) M K elements at most; the table, 12
 // bytes a slot. lsh reads the rows once more, with 2 M K H operations on the ordinary units and H K elements of a for every four rows,
 // from L2. Bound by memory bandwidth. Share of it: not yet run.
 #include <cuda_runtime.h>
 
-#include <limits>
-
 #include "kernels/cuda/map.cuh"
 #include "kernels/reuse/build_index_map.h"
-#include "kernels/reuse/number_clusters_cuda.h"
+#include "kernels/reuse/cluster_rows.cuh"
 #include "kernels/reuse/row_words.cuh"
 #include "runtime/device/cuda_stream.h"
 
 namespace lycia::cuda {
 namespace {
 
-constexpr int kRowWarps = 8;  // of a block, a row each
 constexpr int kRowsTogether = 4;
-
-template <typename Keys>
-__global__ void __launch_bounds__(32 * kRowWarps)
-    SignRowsKernel(Keys keys, std::int64_t rows, ClusterWorkspace workspace, unsigned long long last_slot) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + static_cast<int>(threadIdx.x) / 32;
-  if (row >= rows) return;
-  unsigned long long signature = keys.Signature(row, lane);
-  if (signature == 0) signature = 1;  // 0: a free slot
-  if (lane != 0) return;
-  unsigned long long slot = signature & last_slot;
-  for (;; slot = (slot + 1) & last_slot) {
-    const unsigned long long found = atomicCAS(&workspace.table[slot], 0ull, signature);
-    if (found == 0 || found == signature) break;
-  }
-  atomicMax(&workspace.lowest[slot], static_cast<std::int32_t>(rows - row));
-  workspace.signatures[row] = signature;
-  workspace.slots[row] = static_cast<std::int32_t>(slot);
-}
-
-template <typename Keys>
-__global__ void __launch_bounds__(32 * kRowWarps) LinkRowsKernel(Keys keys, std::int64_t rows, ClusterWorkspace workspace) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + static_cast<int>(threadIdx.x) / 32;
-  if (row >= rows) return;
-  const std::int64_t lowest = rows - workspace.lowest[workspace.slots[row]];
-  std::int64_t first = row;
-  if (lowest == row || keys.Equal(row, lowest, lane)) {
-    first = lowest;
-  } else {
-    const unsigned long long signature = workspace.signatures[row];
-    for (std::int64_t from = lowest + 1; from < row && first == row; from += 32) {
-      const bool same = from + lane < row && workspace.signatures[from + lane] == signature;
-      for (unsigned left = __ballot_sync(kAllLanes, same); left != 0 && first == row; left &= left - 1) {
-        const std::int64_t other = from + __ffs(static_cast<int>(left)) - 1;
-        if (keys.Equal(row, other, lane)) first = other;
-      }
-    }
-  }
-  if (lane == 0) workspace.firsts[row] = static_cast<std::int32_t>(first);
-}
 
 template <typename S>
 struct Projections {
@@ -75,11 +26,8 @@ struct Projections {
   int depth, count;
   A scale;               // 1 / width
   const double* shifts;  // [count]
-  A* cells;              // [rows, count]; floor(p scale + shift), or one NaN
+  A* cells;              // [rows, count]
 };
-
-__device__ __forceinline__ float Floor(float x) { return floorf(x); }
-__device__ __forceinline__ double Floor(double x) { return floor(x); }
 
 template <typename S, int V>
 __global__ void __launch_bounds__(32 * kRowWarps) ProjectRowsKernel(Projections<S> p) {
@@ -116,29 +64,10 @@ __global__ void __launch_bounds__(32 * kRowWarps) ProjectRowsKernel(Projections<
 #pragma unroll
         for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
         if (lane != h || first + h >= p.count || first_row + r >= p.rows) continue;
-        const A cell = Floor(sum * p.scale + static_cast<A>(p.shifts[first + h]));
-        const bool finite = cell - cell == A(0);
-        p.cells[(first_row + r) * p.count + first + h] = finite ? cell + A(0) : std::numeric_limits<A>::quiet_NaN();
+        p.cells[(first_row + r) * p.count + first + h] = CellOf(sum, p.scale, p.shifts[first + h]);
       }
     }
   }
-}
-
-unsigned RowBlocks(std::int64_t rows) { return static_cast<unsigned>((rows + kRowWarps - 1) / kRowWarps); }
-
-template <typename Keys>
-void Cluster(Stream& stream, const Keys& keys, const IndexMap& map, void* memory) {
-  const StreamTarget target = TargetOf(stream);
-  const ClusterWorkspace workspace = ClusterWorkspaceIn(memory, map.extent);
-  if (map.extent > 0) {
-    stream.Zero(memory, workspace.table_bytes);
-    const cudaLaunchConfig_t config = LaunchConfig(target, dim3(RowBlocks(map.extent)), dim3(32 * kRowWarps));
-    const auto last_slot = static_cast<unsigned long long>(TableSlots(map.extent) - 1);
-    cudaError_t error = cudaLaunchKernelEx(&config, SignRowsKernel<Keys>, keys, map.extent, workspace, last_slot);
-    if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, LinkRowsKernel<Keys>, keys, map.extent, workspace);
-    if (error != cudaSuccess) return stream.Fail(ToStatus(error, "BuildIndexMap", __FILE__, __LINE__, map.ToString()));
-  }
-  NumberClusters(stream, map, workspace);
 }
 
 // Cells of all rows.
@@ -165,26 +94,27 @@ void Project(Stream& stream, const BuildIndexMapArgs& args, Arithmetic<S>* cells
   if (error != cudaSuccess) stream.Fail(ToStatus(error, "BuildIndexMap, lsh", __FILE__, __LINE__, args.map.ToString()));
 }
 
-template <typename S, typename U, bool kWide>
+template <typename S, bool kWide>
 void Build(Stream& stream, const BuildIndexMapArgs& args) {
+  constexpr const char* kKernel = "BuildIndexMap";
   const ConstMatrix& x = args.rows;
-  const BitKeys<U, kWide> bits{{static_cast<const U*>(x.data), x.ld, static_cast<int>(x.cols)}};
+  using U = BitsOf<S>;
+  using Bits = BitKeys<U, kWide>;
+  const Bits bits{{static_cast<const U*>(x.data), x.ld, static_cast<int>(x.cols)}};
   switch (args.rule.policy) {
     case ReusePolicy::kExact:
-      return Cluster(stream, bits, args.map, args.workspace);
+      return ClusterByKeys(stream, kKernel, bits, args.map, args.workspace);
     case ReusePolicy::kQuantized:
-      return Cluster(stream, QuantizedKeys<S, U, kWide>{bits, static_cast<Arithmetic<S>>(1 / args.rule.delta)}, args.map, args.workspace);
+      return ClusterByKeys(stream, kKernel, QuantizedKeys<S, U, kWide>{bits, static_cast<Arithmetic<S>>(1 / args.rule.delta)}, args.map,
+                           args.workspace);
     case ReusePolicy::kLsh: {
       auto* const cells = static_cast<Arithmetic<S>*>(args.workspace);
       Project<S>(stream, args, cells);
-      return Cluster(stream, CellKeys<Arithmetic<S>, U, kWide>{bits, cells, static_cast<int>(args.rule.projections.rows)}, args.map,
-                     static_cast<char*>(args.workspace) + CellBytes(args.rule, x.dtype, x.rows));
+      return ClusterByKeys(stream, kKernel, CellKeys<Arithmetic<S>, Bits>{bits, cells, static_cast<int>(args.rule.projections.rows)},
+                           args.map, static_cast<char*>(args.workspace) + CellBytes(args.rule, x.dtype, x.rows));
     }
   }
 }
-
-template <int kBytes>
-using UnsignedOf = std::conditional_t<kBytes == 2, std::uint16_t, std::conditional_t<kBytes == 4, std::uint32_t, std::uint64_t>>;
 
 }  // namespace
 
@@ -198,10 +128,10 @@ void BuildIndexMap(Stream& stream, const BuildIndexMapArgs& args) {
     return stream.Fail(InvalidArgument("BuildIndexMap on CUDA: [", x.rows, ", ", x.cols, "] is more than ", kMostClusteredRows,
                                        " rows, or 2^29 columns; use smaller micro-batches"));
   }
-  DispatchStored(x.dtype, [&]<typename S>() {
-    using U = UnsignedOf<sizeof(S)>;
+  DispatchAnyStored(x.dtype, [&]<typename S>() {
+    using U = BitsOf<S>;
     const bool wide = MapAllows(kPieceElements<U>, {Rows(static_cast<const U*>(x.data), x.ld)});
-    return wide ? Build<S, U, true>(stream, args) : Build<S, U, false>(stream, args);
+    return wide ? Build<S, true>(stream, args) : Build<S, false>(stream, args);
   });
 }
 

@@ -7,25 +7,22 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/reuse/build_index_map.h"
 #include "kernels/reuse/cluster_rows.h"
+#include "kernels/reuse/patch_check.h"
 #include "kernels/reuse/projection_keys.h"
 #include "kernels/reuse/row_signature.h"
 
 namespace lycia::cpu {
 namespace {
 
-std::int64_t Aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-std::int64_t PixelBytes(const ConvShape& s, DType dtype) { return s.C * SizeOf(dtype); }
-std::int64_t PlaneBytes(const ConvShape& s) { return Aligned((s.N * s.H() * s.W() + 1) * 8); }
-
 class PatchKeys {
  public:
-  // The workspace holds the plane, then a pixel of zeros.
+  // The workspace holds a pixel of zeros, then the plane.
   PatchKeys(const ConvShape& shape, const ConstTensor& in, void* workspace)
       : s_(shape),
         data_(static_cast<const char*>(in.data)),
-        pixel_bytes_(PixelBytes(shape, in.dtype)),
-        plane_(static_cast<std::uint64_t*>(workspace)),
-        zeros_(static_cast<char*>(workspace) + PlaneBytes(shape)) {
+        pixel_bytes_(shape.C * SizeOf(in.dtype)),
+        zeros_(static_cast<char*>(workspace)),
+        plane_(reinterpret_cast<std::uint64_t*>(zeros_ + PatchZerosBytes(in.dtype, shape))) {
     std::memset(zeros_, 0, static_cast<std::size_t>(pixel_bytes_));
   }
 
@@ -97,8 +94,8 @@ class PatchKeys {
   const ConvShape& s_;
   const char* data_;
   std::int64_t pixel_bytes_;
-  std::uint64_t* plane_;
   char* zeros_;
+  std::uint64_t* plane_;
 };
 
 template <typename S>
@@ -126,7 +123,7 @@ void ClusterByQuantized(Stream& stream, const BuildPatchMapArgs& args, PatchKeys
 }
 
 void ClusterByBits(Stream& stream, const BuildPatchMapArgs& args, PatchKeys& keys, void* workspace) {
-  const std::int64_t bytes = PixelBytes(args.shape, args.in.dtype);
+  const std::int64_t bytes = args.shape.C * SizeOf(args.in.dtype);
   keys.SignPixels(stream, [=](const char* pixels, std::int64_t count, std::uint64_t* signatures) {
     ForBestIsa([=](auto isa) LYCIA_INLINE {
       for (std::int64_t i = 0; i < count; ++i) signatures[i] = SignatureOfBits<decltype(isa)::value>(pixels + i * bytes, bytes);
@@ -160,19 +157,11 @@ void ClusterByProjections(Stream& stream, const BuildPatchMapArgs& args, const P
 }  // namespace
 
 void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args) {
-  if (!IsPartitionOfRows(stream, args.map, "BuildPatchMap")) return;
   const ConvShape& s = args.shape;
-  const Status status = CheckConvShape(s);
-  LYCIA_CHECK(status.ok()) << status.message() << " ";
-  if (s.groups != 1) {
-    return stream.Fail(absl::UnavailableError(StrCat("BuildPatchMap: convolution ", s.ToString(), " has ", s.groups,
-                                                     " groups, whose patches differ; use the dense convolution")));
-  }
-  LYCIA_CHECK_EQ(args.in.elements(), s.N * s.H() * s.W() * s.C);
-  LYCIA_CHECK_EQ(args.map.extent, s.N * s.P() * s.Q());
+  if (!ArePatches(stream, "BuildPatchMap", args.map, s, args.in)) return;
   CheckRule(args.rule, args.in.dtype, s.R() * s.S() * s.C);
   PatchKeys keys(s, args.in, args.workspace);
-  char* rest = static_cast<char*>(args.workspace) + PlaneBytes(s) + Aligned(PixelBytes(s, args.in.dtype));
+  char* rest = static_cast<char*>(args.workspace) + PatchPlaneBytes(args.in.dtype, s);
   if (args.rule.policy == ReusePolicy::kExact) return ClusterByBits(stream, args, keys, rest);
   if (args.rule.policy == ReusePolicy::kLsh) return ClusterByProjections(stream, args, keys, rest);
   DispatchStored(args.in.dtype, [&]<typename S>() { ClusterByQuantized<S>(stream, args, keys, rest); });
@@ -183,8 +172,7 @@ void BuildPatchMap(Stream& stream, const BuildPatchMapArgs& args) {
 namespace lycia {
 
 std::int64_t BuildPatchMapBytes(const ReuseRule& rule, DType dtype, const ConvShape& shape) {
-  return cpu::PlaneBytes(shape) + cpu::Aligned(cpu::PixelBytes(shape, dtype)) +
-         BuildIndexMapBytes(rule, dtype, shape.N * shape.P() * shape.Q());
+  return PatchPlaneBytes(dtype, shape) + BuildIndexMapBytes(rule, dtype, shape.N * shape.P() * shape.Q());
 }
 
 }  // namespace lycia

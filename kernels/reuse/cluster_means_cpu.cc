@@ -5,6 +5,7 @@
 #include "kernels/cpu/vector_loop.h"
 #include "kernels/reuse/cluster_loop.h"
 #include "kernels/reuse/gather.h"
+#include "kernels/reuse/patch_check.h"
 #include "kernels/reuse/patch_means.h"
 
 namespace lycia::cpu {
@@ -156,11 +157,7 @@ void ClusterMeans(Stream& stream, const ClusterMeansArgs& args) {
 void ClusterPatchMeans(Stream& stream, const ClusterPatchMeansArgs& args) {
   const IndexMap map = args.map;
   const ConvShape& s = args.shape;
-  if (!IsPartitionOfRows(stream, map, "ClusterPatchMeans")) return;
-  const Status status = CheckConvShape(s);
-  LYCIA_CHECK(status.ok() && s.groups == 1) << "patches of " << s.ToString() << ": " << status.message() << " ";
-  LYCIA_CHECK_EQ(args.in.elements(), s.N * s.H() * s.W() * s.C);
-  LYCIA_CHECK_EQ(map.extent, s.N * s.P() * s.Q());
+  if (!ArePatches(stream, "ClusterPatchMeans", map, s, args.in)) return;
   CheckMeans(map, args.in.dtype, s.R() * s.S() * s.C, args.to);
   LYCIA_CHECK(args.workspace != nullptr) << "patches need a workspace ";
   auto* zeros = static_cast<char*>(args.workspace) + ClusterMeansBytes(map.extent);

@@ -37,14 +37,14 @@ double ReuseBytes(const ReuseRegion& region, double ratio) {
 double DenseSeconds(const ReuseRegion& region, const ReuseRates& rates) { return DenseFlops(region) / rates.flops; }
 
 double ReuseSeconds(const ReuseRegion& region, const ReuseRates& rates, double ratio) {
-  return ratio * DenseSeconds(region, rates) + ReuseBytes(region, ratio) / rates.bytes_per_s + rates.fixed_seconds;
+  return ratio * DenseFlops(region) / rates.mapped() + ReuseBytes(region, ratio) / rates.bytes_per_s + rates.fixed_seconds;
 }
 
 double BreakEvenRatio(const ReuseRegion& region, const ReuseRates& rates) {
   const Bytes bytes = BytesOf(region);
   const double dense = DenseSeconds(region, rates), fixed = bytes.fixed / rates.bytes_per_s + rates.fixed_seconds;
   if (fixed >= dense) return -1;
-  return std::min(1.0, (dense - fixed) / (dense + bytes.of_ratio / rates.bytes_per_s));
+  return std::min(1.0, (dense - fixed) / (DenseFlops(region) / rates.mapped() + bytes.of_ratio / rates.bytes_per_s));
 }
 
 }  // namespace lycia

@@ -1,5 +1,5 @@
 // What products over a partition of rows may be expected to cost, and from which ratio of distinct rows on they pay. Pure functions of
-// sizes and of two measured rates; for benches, controllers and planners.
+// sizes and of measured rates; for benches, controllers and planners.
 #ifndef LYCIA_KERNELS_REUSE_COST_MODEL_H_
 #define LYCIA_KERNELS_REUSE_COST_MODEL_H_
 
@@ -24,6 +24,8 @@ struct ReuseRates {
   double flops = 0;          // FLOP/s of the dense product of this type
   double bytes_per_s = 0;    // of a copy, read and written bytes counted
   double fixed_seconds = 0;  // of all that does not grow: tables cleared, threads joined
+  double mapped_flops = 0;   // FLOP/s of products of distinct rows; 0: those of the dense one
+  double mapped() const { return mapped_flops > 0 ? mapped_flops : flops; }
 };
 
 double DenseFlops(const ReuseRegion& region);
@@ -32,7 +34,7 @@ double DenseFlops(const ReuseRegion& region);
 double ReuseBytes(const ReuseRegion& region, double ratio);
 
 double DenseSeconds(const ReuseRegion& region, const ReuseRates& rates);
-// r DenseSeconds + bytes / bandwidth.
+// r flops / mapped rate + bytes / bandwidth.
 double ReuseSeconds(const ReuseRegion& region, const ReuseRates& rates, double ratio);
 // The ratio below which reuse is faster, at most 1; negative where it never is.
 double BreakEvenRatio(const ReuseRegion& region, const ReuseRates& rates);

@@ -1,5 +1,7 @@
 #include "kernels/reuse/cost_model.h"
 
+#include <utility>
+
 #include "gtest/gtest.h"
 
 namespace lycia {
@@ -23,10 +25,14 @@ TEST(CostModel, CountsByHand) {
 TEST(CostModel, BreakEvenIsWhereTheTimesMeet) {
   for (const bool means : {false, true}) {
     for (const std::int64_t width : {256, 1024, 4096}) {
-      for (const double fixed : {0.0, 1e-5}) {
+      for (const auto& [fixed, mapped] : {std::pair{0.0, 0.0}, {1e-5, 0.0}, {1e-5, 0.3}}) {
         const ReuseRegion region = {.rows = 4096, .widths = {width, 4 * width, width}, .means = means};
         ReuseRates rates = kRates;
         rates.fixed_seconds = fixed;
+        rates.mapped_flops = mapped * rates.flops;
+        EXPECT_DOUBLE_EQ(ReuseSeconds(region, rates, 0.5) - ReuseSeconds(region, rates, 0.25),
+                         0.25 * DenseSeconds(region, rates) / (mapped == 0 ? 1 : mapped) +
+                             (ReuseBytes(region, 0.5) - ReuseBytes(region, 0.25)) / rates.bytes_per_s);
         const double ratio = BreakEvenRatio(region, rates), dense = DenseSeconds(region, rates);
         ASSERT_GT(ratio, 0);
         ASSERT_LT(ratio, 1);
@@ -47,6 +53,15 @@ TEST(CostModel, AgreesWithTheConditionOfThePaperNotes) {
     const double by_condition = 1 - per_byte * 3.0 / static_cast<double>(width);
     EXPECT_NEAR(BreakEvenRatio(linear, kRates), by_condition, 2 * per_byte / static_cast<double>(width) * (1 - by_condition) + 1e-9);
   }
+}
+
+// Products of distinct rows at half the rate pay below half of the ratio, as far as bytes cost nothing.
+TEST(CostModel, SlowerProductsOfDistinctRowsPayLater) {
+  const ReuseRegion wide = {.rows = 65536, .widths = {16384, 16384}};
+  ReuseRates rates = {.flops = 1e12, .bytes_per_s = 1e15};
+  EXPECT_NEAR(BreakEvenRatio(wide, rates), 1, 1e-4);
+  rates.mapped_flops = 0.5e12;
+  EXPECT_NEAR(BreakEvenRatio(wide, rates), 0.5, 1e-4);
 }
 
 TEST(CostModel, SaysWhereReuseNeverPays) {

@@ -10,7 +10,7 @@ namespace lycia {
 
 // Types, packed weights and the order of what follows a sum are conv.h's; one group. U = *map.size.
 
-// c[j] = the output of ConvForward at position representatives[j]: the same bits. Patches are read from the image.
+// c[j] = the output of ConvForward at position representatives[j]: on the CPU the same bits. Patches are read from the image.
 struct MappedConvForwardArgs {
   IndexMap map;  // a partition of N P Q patches
   ConvShape shape;
@@ -36,12 +36,20 @@ namespace cpu {
 void MappedConvForward(Stream& stream, const MappedConvForwardArgs& args);
 void MappedConvBackwardWeight(Stream& stream, const MappedConvBackwardWeightArgs& args);
 }  // namespace cpu
+// The weight is always read and packed is not. A row of c has the same bits whatever U is, but not those of ConvForward where that runs on
+// tensor cores; sums of a gradient have an order that N P Q and U decide.
+namespace cuda {
+void MappedConvForward(Stream& stream, const MappedConvForwardArgs& args);
+void MappedConvBackwardWeight(Stream& stream, const MappedConvBackwardWeightArgs& args);
+}  // namespace cuda
 
 inline void MappedConvForward(Stream& stream, const MappedConvForwardArgs& args) {
-  DispatchCpuOnly(stream, "MappedConvForward", [&] { cpu::MappedConvForward(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MappedConvForward(stream, args); }, [&] { cuda::MappedConvForward(stream, args); });
 }
 inline void MappedConvBackwardWeight(Stream& stream, const MappedConvBackwardWeightArgs& args) {
-  DispatchCpuOnly(stream, "MappedConvBackwardWeight", [&] { cpu::MappedConvBackwardWeight(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::MappedConvBackwardWeight(stream, args); }, [&] { cuda::MappedConvBackwardWeight(stream, args); });
 }
 
 }  // namespace lycia

@@ -4,28 +4,10 @@
 #include "kernels/gemm/gemm_kernels.h"
 #include "kernels/gemm/matrix_source.h"
 #include "kernels/reuse/mapped_conv.h"
+#include "kernels/reuse/patch_check.h"
 
 namespace lycia::cpu {
 namespace {
-
-// False, with a reason on the stream, where there is no such product.
-bool Check(Stream& stream, const char* kernel, const IndexMap& map, const ConvShape& s, const ConstTensor& in) {
-  if (!IsPartitionOfRows(stream, map, kernel)) return false;
-  const Status status = CheckConvShape(s);
-  LYCIA_CHECK(status.ok()) << status.message() << " ";
-  if (s.groups != 1) {
-    stream.Fail(absl::UnavailableError(
-        StrCat(kernel, ": convolution ", s.ToString(), " has ", s.groups, " groups, whose patches differ; use the dense convolution")));
-    return false;
-  }
-  LYCIA_CHECK_EQ(in.elements(), s.N * s.H() * s.W() * s.C);
-  LYCIA_CHECK_EQ(map.extent, s.N * s.P() * s.Q());
-  LYCIA_CHECK(in.dtype == DType::kF32 || in.dtype == DType::kBF16 || in.dtype == DType::kF64) << "in is " << Name(in.dtype) << " ";
-  return true;
-}
-void CheckVector(const char* name, const ConstTensor& vector, const ConvShape& s) {
-  LYCIA_CHECK(vector.data == nullptr || vector.elements() == s.K) << name << " of " << vector.elements() << " for K = " << s.K << " ";
-}
 
 Patches PatchesOf(const IndexMap& map, const ConvShape& shape, const ConstTensor& in) {
   Patches patches = PatchesOfInput(shape, in.data, in.dtype == DType::kBF16, 0);
@@ -92,18 +74,10 @@ void BackwardWeightF64(Stream& stream, const MappedConvBackwardWeightArgs& args)
 
 void MappedConvForward(Stream& stream, const MappedConvForwardArgs& args) {
   const ConvShape& s = args.shape;
-  if (!Check(stream, "MappedConvForward", args.map, s, args.in)) return;
+  if (!ArePatches(stream, "MappedConvForward", args.map, s, args.in)) return;
+  CheckMappedConvForward(args);
   const DType type = args.in.dtype;
-  LYCIA_CHECK(args.c.rows >= *args.map.size && args.c.cols == s.K && args.c.ld >= s.K &&
-              (args.c.dtype == type || args.c.dtype == ArithmeticDType(type)))
-      << "c is " << Name(args.c.dtype) << " [" << args.c.rows << ", " << args.c.cols << "] ";
-  CheckVector("scale", args.scale, s);
-  CheckVector("bias", args.bias, s);
-  ConvShape packed_for = args.packed.shape;
-  packed_for.N = s.N;
-  LYCIA_CHECK(args.packed.data != nullptr ? args.packed.use == ConvUse::kForward && args.packed.dtype == type && packed_for == s
-                                          : args.weight.dtype == type && args.weight.elements() == s.K * s.R() * s.S() * s.C)
-      << "the weight is not one of " << Name(type) << " " << s.ToString() << " ";
+  LYCIA_CHECK(args.c.rows >= *args.map.size) << "c of " << args.c.rows << " rows for " << *args.map.size << " clusters ";
   if (*args.map.size == 0) return;
   if (type == DType::kF64) return ForwardF64(stream, args);
   const MicroKernel& kernel = SelectedKernel(type);
@@ -128,13 +102,11 @@ void MappedConvForward(Stream& stream, const MappedConvForwardArgs& args) {
 
 void MappedConvBackwardWeight(Stream& stream, const MappedConvBackwardWeightArgs& args) {
   const ConvShape& s = args.shape;
-  if (!Check(stream, "MappedConvBackwardWeight", args.map, s, args.in)) return;
+  if (!ArePatches(stream, "MappedConvBackwardWeight", args.map, s, args.in)) return;
+  CheckMappedConvBackwardWeight(args);
   const DType type = args.in.dtype;
   const std::int64_t depth = s.R() * s.S() * s.C;
-  LYCIA_CHECK(args.sums.rows >= *args.map.size && args.sums.cols == s.K && args.sums.ld >= s.K && args.sums.dtype == type)
-      << "sums are " << Name(args.sums.dtype) << " [" << args.sums.rows << ", " << args.sums.cols << "] ";
-  LYCIA_CHECK(args.dweight.elements() == s.K * depth && args.dweight.dtype == ArithmeticDType(type))
-      << "dweight is " << args.dweight.spec().ToString() << " ";
+  LYCIA_CHECK(args.sums.rows >= *args.map.size) << "sums of " << args.sums.rows << " rows for " << *args.map.size << " clusters ";
   if (*args.map.size == 0) return;
   if (type == DType::kF64) return BackwardWeightF64(stream, args);
   const MicroKernel& kernel = SelectedKernel(type);

@@ -17,7 +17,7 @@ bool CheckMappedGemm(Stream& stream, const MappedGemmArgs& args) {
   LYCIA_CHECK(g.a.dtype == g.b.dtype && (g.c.dtype == g.a.dtype || g.c.dtype == ArithmeticDType(g.a.dtype)))
       << "a product of " << Name(g.a.dtype) << " and " << Name(g.b.dtype) << " as " << Name(g.c.dtype) << " ";
   const auto beside = [&](const char* name, const void* data, DType dtype) {
-    LYCIA_CHECK(data == nullptr || dtype == g.c.dtype || (g.a.dtype == DType::kBF16 && dtype == DType::kBF16))
+    LYCIA_CHECK(data == nullptr || dtype == g.c.dtype || (SizeOf(g.a.dtype) == 2 && dtype == g.a.dtype))
         << name << " is " << Name(dtype) << " beside " << Name(g.c.dtype) << " ";
   };
   beside("bias", g.bias.data, g.bias.dtype);

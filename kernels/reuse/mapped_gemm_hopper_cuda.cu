@@ -189,7 +189,7 @@ Status Launch(const StreamTarget& target, const MappedGemmArgs& args) {
                      .columns = static_cast<int>(g.c.cols),
                      .depth = static_cast<int>(g.a.cols),
                      .map = args.map,
-                     .epilogue = MappedEpilogueOf<float>(g),
+                     .epilogue = GemmEpilogueOf<float, BFloat16>(g),
                      .scattered = static_cast<BFloat16*>(args.scattered.data),
                      .scattered_ld = args.scattered.ld};
   if (!args.gather_a) {

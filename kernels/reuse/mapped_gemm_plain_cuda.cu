@@ -4,13 +4,21 @@
 // number of rows. Bound by f32 arithmetic: 16 multiply-adds for 8 numbers read from shared memory; share of it: not yet run.
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "kernels/conv/conv_plain_tile.cuh"
-#include "kernels/reuse/mapped_epilogue.cuh"
+#include "kernels/gemm/gemm_epilogue.cuh"
 #include "kernels/reuse/mapped_gemm_cuda.h"
 #include "runtime/device/cuda_stream.h"
 
 namespace lycia::cuda {
 namespace {
+
+// The narrow type that may stand beside sums of products of T.
+template <typename T>
+using Beside = std::conditional_t<std::is_same_v<T, Float16>, Float16, BFloat16>;
+template <typename T>
+using MappedEpilogue = GemmEpilogue<Arithmetic<T>, Beside<T>>;
 
 // kRows: c[j] = row j of a (or row list[j]) times op(b), as many as *size. kTransposed: b is stored [n, k].
 template <typename T, bool kTransposed, bool kWide>
@@ -21,7 +29,7 @@ struct RowsProduct {
   std::int64_t a_ld, b_ld;
   const std::int32_t *size, *list;  // list: null: rows of a are those of c
   int cols, depth;
-  MappedEpilogue<Number> epilogue;
+  MappedEpilogue<T> epilogue;
 
   // The block's, and the thread's.
   int count = 0, column = 0;
@@ -53,6 +61,22 @@ struct RowsProduct {
   __device__ void Store(int j, int n, Number sum) const { epilogue.c.template Put<1>(j, n, epilogue.template Apply<1>(j, n, {{sum}})); }
 };
 
+// Four elements of a row of depth, as LoadFour. Of f16 one by one all are read before the first is converted: else registers are spilled.
+template <bool kWide, typename T>
+__device__ __forceinline__ void LoadOfDepth(const T* from, int count, Arithmetic<T> (&to)[kFour]) {
+  if constexpr (!kWide && std::is_same_v<T, Float16>) {
+    T raw[kFour] = {};
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) {
+      if (i < count) raw[i] = from[i];
+    }
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) to[i] = Widen(raw[i]);
+  } else {
+    LoadFour<kWide>(from, count, to);
+  }
+}
+
 // kDepth: c[m][n] = sum over u < *size of a[u][m] (or of row list[u] of a) times b[u][n].
 template <typename T, bool kWide>
 struct DepthProduct {
@@ -62,7 +86,8 @@ struct DepthProduct {
   std::int64_t a_ld, b_ld;
   const std::int32_t *size, *list;
   int num_rows, cols;
-  MappedEpilogue<Number> epilogue;
+  EpilogueOperand<Number, Beside<T>> c;
+  bool accumulate;
 
   int depth = 0, row = 0, column = 0;
 
@@ -77,12 +102,15 @@ struct DepthProduct {
   __device__ void StartLeft(int m) { row = m; }
   __device__ void StartRight(int n) { column = n; }
   __device__ void Left(int u, Number (&to)[kFour]) const {
-    if (row < num_rows && u < depth) LoadFour<kWide>(a + (list == nullptr ? u : list[u]) * a_ld + row, num_rows - row, to);
+    if (row < num_rows && u < depth) LoadOfDepth<kWide>(a + (list == nullptr ? u : list[u]) * a_ld + row, num_rows - row, to);
   }
   __device__ void Right(int u, Number (&to)[kFour]) const {
-    if (column < cols && u < depth) LoadFour<kWide>(b + u * b_ld + column, cols - column, to);
+    if (column < cols && u < depth) LoadOfDepth<kWide>(b + u * b_ld + column, cols - column, to);
   }
-  __device__ void Store(int m, int n, Number sum) const { epilogue.c.template Put<1>(m, n, epilogue.template Apply<1>(m, n, {{sum}})); }
+  __device__ void Store(int m, int n, Number sum) const {
+    if (accumulate) sum += c.template Get<1>(m, n)[0];
+    c.template Put<1>(m, n, {{sum}});
+  }
 };
 
 template <typename P>
@@ -102,11 +130,12 @@ void LaunchOver(Stream& stream, const MappedGemmArgs& args) {
   const GemmArgs& g = args.gemm;
   const auto *a = static_cast<const T*>(g.a.data), *b = static_cast<const T*>(g.b.data);
   const std::int32_t* list = args.gather_a ? args.map.representatives : nullptr;
-  const auto epilogue = MappedEpilogueOf<Arithmetic<T>>(g);
+  const auto epilogue = GemmEpilogueOf<Arithmetic<T>, Beside<T>>(g);
   const int cols = static_cast<int>(g.c.cols);
   if (args.over == MappedOver::kDepth) {
-    return Launch(stream, args,
-                  DepthProduct<T, kWide>{a, b, g.a.ld, g.b.ld, args.map.size, list, static_cast<int>(g.c.rows), cols, epilogue});
+    return Launch(
+        stream, args,
+        DepthProduct<T, kWide>{a, b, g.a.ld, g.b.ld, args.map.size, list, static_cast<int>(g.c.rows), cols, epilogue.c, epilogue.add_c});
   }
   const int depth = static_cast<int>(g.a.cols);
   if (g.transpose_b) {
@@ -119,7 +148,7 @@ void LaunchOver(Stream& stream, const MappedGemmArgs& args) {
 
 void MappedGemmPlain(Stream& stream, const MappedGemmArgs& args) {
   const GemmArgs& g = args.gemm;
-  DispatchStored(g.a.dtype, [&]<typename T>() {
+  DispatchAnyStored(g.a.dtype, [&]<typename T>() {
     const bool wide =
         AllowsFour(static_cast<const T*>(g.a.data), g.a.cols, g.a.ld) && AllowsFour(static_cast<const T*>(g.b.data), g.b.cols, g.b.ld);
     return wide ? LaunchOver<T, true>(stream, args) : LaunchOver<T, false>(stream, args);

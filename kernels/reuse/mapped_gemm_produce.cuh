@@ -5,12 +5,13 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/copy_async.cuh"
 #include "kernels/cuda/mbarrier.h"
 #include "kernels/cuda/tensor_map_cuda.h"
 #include "kernels/cuda/tma_cuda.h"
 #include "kernels/cuda/warp_group.h"
 #include "kernels/cuda/wgmma.h"
-#include "kernels/reuse/mapped_epilogue.cuh"
+#include "kernels/gemm/gemm_epilogue.cuh"
 #include "kernels/reuse/mapped_gemm_hopper.h"
 
 namespace lycia::cuda {
@@ -21,7 +22,7 @@ struct MappedParameters {
   std::int64_t a_ld;
   int rows, columns, depth;  // of c and the sum; of what the map says, the most
   IndexMap map;
-  MappedEpilogue<float> epilogue;
+  GemmEpilogue<float, BFloat16> epilogue;
   BFloat16* scattered;  // null: to c
   std::int64_t scattered_ld;
 };
@@ -53,10 +54,6 @@ __device__ __forceinline__ MappedExtent ExtentOf(const MappedParameters& p) {
   return {rows, depth, (rows + kMappedRows - 1) / kMappedRows, (p.columns + kMappedColumns - 1) / kMappedColumns};
 }
 
-// 16 bytes of global memory to shared memory, or zeros.
-__device__ __forceinline__ void CopyPiece(std::uint32_t to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
 // Arrives at the barrier, which counts on it, when all copies of this thread so far are there.
 __device__ __forceinline__ void ArriveAfterCopies(Barrier& barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(SharedAddress(&barrier.word)) : "memory");
@@ -120,11 +117,10 @@ __device__ inline void ProduceListedRows(const MappedParameters& p, MappedShared
       shared.empty[at.stage].Wait(at.parity() ^ 1);
       const int column = k + piece * (kPieceBytes / 2);
       const bool there = column < extent.depth;
-      const std::uint32_t left = SharedAddress(stage.left);
 #pragma unroll
       for (int i = 0; i < kRowsEach; ++i) {
         const int offset = TileOffset(kMappedRows, first + i * kApart, piece * (kPieceBytes / 2));
-        CopyPiece(left + static_cast<std::uint32_t>(offset), p.a + rows[i] * p.a_ld + (there ? column : 0), there);
+        CopyAsync<kPieceBytes>(stage.left + offset, p.a + rows[i] * p.a_ld + (there ? column : 0), there);
       }
       ArriveAfterCopies(full);
       if (thread == 0) {
@@ -133,6 +129,7 @@ __device__ inline void ProduceListedRows(const MappedParameters& p, MappedShared
       }
     }
   }
+  WaitAllCopies();  // no thread ends with copies under way
 }
 
 }  // namespace lycia::cuda

@@ -28,7 +28,7 @@ inline constexpr std::int64_t kReuseMeasures = sizeof(ReuseMeasures) / sizeof(do
 struct CountReuseArgs {
   IndexMap map;                       // a partition of rows
   const ReuseMeter* meter = nullptr;  // on the device; null: no error
-  ReuseMeasures* measures = nullptr;  // on the device, +=
+  ReuseMeasures* measures = nullptr;  // on the device, +=; null: nothing is counted
 };
 
 // Sums in f64, on the CPU in the order of the elements.

@@ -13,7 +13,7 @@ double ReuseMeasures::Cosine() const {
 namespace cpu {
 
 void CountReuse(Stream& stream, const CountReuseArgs& args) {
-  if (!IsPartitionOfRows(stream, args.map, "CountReuse")) return;
+  if (!IsPartitionOfRows(stream, args.map, "CountReuse") || args.measures == nullptr) return;
   args.measures->rows += static_cast<double>(args.map.extent);
   args.measures->clusters += *args.map.size;
   if (args.meter == nullptr) return;

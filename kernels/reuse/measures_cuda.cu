@@ -56,7 +56,7 @@ struct MappedBiasSum {
 }  // namespace
 
 void CountReuse(Stream& stream, const CountReuseArgs& args) {
-  if (!IsPartitionOfRows(stream, args.map, "CountReuse")) return;
+  if (!IsPartitionOfRows(stream, args.map, "CountReuse") || args.measures == nullptr) return;
   const StreamTarget target = TargetOf(stream);
   if (!stream.ok()) return;
   const cudaLaunchConfig_t config = LaunchConfig(target, dim3(1), dim3(1));
@@ -83,7 +83,7 @@ void MappedBiasGradient(Stream& stream, const MappedBiasGradientArgs& args) {
   const ConstMatrix& dout = args.dout;
   LYCIA_CHECK(args.dbias.elements() == dout.cols && args.dbias.dtype == ArithmeticDType(dout.dtype))
       << dout.cols << " columns of " << Name(dout.dtype) << " into " << args.dbias.spec().ToString() << " ";
-  DispatchStored(dout.dtype, [&]<typename S>() {
+  DispatchAnyStored(dout.dtype, [&]<typename S>() {
     const MappedBiasSum<S> sum{args.map.size, static_cast<const S*>(dout.data), dout.ld, args.dbias.as<Arithmetic<S>>()};
     LaunchColumns(stream, "MappedBiasGradient", 1, dout.rows, dout.cols, {MapOperand{dout.data, SizeOf(dout.dtype), dout.ld}}, sum);
   });

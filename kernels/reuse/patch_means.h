@@ -25,9 +25,14 @@ std::int64_t ClusterPatchMeansBytes(DType dtype, const ConvShape& shape);
 namespace cpu {
 void ClusterPatchMeans(Stream& stream, const ClusterPatchMeansArgs& args);
 }  // namespace cpu
+// The means of the CPU (sums over members have the order of the patches), the meter's squares in an order of their own.
+namespace cuda {
+void ClusterPatchMeans(Stream& stream, const ClusterPatchMeansArgs& args);
+}  // namespace cuda
 
 inline void ClusterPatchMeans(Stream& stream, const ClusterPatchMeansArgs& args) {
-  DispatchCpuOnly(stream, "ClusterPatchMeans", [&] { cpu::ClusterPatchMeans(stream, args); });
+  Dispatch(
+      stream, [&] { cpu::ClusterPatchMeans(stream, args); }, [&] { cuda::ClusterPatchMeans(stream, args); });
 }
 
 }  // namespace lycia

@@ -111,7 +111,15 @@ bool ProjectionKeys::Equal(std::int64_t row, std::int64_t other) const {
 
 void MakeProjections(Stream& stream, const MakeProjectionsArgs& args) {
   LYCIA_CHECK_EQ(args.projections.shape.dim(0), args.shifts.elements());
-  cpu::FillNormal(stream, {.out = args.projections, .random = RandomStream(args.seed, "reuse.projections", 0)});
+  const RandomStream normal(args.seed, "reuse.projections", 0);
+  if (args.projections.dtype == DType::kF16) {  // which no other kernel of the CPU writes
+    auto* to = args.projections.as<Float16>();
+    for (std::int64_t i = 0; i < args.projections.elements(); ++i) {
+      to[i] = Float16(static_cast<float>(normal.Normal(static_cast<std::uint64_t>(i))));
+    }
+  } else {
+    cpu::FillNormal(stream, {.out = args.projections, .random = normal});
+  }
   const RandomStream random(args.seed, "reuse.shifts", 0);
   for (std::int64_t h = 0; h < args.shifts.elements(); ++h) args.shifts.as<double>()[h] = random.Uniform(static_cast<std::uint64_t>(h));
 }

@@ -11,7 +11,8 @@ std::int64_t CellBytes(const ReuseRule& rule, DType dtype, std::int64_t rows) {
 }
 
 void CheckRule(const ReuseRule& rule, DType dtype, std::int64_t depth) {
-  LYCIA_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF64) << "rows are " << Name(dtype) << " ";
+  LYCIA_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF64)
+      << "rows are " << Name(dtype) << " ";
   if (rule.policy == ReusePolicy::kQuantized)
     LYCIA_CHECK(rule.delta > 0 && std::isfinite(1 / rule.delta)) << "delta = " << rule.delta << " ";
   if (rule.policy != ReusePolicy::kLsh) return;

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "kernels/cuda/pack.cuh"
 #include "kernels/reuse/signature_keys.h"
@@ -18,6 +20,9 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 struct alignas(kWidestAccess) Piece {
   std::uint64_t words[2];
 };
+// Unsigned numbers as wide as an element of S.
+template <typename S>
+using BitsOf = std::conditional_t<sizeof(S) == 2, std::uint16_t, std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>>;
 template <typename U>
 inline constexpr int kPieceElements = kWidestAccess / static_cast<int>(sizeof(U));
 
@@ -98,7 +103,7 @@ struct QuantizedKeys {
     const U raw = static_cast<U>(piece.words[e / kInWord] >> e % kInWord * kBits);
     S element;
     memcpy(&element, &raw, sizeof(element));
-    return Nearest(static_cast<A>(element) * reciprocal) + A(0);  // one zero
+    return Nearest(Widen(element) * reciprocal) + A(0);  // one zero
   }
   __device__ std::uint64_t Signature(std::int64_t row, int lane) const {
     constexpr int kElements = kPieceElements<U>, kInWord = 8 / static_cast<int>(sizeof(A));
@@ -133,10 +138,19 @@ struct QuantizedKeys {
   }
 };
 
+// The cell of a projection: floor(sum / width + shift), or one NaN where that is not finite.
+__device__ __forceinline__ float Floor(float x) { return floorf(x); }
+__device__ __forceinline__ double Floor(double x) { return floor(x); }
+template <typename A>
+__device__ __forceinline__ A CellOf(A sum, A reciprocal_width, double shift) {
+  const A cell = Floor(sum * reciprocal_width + static_cast<A>(shift));
+  return cell - cell == A(0) ? cell + A(0) : std::numeric_limits<A>::quiet_NaN();
+}
+
 // Rows are alike where all of their `count` cells are; where one is a NaN, by their bits.
-template <typename A, typename U, bool kWide>
+template <typename A, typename Bits>
 struct CellKeys {
-  BitKeys<U, kWide> bits;
+  Bits bits;
   const A* cells;  // [rows, count]
   int count;
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/activation/relu.h"
+#include "runtime/core/check.h"
 
 namespace lycia {
 
@@ -36,7 +37,8 @@ StatusOr<TensorSpec> ConvUnit::Plan(const TensorSpec& in, LayerPlan& plan) {
   dconvolved_ = plan.Handoff(out);
   plan.CountFlops(shape_.flops());
   if (options_.groups == 1 && options_.reuse.AppliesTo(options_.name)) {
-    reuse_.Plan(options_.name, options_.reuse.policy, shape_, plan);
+    reuse_.Plan({.layer = options_.name, .policy = options_.reuse.policy, .shape = shape_, .input_gradient = options_.input_gradient},
+                plan);
   }
   if (!normed()) return out;
 
@@ -68,7 +70,8 @@ void ConvUnit::Convolve(const LayerContext& context, const ConstTensor& in, cons
   const ConstTensor bias = options_.bias ? ConstTensor(context.parameter(bias_)) : ConstTensor();
   const bool relu = options_.relu && !normed();
   reuse_.Find(context, shape, in);
-  if (reuse_.reuses(context) && residual.data == nullptr) {
+  if (reuse_.reuses(context)) {
+    LYCIA_CHECK(residual.data == nullptr) << options_.name << " adds a residual without a norm, whose gradient nobody takes ";
     reuse_.Forward(
         context,
         {.shape = shape, .in = in, .weight = context.parameter(weight_), .packed = context.packed(packed_), .bias = bias, .relu = relu},
@@ -114,7 +117,7 @@ void ConvUnit::BackwardInput(const LayerContext& context, const InputGradient& a
   }
   if (!options_.input_gradient) return;
   ConvBackwardInput(stream, {.shape = ShapeFor(args.din.shape),
-                             .dout = dconvolved,
+                             .dout = reuse_.OutputGradient(context, dconvolved),
                              .weight = context.parameter(weight_),
                              .packed = context.packed(packed_back_),
                              .din = args.din,

@@ -134,7 +134,16 @@ StatusOr<GridConv> GridConv::Create(const Args& args, LayerPlan& plan, GridScrat
                                                                    .policy = args.policy,
                                                                    .weights = {args.weight}},
                                                                   plan, scratch));
-  return GridConv(shape.Brick(), std::move(product));
+  GridConv conv(shape.Brick(), std::move(product));
+  conv.PlanPacks(args, plan);
+  return conv;
+}
+
+void GridConv::PlanPacks(const Args& args, LayerPlan& plan) {
+  const GridParameter& filter = args.weight.parameter;
+  if (filter.exchange == Exchange::kEachUse && args.shape.grid->size(filter.group) > 1) return;
+  packed_ = plan.PackedConv(args.weight.weight, ConvUse::kForward, brick_);
+  if (args.input_gradient) packed_back_ = plan.PackedConv(args.weight.weight, ConvUse::kBackwardInput, brick_);
 }
 
 void GridConv::Forward(const LayerContext& context, const Tensor& out, const ConstTensor& bias) const {
@@ -144,6 +153,7 @@ void GridConv::Forward(const LayerContext& context, const Tensor& out, const Con
     ConvForward(stream, {.shape = brick_,
                          .in = Shaped(x, Images(brick_)),
                          .weight = Shaped(weights[0], Filter(brick_)),
+                         .packed = context.packed(packed_),
                          .out = Shaped(y, Results(brick_)),
                          .bias = reduce ? ConstTensor() : bias});
   });
@@ -151,8 +161,8 @@ void GridConv::Forward(const LayerContext& context, const Tensor& out, const Con
 }
 
 void GridConv::BackwardInput(const LayerContext& context, const Tensor& din) const {
-  product_.BackwardInput(
-      context, din, [&](const Tensor& dy, const Blocks& weights, const Tensor& dx) { MultiplyBack(context.stream(), dy, weights, dx); });
+  product_.BackwardInput(context, din,
+                         [&](const Tensor& dy, const Blocks& weights, const Tensor& dx) { MultiplyBack(context, dy, weights, dx); });
 }
 
 void GridConv::BackwardWeight(const LayerContext& context) const {
@@ -162,15 +172,16 @@ void GridConv::BackwardWeight(const LayerContext& context) const {
 
 void GridConv::Backward(const LayerContext& context, const Tensor& din) const {
   product_.Backward(
-      context, din, [&](const Tensor& dy, const Blocks& weights, const Tensor& dx) { MultiplyBack(context.stream(), dy, weights, dx); },
+      context, din, [&](const Tensor& dy, const Blocks& weights, const Tensor& dx) { MultiplyBack(context, dy, weights, dx); },
       [&](const Tensor& x, const Tensor& dy, const Blocks& dweights) { MultiplyWeight(context.stream(), x, dy, dweights); });
 }
 
-void GridConv::MultiplyBack(Stream& stream, const Tensor& dy, const Blocks& weights, const Tensor& dx) const {
-  ConvBackwardInput(stream, {.shape = brick_,
-                             .dout = Shaped(dy, Results(brick_)),
-                             .weight = Shaped(weights[0], Filter(brick_)),
-                             .din = Shaped(dx, Images(brick_))});
+void GridConv::MultiplyBack(const LayerContext& context, const Tensor& dy, const Blocks& weights, const Tensor& dx) const {
+  ConvBackwardInput(context.stream(), {.shape = brick_,
+                                       .dout = Shaped(dy, Results(brick_)),
+                                       .weight = Shaped(weights[0], Filter(brick_)),
+                                       .packed = context.packed(packed_back_),
+                                       .din = Shaped(dx, Images(brick_))});
 }
 
 void GridConv::MultiplyWeight(Stream& stream, const Tensor& x, const Tensor& dy, const Blocks& dweights) const {

@@ -101,11 +101,14 @@ class GridConv {
   using Blocks = GridProduct::Blocks;
   GridConv(const ConvShape& brick, GridProduct product) : brick_(brick), product_(std::move(product)) {}
 
-  void MultiplyBack(Stream& stream, const Tensor& dy, const Blocks& weights, const Tensor& dx) const;
+  // A block that stays the same memory for a whole step is packed once in it.
+  void PlanPacks(const Args& args, LayerPlan& plan);
+  void MultiplyBack(const LayerContext& context, const Tensor& dy, const Blocks& weights, const Tensor& dx) const;
   void MultiplyWeight(Stream& stream, const Tensor& x, const Tensor& dy, const Blocks& dweights) const;
 
   ConvShape brick_;
   GridProduct product_;
+  PackedConvHandle packed_, packed_back_;  // index -1: none
 };
 
 }  // namespace lycia

@@ -205,6 +205,7 @@ struct LayerContext {
   // MergeStates.
   std::span<const Tensor> states, observations;
   std::span<const ReuseSlot* const> reuses;  // null or absent: dense
+  bool recomputes = false;                   // Forward runs again: what it finds is counted already
 
   Stream& stream() const { return *stage->stream; }
   const Tensor& parameter(ParameterHandle h) const { return parameters[static_cast<std::size_t>(h.index)]; }
@@ -224,12 +225,13 @@ struct LayerContext {
     return packs.empty() || h.index < 0 ? PackedMatrix{} : packs[static_cast<std::size_t>(h.index)];
   }
   PackedConvWeight packed(PackedConvHandle h) const {
-    return conv_packs.empty() ? PackedConvWeight{} : conv_packs[static_cast<std::size_t>(h.index)];
+    return conv_packs.empty() || h.index < 0 ? PackedConvWeight{} : conv_packs[static_cast<std::size_t>(h.index)];
   }
-  const ReuseSlot& reuse(ReuseHandle h) const {
-    static constexpr ReuseSlot kDense;
+  ReuseSlot reuse(ReuseHandle h) const {
     const auto index = static_cast<std::size_t>(h.index);
-    return index < reuses.size() && reuses[index] != nullptr ? *reuses[index] : kDense;
+    ReuseSlot slot = index < reuses.size() && reuses[index] != nullptr ? *reuses[index] : ReuseSlot();
+    if (recomputes) slot.measures = nullptr;
+    return slot;
   }
   const Tensor& state(StateHandle h) const { return states[static_cast<std::size_t>(h.index)]; }
   const Tensor& observation(StateHandle h) const { return observations[static_cast<std::size_t>(h.index)]; }

@@ -33,6 +33,7 @@ struct ReuseSpec {
   std::int64_t depth = 0;  // K of a row
   double flops = 0;        // of the dense products whose rows, or depth, a partition makes fewer
   double bytes = 0;        // that reuse reads and writes beside them: hashing, gathering, segment sums, scattering
+  bool patches = false;    // of a convolution
   bool operator==(const ReuseSpec&) const = default;
 };
 
@@ -46,7 +47,7 @@ struct ReuseSlot {
   ReuseUse use = ReuseUse::kDense;
   bool probe = false;                 // compare the weight's gradient with the dense one
   ReuseRule rule;                     // projections and shifts in place
-  ReuseMeasures* measures = nullptr;  // on the device; null where the device has no data
+  ReuseMeasures* measures = nullptr;  // on the device; null where the device has no data, or nothing is to be counted
 };
 
 }  // namespace lycia

@@ -272,15 +272,21 @@ void LayerStage::BackwardWeight(StageContext& context, const StageSlots& slots) 
   transfers_.End(*context.stream);
 }
 
+void LayerStage::ForwardAgain(std::size_t i) {
+  contexts_[i].recomputes = true;
+  Run(i, kForward);
+  contexts_[i].recomputes = false;
+}
+
 void LayerStage::BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight) {
   Unpack(variant.layers.back().dout, const_cast<void*>(dout));  // layers only read dout
   Unpack(variant.layers.front().din, din);
   Begin(context, variant, weight ? layout_.transfers.backward : layout_.transfers.backward_input);
   if (options_.recompute == Recompute::kStage) {
-    for (std::size_t i = 0; i < layers_.size(); ++i) Run(i, kForward);
+    for (std::size_t i = 0; i < layers_.size(); ++i) ForwardAgain(i);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    if (options_.recompute == Recompute::kLayers) Run(i, kForward);
+    if (options_.recompute == Recompute::kLayers) ForwardAgain(i);
     weight ? Run(i, kBackward) : Run(i, kBackwardInput);
   }
   transfers_.End(*context.stream);

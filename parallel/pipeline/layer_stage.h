@@ -100,6 +100,8 @@ class LayerStage final : public Stage {
   // One layer's call, whose time is measured where reuse is to be weighed against it.
   template <typename Call>
   void Run(std::size_t layer, const Call& call);
+  // A layer's forward in a backward.
+  void ForwardAgain(std::size_t layer);
   void BackwardLayers(StageContext& context, Variant& variant, const void* dout, void* din, bool weight);
 
   Options options_;

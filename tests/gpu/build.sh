@@ -53,11 +53,11 @@ host_sources=(
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
   kernels/parts/{bias,embedding_part,loss_part,norm_part}_cpu.cc
   kernels/pool/{pool_cpu,pool_shape}.cc
-  kernels/reuse/{build_index_map,cluster_means,gather,measures,scatter}_cpu.cc
-  kernels/reuse/{cluster_rows,index_map,mapped_gemm_cuda,projection_keys,reuse_rule}.cc
+  kernels/reuse/{build_index_map,build_patch_map,cluster_means,gather,mapped_conv,measures,scatter}_cpu.cc
+  kernels/reuse/{cluster_rows,index_map,mapped_conv_cuda,mapped_gemm_cuda,patch_check,projection_keys,reuse_rule}.cc
   kernels/rotary/rotary_cpu.cc
   kernels/testing/{compare,test_tensor}.cc
-  tests/gpu/{activation,any_attention,attention,conv,elementwise,gemm,image,mma,norm,optimizer,parts,reuse,reuse_gemm,reuse_map,token}_test.cc
+  tests/gpu/{activation,any_attention,attention,conv,elementwise,gemm,image,mma,norm,optimizer,parts,reuse,reuse_conv,reuse_gemm,reuse_map,reuse_patches,token}_test.cc
   tests/gpu/{bench_attention_cuda,bench_conv_cuda,bench_cuda,bench_gemm_cuda,bench_kernels_cuda,bench_reuse_cuda,comm_test,device_kinds,main}.cc
 )
 device_sources=(
@@ -75,7 +75,7 @@ device_sources=(
   kernels/optimizer/{adamw,squared_norm}_cuda.cu
   kernels/parts/{embedding,loss,norm}_part_cuda.cu
   kernels/pool/pool_cuda.cu
-  kernels/reuse/{build_index_map,cluster_means,gather_scatter,mapped_gemm_hopper,mapped_gemm_plain,measures,number_clusters}_cuda.cu
+  kernels/reuse/{build_{index,patch}_map,cluster_means,gather_scatter,mapped_conv_{plain,strips},mapped_gemm_{hopper,plain},measures,number_clusters}_cuda.cu
   kernels/rotary/rotary_cuda.cu
 )
 compile() {

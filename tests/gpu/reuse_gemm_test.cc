@@ -65,8 +65,8 @@ class ReuseGemmTest : public KernelFixture {
 struct Types {
   DType in, out;
 };
-constexpr Types kTypes[] = {
-    {DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kF64, DType::kF64}};
+constexpr Types kTypes[] = {{DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32},
+                            {DType::kF16, DType::kF16}, {DType::kF16, DType::kF32},   {DType::kF64, DType::kF64}};
 
 TEST_P(ReuseGemmTest, RowsAreThoseOfTheClusters) {
   for (const Types& t : kTypes) {
@@ -114,7 +114,7 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
   constexpr Size s{150, 70, 24, 40};
   for (const Types& t : kTypes) {
     SCOPED_TRACE(::testing::Message() << Name(t.in) << ' ' << Name(t.out));
-    const bool rounded = t.out == DType::kBF16;
+    const double rounded = t.out == DType::kBF16 ? 0.01 : t.out == DType::kF16 ? 0.01 / 8 : 0;
     MakeMap(s);
     const Values a = Compact(s.M, s.U, s.K, "a", t.in), b = testing::RoundTo(t.in, testing::RandomValues(s.K * s.N, "b", 0.3)),
                  beside = Compact(s.M, s.U, s.N, "beside", t.out), slopes = Compact(s.M, s.U, s.N, "slopes", t.out);
@@ -122,7 +122,7 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
                  gelu_input = Put(slopes, t.out, {s.M, s.N}), c = Poisoned(t.out, {s.M, s.N}), pre = Poisoned(t.out, {s.M, s.N});
     const GemmArgs plain{.a = AsMatrix(ConstTensor(in)), .b = AsMatrix(ConstTensor(weight)), .c = AsMatrix(c)};
     const Tensor compact{c.data, t.out, {s.U, s.N}};
-    const testing::Tolerance near{.of_largest = rounded ? 0.01 : 1e-5};
+    const testing::Tolerance near{.of_largest = rounded > 0 ? rounded : 1e-5};
     const Values sums = Product(a, b, false, s.U, s.K, s.N);
 
     GemmArgs gemm = plain;
@@ -139,7 +139,7 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
     gemm.gelu_input = AsMatrix(ConstTensor(gelu_input));
     cuda::MappedGemm(*stream_, {.map = map_, .gemm = gemm});
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = sums[i] * GeluSlope(slopes[i]);
-    EXPECT_TRUE(testing::AllNear(Get(compact), expected, {.of_largest = rounded ? 0.01 : 1e-5}, compact.shape)) << "GELU's slope";
+    EXPECT_TRUE(testing::AllNear(Get(compact), expected, near, compact.shape)) << "GELU's slope";
 
     const Values before = Get(compact);
     gemm = plain;
@@ -154,7 +154,7 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
 
 TEST_P(ReuseGemmTest, DepthIsThatOfTheClusters) {
   for (const Types& t : kTypes) {
-    if (t.in == DType::kBF16 && t.out == DType::kBF16) continue;  // gradients are f32
+    if (SizeOf(t.out) == 2) continue;  // gradients are f32
     for (const Size& s : kSizes) {
       for (const bool gather : {false, true}) {
         for (const bool accumulate : {false, true}) {
@@ -190,7 +190,7 @@ TEST_P(ReuseGemmTest, DepthIsThatOfTheClusters) {
 
 // A row's bits are the same beside few others and beside many.
 TEST_P(ReuseGemmTest, ARowDoesNotDependOnHowManyThereAre) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     std::string few;
     for (const std::int64_t U : {3, 140}) {
       const Size s{150, U, 72, 48};

@@ -57,8 +57,9 @@ std::string ConvCase::ToString() const {
     text += " ]";
   }
   return StrCat(text, " cache x ", policy.cache_inputs, " w ", policy.cache_weights, " dy ", policy.cache_output_gradients,
-                policy.overlap ? "" : " serial", weights_each_step ? " weights each step" : "", split ? " split" : "",
-                input_gradient ? "" : " no din", " micro-batches ", micro_batches, " recompute ", static_cast<int>(recompute));
+                policy.overlap ? "" : " serial", weights_each_step ? " weights each step" : "", packed ? " packed" : "",
+                split ? " split" : "", input_gradient ? "" : " no din", " micro-batches ", micro_batches, " recompute ",
+                static_cast<int>(recompute));
 }
 
 std::vector<GridConvUnit::Options> ConvCase::Units() const {
@@ -137,10 +138,12 @@ Status ConvRank::Build(Communicator& world) {
     layers.push_back(std::move(layer));
     unit += block.units.size();
   }
-  LYCIA_ASSIGN_OR_RETURN(
-      stage_, LayerStage::Create(
-                  std::move(layers), {case_.in.Part(*grid_, case_.dtype)},
-                  {.compute = case_.dtype, .recompute = case_.recompute, .full_backward = !case_.split, .split_backward = case_.split}));
+  LYCIA_ASSIGN_OR_RETURN(stage_, LayerStage::Create(std::move(layers), {case_.in.Part(*grid_, case_.dtype)},
+                                                    {.compute = case_.dtype,
+                                                     .recompute = case_.recompute,
+                                                     .full_backward = !case_.split,
+                                                     .split_backward = case_.split,
+                                                     .packed_weights = case_.packed}));
   for (const GridConvBlock* layer : seen) {
     parameters_.insert(parameters_.end(), layer->grid_parameters().begin(), layer->grid_parameters().end());
   }
@@ -190,6 +193,8 @@ void ConvRank::Bind() {
   allocate(handoff_, Area::kHandoff, memory.handoff);
   transient_ = Buffer(stage_->bytes(Area::kTransient));
   memory.transient = transient_.data();
+  packed_ = Buffer(stage_->packed_bytes());
+  if (stage_->packed_bytes() > 0) memory.packed = packed_.data();
   memory.weight = [weights](const std::string& name) { return weights.at(name); };
   memory.gradient = [gradients](const std::string& name, int) { return gradients.at(name); };
   memory.state = [this](const std::string& name) { return tensors_of_states_.at(name); };

@@ -30,7 +30,8 @@ struct ConvCase {
   int micro_batches = 1;
   GridPolicy policy;
   bool weights_each_step = false;
-  bool split = false;  // all forwards, all input gradients, then the weight gradients in reverse
+  bool packed = false;  // the stage holds packed filters
+  bool split = false;   // all forwards, all input gradients, then the weight gradients in reverse
   bool input_gradient = true;
   Recompute recompute = Recompute::kNone;
 
@@ -117,7 +118,7 @@ class ConvRank {
   std::vector<GridParameter> parameters_;
   std::unique_ptr<StepExchange> exchange_;
   GridImages out_images_;
-  Buffer staging_, transient_;
+  Buffer staging_, transient_, packed_;
   std::vector<Buffer> stash_, input_, handoff_, out_, dout_;
   Buffer din_;
   std::map<std::string, Buffer> weights_, gradients_, owned_, owned_gradients_, states_, observations_;

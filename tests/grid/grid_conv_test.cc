@@ -131,6 +131,41 @@ TEST(GridConv, AllGridsEqualTheDenseConvolutions) {
   }
 }
 
+// Filters that lie whole in one memory for a whole step are packed once in it, for both directions; the numbers are those without: dense
+// ones in f64, the same bits in other types.
+TEST(GridConv, PackedFiltersEqualTheDenseConvolutions) {
+  for (const auto& [x, y, z] : {std::array{1, 2, 1}, {2, 2, 1}, {1, 2, 2}}) {
+    for (const bool each_step : {false, true}) {
+      for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+        ConvCase c = Normed(x, y, z, 2);
+        c.dtype = dtype;
+        c.micro_batches = 2;
+        c.weights_each_step = each_step;
+        ConvResult plain, packed;
+        ASSERT_TRUE(RunConv(c, plain).ok());
+        c.packed = true;
+        SCOPED_TRACE(c.ToString());
+        const bool whole = each_step || z == 1;
+        const std::size_t packs = whole ? 2 * c.Units().size() : 0;
+        const Status run = RunConv(c, packed, [&](const ConvRank& rank) {
+          std::size_t declared = 0;
+          for (const LayerPlan& plan : rank.stage().plans()) declared += plan.packed_convs().size();
+          EXPECT_EQ(declared, packs);
+          EXPECT_EQ(rank.stage().packed_bytes() > 0, whole);
+          return OkStatus();
+        });
+        ASSERT_TRUE(run.ok()) << run;
+        EXPECT_EQ(packed.numbers.out, plain.numbers.out);
+        EXPECT_EQ(packed.numbers.din, plain.numbers.din);
+        EXPECT_EQ(packed.numbers.gradients, plain.numbers.gradients);
+        EXPECT_EQ(packed.numbers.states, plain.numbers.states);
+        EXPECT_EQ(packed.evaluated, plain.evaluated);
+        if (dtype == DType::kF64) ExpectTruth(c);
+      }
+    }
+  }
+}
+
 // 1x1, 3x3 and 5x5, strides that leave pixels out, images of one pixel and one column; channels fewer than ranks.
 TEST(GridConv, OddShapesEqualTheDenseConvolutions) {
   struct Odd {

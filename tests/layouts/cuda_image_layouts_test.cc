@@ -1,6 +1,7 @@
 // Image models in the trainer on a GPU, all ranks on the first one: against the independent serial truth, running statistics included, and
 // again to the bit. Compiled twice, as cuda_layouts_test.cc is: for CUDA's kernels run on the CPU, and for a GPU.
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -8,10 +9,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "launch/reuse_rates.h"
 #include "runtime/device/device.h"
 #include "runtime/io/temp_directory.h"
 #include "tests/layouts/checkpoint_run.h"
 #include "tests/layouts/random_images.h"
+#include "tests/layouts/reuse_run.h"
 #include "tests/layouts/truth_run.h"
 
 namespace lycia::layouts {
@@ -115,6 +118,67 @@ TEST_F(CudaImageLayouts, RunsHaveTheSameBitsAndLayoutsTheSameStatistics) {
               << layout.Name() << ": " << name << "[" << i << "]";
         }
       }
+    }
+  }
+}
+
+// Patches computed once. Random pixels hardly repeat; rounded to steps as wide as their range many do.
+Layout WithReuse(Layout layout, ReusePolicy policy) {
+  layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
+  layout.reuse->controller.budget = 1;
+  if (policy != ReusePolicy::kExact) layout.reuse->controller.first_width = policy == ReusePolicy::kLsh ? 16 : 5.5;
+  return layout;
+}
+
+TEST_F(CudaImageLayouts, ExactReuseOfPatchesEqualsTheTruth) {
+  const Layout layout = WithReuse(Cnn("chimera", 2, 1, 2), ReusePolicy::kExact);
+  ReuseSeen seen;
+  const Record record = TrainAndLook(OnCuda(layout), &seen);
+  if (HasFailure()) return;
+  const Status equal = CompareWithTruth(record, TruthOf(layout));
+  EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  EXPECT_GE(seen.reused, layout.ranks());
+}
+
+// Means of alike patches are the CPU's, forward and backward, and so are decisions.
+TEST_F(CudaImageLayouts, ReuseOfAlikePatchesEqualsTheCpus) {
+  const Layout layout = WithReuse(Cnn("gpipe", 1, 1, 2), ReusePolicy::kQuantized);
+  ReuseSeen seen, of_cpu;
+  const Record record = TrainAndLook(OnCuda(layout), &seen), expected = TrainAndLook(layout, &of_cpu);
+  if (HasFailure()) return;
+  const Status equal = CompareWithTruth(record, expected);
+  EXPECT_TRUE(equal.ok()) << layout.Name() << ": " << equal;
+  EXPECT_GT(seen.reused, 0);
+  EXPECT_LT(seen.least_ratio, 0.9);
+  EXPECT_EQ(seen.least_ratio, of_cpu.least_ratio);
+  EXPECT_EQ(seen.reused, of_cpu.reused);
+  EXPECT_FALSE(CompareWithTruth(record, TruthOf(layout)).ok()) << "nothing was approximated";
+}
+
+TEST_F(CudaImageLayouts, ReusedPatchesHaveTheSameBits) {
+  for (const auto& [policy, precision] :
+       {std::pair(ReusePolicy::kExact, DType::kBF16), {ReusePolicy::kQuantized, DType::kF16}, {ReusePolicy::kLsh, DType::kBF16}}) {
+    const Layout layout = OnCuda(WithReuse(Cnn("chimera", 2, 1, 2, precision), policy));
+    ReuseSeen seen, again;
+    const Record first = TrainAndLook(layout, &seen);
+    if (HasFailure()) return;
+    const Status same = CompareBitwise(first, TrainAndLook(layout, &again));
+    EXPECT_TRUE(same.ok()) << layout.Name() << ": " << same;
+    EXPECT_GT(seen.reused, 0) << layout.Name();
+    EXPECT_TRUE(policy == ReusePolicy::kExact || seen.least_ratio < 1) << layout.Name();
+    EXPECT_EQ(seen.states, again.states) << layout.Name();
+  }
+}
+
+// What decisions are made by on a GPU.
+TEST_F(CudaImageLayouts, RatesOfProductsAndConvolutionsAreMeasured) {
+  const StatusOr<std::unique_ptr<Device>> device = NewCudaDevice(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
+    const StatusOr<GpuRates> rates = MeasureGpuRates(**device, dtype, {.width = 40, .images = 1, .image_width = 5, .channels = 8});
+    ASSERT_TRUE(rates.ok()) << Name(dtype) << ": " << rates.status();
+    for (const ReuseRates& r : {rates->rows, rates->patches}) {
+      for (const double rate : {r.flops, r.mapped_flops, r.bytes_per_s}) EXPECT_TRUE(rate > 0 && std::isfinite(rate)) << Name(dtype);
     }
   }
 }

@@ -225,10 +225,55 @@ TEST_F(CudaLayouts, ExactReuseEqualsTheTruth) {
   }
 }
 
+// f16 beside one dense rank of the same type. Sums over the rows of a cluster are rounded to f16.
+TEST_F(CudaLayouts, ExactReuseInF16IsAsNearAsOneRank) {
+  Layout serial = OnCuda(ReuseGpt("gpipe", 1, 1, /*reuse=*/false));
+  serial.precision = DType::kF16;
+  const Record of_one = Run(serial);
+  if (HasFailure()) return;
+  Layout layout = OnCuda(ReuseGpt("chimera", 2, 1, /*reuse=*/true));
+  layout.precision = DType::kF16;
+  ReuseSeen seen;
+  const Record record = TrainAndLook(layout, &seen);
+  if (HasFailure()) return;
+  const Status near = CompareInLowPrecision(record, of_one, TruthOf(layout), kF16Tolerance);
+  EXPECT_TRUE(near.ok()) << layout.Name() << ": " << near;
+  EXPECT_GE(seen.reused, layout.ranks());
+  EXPECT_LT(seen.least_ratio, 0.8);
+}
+
+// Gradients of a step that overflows are no numbers: comparing them must not make clusters narrower.
+TEST_F(CudaLayouts, ProbesOfStepsThatOverflowDoNotCount) {
+  Layout layout = OnCuda(ReuseGpt("1f1b", 1, 1, /*reuse=*/false));
+  layout.micro_batches = 2;
+  layout.precision = DType::kF16;
+  layout.loss_scale = 0x1p24;
+  layout.reuse = ReuseTrainingOf(ReusePolicy::kQuantized, /*always=*/true);
+  layout.reuse->controller.budget = 1;
+  layout.reuse->controller.probe_every = 1;
+  const double width = layout.reuse->controller.first_width;
+  int skipped = 0, probed = 0;
+  const Status ran = OnRanks(layout, [&](Communicator& world) -> Status {
+    LYCIA_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::Create(OptionsOf(layout), world));
+    const RandomBatches batches(layout.masked);
+    for (int step = 0; step < 16; ++step) {
+      LYCIA_RETURN_IF_ERROR(trainer->TrainStep(step, batches, kLearningRate, /*stop=*/false));
+      for (const ReuseControl::Row& row : trainer->reuse()->rows()) EXPECT_EQ(row.width, width) << row.layer << " step " << step;
+      if (!trainer->decision().skipped) break;
+      ++skipped;
+      for (const ReuseControl::Row& row : trainer->reuse()->rows()) probed += trainer->reuse()->slot(row.layer)->probe;
+    }
+    return OkStatus();
+  });
+  ASSERT_TRUE(ran.ok()) << ran;
+  EXPECT_TRUE(skipped > 1 && skipped < 16) << skipped;
+  EXPECT_GT(probed, 0);
+}
+
 // Clusters of alike rows, probes and the controller's decisions: the same again, to the bit.
 TEST_F(CudaLayouts, ReusedRunsHaveTheSameBits) {
   for (const auto& [policy, precision] :
-       {std::pair(ReusePolicy::kExact, DType::kBF16), {ReusePolicy::kQuantized, DType::kF32}, {ReusePolicy::kLsh, DType::kBF16}}) {
+       {std::pair(ReusePolicy::kExact, DType::kBF16), {ReusePolicy::kQuantized, DType::kF32}, {ReusePolicy::kLsh, DType::kF16}}) {
     Layout layout = OnCuda(ReuseGpt("chimera", 2, 1, /*reuse=*/false));
     layout.micro_batches = 2;
     layout.precision = precision;

@@ -100,17 +100,20 @@ TEST(GridImageLayouts, BottlenecksEqualTheTruth) {
   ExpectTruth(Bottlenecks("zb-h1", 2, {1, 1, 2}, 8), 2);
 }
 
-// What is gathered again, kept or exchanged once a step changes bytes and memory, not results.
+// What is gathered again, kept, packed or exchanged once a step changes bytes and memory, not results: filters are packed again when they
+// have changed.
 TEST(GridImageLayouts, EveryPolicyEqualsTheTruth) {
   for (const char* schedule : {"1f1b", "chimera-zb"}) {
     for (const Recompute recompute : {Recompute::kNone, Recompute::kLayers, Recompute::kStage}) {
       Layout layout = ResNet(schedule, 2, 1, {2, 2, 1}, 8);
       layout.recompute = recompute;
       layout.policy = {.cache_inputs = false, .cache_weights = true, .cache_output_gradients = false};
+      layout.packed_weights = recompute == Recompute::kNone ? PackedWeights::kOff : PackedWeights::kOn;
       ExpectTruth(layout, 2);
     }
     Layout layout = Bottlenecks(schedule, 2, {1, 2, 1}, 8);
     layout.weights_each_step = true;
+    layout.packed_weights = PackedWeights::kOn;
     ExpectTruth(layout, 2);
   }
 }

@@ -86,6 +86,28 @@ TEST(ReuseLayouts, AlikeRowsAreReusedAndDecidedAlike) {
   }
 }
 
+// Means of patches, whatever ranks there are: clusters are those of a micro-batch, so that a pipeline's numbers are the serial run's.
+TEST(ReuseLayouts, AlikePatchesAreReusedAlikeOnEveryPipeline) {
+  for (const ReusePolicy policy : {ReusePolicy::kQuantized, ReusePolicy::kLsh}) {
+    const auto run = [&](const char* schedule, int stages, ReuseSeen* seen) {
+      Layout layout{
+          .schedule = schedule, .stages = stages, .data = 1, .micro_batches = 2, .samples = 2, .masked = true, .images = SmallCnn()};
+      layout.reuse = ReuseTrainingOf(policy, /*always=*/true);
+      layout.reuse->controller.budget = 1;
+      layout.reuse->controller.first_width = policy == ReusePolicy::kLsh ? 16 : 5.5;  // random pixels repeat in wide steps only
+      const Record record = TrainAndLook(layout, seen);
+      EXPECT_GT(seen->reused, 0) << layout.Name();
+      EXPECT_LT(seen->least_ratio, 0.9) << layout.Name();
+      return record;
+    };
+    ReuseSeen serial, pipeline;
+    const Record expected = run("1f1b", 1, &serial);
+    const Status equal = CompareWithTruth(run("chimera", 2, &pipeline), expected);
+    EXPECT_TRUE(equal.ok()) << "policy " << static_cast<int>(policy) << ": " << equal;
+    EXPECT_EQ(serial.least_ratio, pipeline.least_ratio);
+  }
+}
+
 // One rank's trainer, of a run that saves its control in words.
 StatusOr<std::unique_ptr<Trainer>> NewTrainer(const Layout& layout, Communicator& world) {
   return Trainer::Create(OptionsOf(layout), world);

@@ -1,6 +1,6 @@
-// What follows a sum of a mapped product (gemm.h), for V neighbouring columns at a time. Device code.
-#ifndef LYCIA_KERNELS_REUSE_MAPPED_EPILOGUE_CUH_
-#define LYCIA_KERNELS_REUSE_MAPPED_EPILOGUE_CUH_
+// What follows a sum of a matrix product (gemm.h), for V neighbouring columns at a time, whoever has made the sum. Device code.
+#ifndef LYCIA_KERNELS_GEMM_GEMM_EPILOGUE_CUH_
+#define LYCIA_KERNELS_GEMM_GEMM_EPILOGUE_CUH_
 
 #include <cuda_runtime.h>
 
@@ -13,32 +13,41 @@
 
 namespace lycia::cuda {
 
-// A matrix beside sums in A: of A, or of bf16 where A is float. Absent when data is null.
-template <typename A>
-struct MappedOperand {
+// A matrix beside sums in A: of A, or where A is float of H, bf16 or f16. Absent when data is null.
+template <typename A, typename H>
+struct EpilogueOperand {
   void* data = nullptr;
   std::int64_t ld = 0;
-  bool bf16 = false;
+  bool narrow = false;
 
+  MapOperand map() const { return {data, static_cast<std::int64_t>(narrow ? sizeof(H) : sizeof(A)), ld}; }
   template <int V>
   __device__ __forceinline__ Values<A, V> Get(std::int64_t row, std::int64_t col) const {
     if constexpr (std::is_same_v<A, float>) {
-      if (bf16) return Load<V>(static_cast<const BFloat16*>(data) + row * ld + col);
+      if (narrow) return Load<V>(static_cast<const H*>(data) + row * ld + col);
     }
     return Load<V>(static_cast<const A*>(data) + row * ld + col);
   }
   template <int V>
   __device__ __forceinline__ void Put(std::int64_t row, std::int64_t col, const Values<A, V>& values) const {
     if constexpr (std::is_same_v<A, float>) {
-      if (bf16) return Store<V>(static_cast<BFloat16*>(data) + row * ld + col, values);
+      if (narrow) return Store<V>(static_cast<H*>(data) + row * ld + col, values);
     }
     Store<V>(static_cast<A*>(data) + row * ld + col, values);
   }
 };
 
-template <typename A>
-struct MappedEpilogue {
-  MappedOperand<A> c, bias, pre_activation, gelu_input, residual;
+// Rows of the matrix from `first` on.
+template <typename A, typename H>
+EpilogueOperand<A, H> EpilogueOperandOf(const ConstMatrix& matrix, std::int64_t first = 0) {
+  if (matrix.data == nullptr) return {};
+  const std::int64_t skipped = first * matrix.ld * SizeOf(matrix.dtype);
+  return {const_cast<char*>(static_cast<const char*>(matrix.data)) + skipped, matrix.ld, matrix.dtype == DTypeOf<H>::value};
+}
+
+template <typename A, typename H>
+struct GemmEpilogue {
+  EpilogueOperand<A, H> c, bias, pre_activation, gelu_input, residual;
   bool add_c = false, gelu = false;
 
   // c's elements from (row, col) on, of their sums.
@@ -51,7 +60,7 @@ struct MappedEpilogue {
 #pragma unroll
       for (int k = 0; k < V; ++k) {
         if constexpr (std::is_same_v<A, float>) {
-          if (c.bf16) s[k] = static_cast<float>(Round<BFloat16>(s[k]));  // so that it is the GELU of pre_activation
+          if (c.narrow) s[k] = Widen(Round<H>(s[k]));  // so that it is the GELU of pre_activation
         }
         s[k] = GeluOf(s[k]);
       }
@@ -73,15 +82,15 @@ struct MappedEpilogue {
   }
 };
 
-template <typename A>
-MappedEpilogue<A> MappedEpilogueOf(const GemmArgs& gemm) {
-  const auto operand = [](const ConstMatrix& m) { return MappedOperand<A>{const_cast<void*>(m.data), m.ld, m.dtype == DType::kBF16}; };
-  MappedEpilogue<A> e;
-  e.c = operand(gemm.c);
-  e.bias = {const_cast<void*>(gemm.bias.data), 0, gemm.bias.dtype == DType::kBF16};
-  e.pre_activation = operand(gemm.pre_activation);
-  e.gelu_input = operand(gemm.gelu_input);
-  e.residual = operand(gemm.residual);
+// Of rows of c from `first` on.
+template <typename A, typename H>
+GemmEpilogue<A, H> GemmEpilogueOf(const GemmArgs& gemm, std::int64_t first = 0) {
+  GemmEpilogue<A, H> e;
+  e.c = EpilogueOperandOf<A, H>(gemm.c, first);
+  e.bias = EpilogueOperandOf<A, H>({gemm.bias.data, gemm.bias.dtype, 1, gemm.c.cols, 0});
+  e.pre_activation = EpilogueOperandOf<A, H>(gemm.pre_activation, first);
+  e.gelu_input = EpilogueOperandOf<A, H>(gemm.gelu_input, first);
+  e.residual = EpilogueOperandOf<A, H>(gemm.residual, first);
   e.add_c = gemm.accumulate;
   e.gelu = gemm.gelu;
   return e;
@@ -89,4 +98,4 @@ MappedEpilogue<A> MappedEpilogueOf(const GemmArgs& gemm) {
 
 }  // namespace lycia::cuda
 
-#endif  // LYCIA_KERNELS_REUSE_MAPPED_EPILOGUE_CUH_
+#endif  // LYCIA_KERNELS_GEMM_GEMM_EPILOGUE_CUH_
