@@ -48,6 +48,7 @@ host_sources=(
   kernels/embedding/embedding_cpu.cc
   kernels/gemm/{bias_gradient,blas_library_cuda,blocking,driver,gemm_cuda,gemm_cuda_plan,gemm_kernels}.cc
   kernels/gemm/micro/kernel_{portable,avx2,avx512,avx512_bf16,amx}.cc
+  kernels/image/normalize_cpu.cc
   kernels/loss/{cross_entropy,label_hits}_cpu.cc
   kernels/norm/{batch_norm_cpu,layer_norm_cpu,layer_norm_cuda_launch,rms_norm_cpu}.cc
   kernels/optimizer/{adamw_cpu,squared_norm_cpu}.cc
@@ -70,6 +71,7 @@ device_sources=(
   kernels/elementwise/elementwise_cuda.cu
   kernels/embedding/embedding_cuda.cu
   kernels/gemm/{bias_gradient,gemm_pass}_cuda.cu
+  kernels/image/normalize_cuda.cu
   kernels/loss/{cross_entropy,label_hits}_cuda.cu
   kernels/norm/{batch_norm,batch_norm_backward,layer_norm,norm_weight,rms_norm}_cuda.cu
   kernels/optimizer/{adamw,squared_norm}_cuda.cu
