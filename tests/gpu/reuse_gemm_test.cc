@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "bazel/build_config.h"
 #include "kernels/reuse/build_index_map.h"
 #include "kernels/reuse/mapped_gemm.h"
 #include "tests/gpu/kernel_fixture.h"
@@ -62,6 +63,11 @@ class ReuseGemmTest : public KernelFixture {
   std::vector<std::int64_t> ids_;
 };
 
+// The CPU's products have tests of their own.
+void Multiply([[maybe_unused]] Stream& stream, [[maybe_unused]] const MappedGemmArgs& args) {
+  if constexpr (kCudaEnabled) cuda::MappedGemm(stream, args);
+}
+
 struct Types {
   DType in, out;
 };
@@ -87,7 +93,7 @@ TEST_P(ReuseGemmTest, RowsAreThoseOfTheClusters) {
                                        .transpose_b = transpose_b,
                                        .c = AsMatrix(c),
                                        .bias = Put(bias, t.out, {s.N})}};
-          cuda::MappedGemm(*stream_, args);
+          Multiply(*stream_, args);
           Values expected = Product(a, b, transpose_b, s.U, s.K, s.N);
           for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += bias[i % static_cast<std::size_t>(s.N)];
           const Tensor compact{c.data, t.out, {s.U, s.N}};
@@ -96,7 +102,7 @@ TEST_P(ReuseGemmTest, RowsAreThoseOfTheClusters) {
           for (auto i = static_cast<std::size_t>(compact.bytes()); i < bytes.size(); ++i) ASSERT_EQ(bytes[i], '\xff') << i;
           // Every row of y has its cluster's, to the bit.
           args.scattered = AsMatrix(y);
-          cuda::MappedGemm(*stream_, args);
+          Multiply(*stream_, args);
           const Values rows = Get(compact), spread = Get(y);
           for (std::size_t i = 0; i < spread.size(); ++i) {
             const auto N = static_cast<std::size_t>(s.N);
@@ -129,7 +135,7 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
     gemm.gelu = true;
     gemm.pre_activation = AsMatrix(pre);
     gemm.residual = AsMatrix(ConstTensor(residual));
-    cuda::MappedGemm(*stream_, {.map = map_, .gemm = gemm});
+    Multiply(*stream_, {.map = map_, .gemm = gemm});
     Values expected = sums;
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = Gelu(sums[i]) + beside[i];
     ExpectNear("GELU and residual", compact, expected, near);
@@ -137,14 +143,14 @@ TEST_P(ReuseGemmTest, WhatFollowsASumIsTheDenseProducts) {
 
     gemm = plain;
     gemm.gelu_input = AsMatrix(ConstTensor(gelu_input));
-    cuda::MappedGemm(*stream_, {.map = map_, .gemm = gemm});
+    Multiply(*stream_, {.map = map_, .gemm = gemm});
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = sums[i] * GeluSlope(slopes[i]);
     EXPECT_TRUE(testing::AllNear(Get(compact), expected, near, compact.shape)) << "GELU's slope";
 
     const Values before = Get(compact);
     gemm = plain;
     gemm.accumulate = true;
-    cuda::MappedGemm(*stream_, {.map = map_, .gemm = gemm});
+    Multiply(*stream_, {.map = map_, .gemm = gemm});
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = before[i] + sums[i];
     ExpectNear("accumulated", compact, expected, near);
     Release();
@@ -171,14 +177,14 @@ TEST_P(ReuseGemmTest, DepthIsThatOfTheClusters) {
             }
           }
           const Tensor in = Put(a, t.in, {s.M, s.K}), sums = Put(b, t.in, {s.M, s.N});
-          cuda::MappedGemm(*stream_, {.map = map_,
-                                      .over = MappedOver::kDepth,
-                                      .gather_a = gather,
-                                      .gemm = {.a = AsMatrix(ConstTensor(in)),
-                                               .transpose_a = true,
-                                               .b = AsMatrix(ConstTensor(sums)),
-                                               .c = AsMatrix(dw),
-                                               .accumulate = accumulate}});
+          Multiply(*stream_, {.map = map_,
+                              .over = MappedOver::kDepth,
+                              .gather_a = gather,
+                              .gemm = {.a = AsMatrix(ConstTensor(in)),
+                                       .transpose_a = true,
+                                       .b = AsMatrix(ConstTensor(sums)),
+                                       .c = AsMatrix(dw),
+                                       .accumulate = accumulate}});
           ExpectNear("dW", dw, expected, {.of_largest = 1e-5});
           Release();
           if (HasFailure()) return;
@@ -198,8 +204,8 @@ TEST_P(ReuseGemmTest, ARowDoesNotDependOnHowManyThereAre) {
       Values a = Random(150 * s.K, "a", dtype);
       const Tensor in = Put(a, dtype, {s.M, s.K}), weight = Put(Random(s.K * s.N, "b", dtype), dtype, {s.K, s.N}),
                    c = Poisoned(dtype, {s.M, s.N});
-      cuda::MappedGemm(*stream_,
-                       {.map = map_, .gemm = {.a = AsMatrix(ConstTensor(in)), .b = AsMatrix(ConstTensor(weight)), .c = AsMatrix(c)}});
+      Multiply(*stream_,
+               {.map = map_, .gemm = {.a = AsMatrix(ConstTensor(in)), .b = AsMatrix(ConstTensor(weight)), .c = AsMatrix(c)}});
       const std::string rows = Bytes({c.data, dtype, {3, s.N}});
       if (few.empty()) few = rows;
       EXPECT_EQ(rows, few) << Name(dtype);
