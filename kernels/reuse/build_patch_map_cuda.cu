@@ -1,7 +1,6 @@
 // BuildPatchMap on CUDA: patches are compared where they lie in the image, none is written out.
 //   sign pixels  a warp signs a pixel as BuildIndexMap does a row (row_words.cuh), once for all the patches that see it; one more signs
-//   what
-//                lies outside
+//                what lies outside
 //   project      (lsh) the projections are filters: ConvForward with H of them, then a thread a cell
 //   sign, link   cluster_rows.cuh, a warp a patch: R S words of the plane of signatures; a match is verified on the image
 //   number       number_clusters_cuda.h
