@@ -175,6 +175,7 @@ void PatchesByPosition::Pack(const MicroKernel& kernel, const PanelPart& part) c
 }
 
 void PatchesByPosition::Find(const MicroKernel& kernel, const PanelPart& part) const {
+  if (kernel.group_rows > 0) return FindGroups(kernel, part);
   const Runs depth = patches.runs();
   Place places[kMostLanes];
   Walk walk(patches, part.lane);
@@ -190,10 +191,51 @@ void PatchesByPosition::Find(const MicroKernel& kernel, const PanelPart& part) c
   });
 }
 
+// Neighbouring positions are pixels at even distances, also from the end of one line of the image to the next where the grid is as wide as
+// the image: only groups that the border cuts, or the end of a shorter line, are copied.
+void PatchesByPosition::FindGroups(const MicroKernel& kernel, const PanelPart& part) const {
+  const std::int64_t group_rows = kernel.group_rows;
+  Place places[kMostLanes];
+  Walk walk(patches, part.lane);
+  for (std::int64_t l = 0; l < part.lanes; ++l, walk.Next()) places[l] = walk.place();
+  auto* to = static_cast<RowGroup*>(part.to);
+  auto* copy = static_cast<char*>(part.room);
+  ForEachPiece(RunWords(kernel, patches.runs()), part, [&](std::int64_t run, std::int64_t from, std::int64_t words, std::int64_t) {
+    const Place taps = TapsOf(patches, run);
+    const std::int64_t bytes = words * kWordBytes;
+    for (std::int64_t first = 0; first < kernel.rows; first += group_rows, ++to) {
+      const char* rows[kMostLanes];  // null: zeros, and those beyond the last lane
+      bool none = true, even = true;
+      for (std::int64_t l = 0; l < group_rows; ++l) {
+        const char* row = first + l < part.lanes ? RunOf(patches, places[first + l], taps, nullptr) : nullptr;
+        rows[l] = row == nullptr ? nullptr : row + from * kWordBytes;
+        none = none && row == nullptr;
+        even = even && row != nullptr && (l < 2 || rows[l] - rows[l - 1] == rows[1] - rows[0]);
+      }
+      if (none) {
+        *to = {kZeros, 0};
+      } else if (even) {
+        *to = {rows[0], rows[1] - rows[0]};
+      } else {
+        *to = {copy, bytes};
+        for (std::int64_t l = 0; l < group_rows; ++l, copy += bytes) {
+          if (rows[l] != nullptr) {
+            std::memcpy(copy, rows[l], static_cast<std::size_t>(bytes));
+          } else {
+            std::memset(copy, 0, static_cast<std::size_t>(bytes));
+          }
+        }
+      }
+    }
+  });
+}
+
 bool PatchesByPosition::InPlace(const MicroKernel& kernel) const {
   // Rows a multiple of 4 KiB apart fall into one set of the nearest cache: a tile's would push each other out.
   constexpr std::int64_t kAlias = 4096;
   const std::int64_t bytes = patches.channels * patches.element_bytes();
+  // Groups: of whole steps of the tile's, and of positions that follow each other.
+  if (kernel.group_rows > 0 && (bytes % (kernel.run_unit * kWordBytes) != 0 || patches.listed != nullptr)) return false;
   return kernel.tile_rows != nullptr && kernel.pairs == patches.bf16 && !patches.whole_rows && bytes % kWordBytes == 0 && bytes >= 32 &&
          bytes <= kZeroBytes && patches.step_w * patches.pixel * patches.element_bytes() % kAlias != 0;
 }

@@ -42,6 +42,9 @@ struct PatchesByPosition {
   void Find(const MicroKernel& kernel, const PanelPart& part) const;
   // Tiles can read these where they lie.
   bool InPlace(const MicroKernel& kernel) const;
+
+ private:
+  void FindGroups(const MicroKernel& kernel, const PanelPart& part) const;
 };
 // Depth is positions, columns are runs: weight gradient.
 struct PatchesByChannel {

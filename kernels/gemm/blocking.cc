@@ -14,7 +14,6 @@ constexpr std::int64_t kNearSums = std::int64_t{1} << 20;
 constexpr std::int64_t kNearCols = 256, kFarCols = 1024;
 // Packing one word against multiplying two, and reading one of packed b, which comes from far away.
 constexpr double kPackCost = 48, kStreamCost = 40;
-constexpr std::int64_t kAddressBytes = 8;
 
 // Cuts `total` into the fewest parts of at most `most`, all of about one size, a multiple of `unit`.
 std::int64_t EvenPart(std::int64_t total, std::int64_t most, std::int64_t unit) {
@@ -59,17 +58,23 @@ GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, s
 
   const std::int64_t a_share = workspace_bytes / 2, b_share = workspace_bytes / 4 - kSlackBytes;
   const std::int64_t sum_share = shape.b_by_panel ? workspace_bytes * 3 / 8 : workspace_bytes / 4;
-  // Of one row of a, panels' slack included, at one depth.
-  const auto row_bytes = [&](std::int64_t words) {
-    return (RoundUp(kernel.rows * words * kWordBytes, 64) + kSlackBytes + kernel.rows - 1) / kernel.rows;
+  const bool groups = shape.a_in_place && kernel.group_rows > 0;
+  const auto addresses = [&](std::int64_t words) {  // a block of the depth may begin and end within a run
+    const std::int64_t pieces = words / std::max<std::int64_t>(shape.run_words, 1) + 2;
+    return pieces * (groups ? kernel.rows / kernel.group_rows * 2 : kernel.rows);
   };
+  const auto panel_bytes = [&](std::int64_t words) {
+    return RoundUp(kernel.rows * words * kWordBytes, 64) + kSlackBytes + (groups ? RoundUp(addresses(words) * kAddressBytes, 64) : 0);
+  };
+  // Of one row of a, panels' slack included, at one depth.
+  const auto row_bytes = [&](std::int64_t words) { return (panel_bytes(words) + kernel.rows - 1) / kernel.rows; };
   const std::int64_t tall_bytes = shape.packed_b ? kNearBytes : shape.b_by_panel ? a_share : kFarBytes;
   std::int64_t most_rows = std::min(tall_bytes, a_share) / row_bytes(b.block_words);
   const bool keeps_sums = !shape.sums_in_c && b.depth_blocks() > 1;
   if (keeps_sums) most_rows = std::min(most_rows, sum_share / (std::min(cols, kNearCols) * 4));
   // A block as deep as a whole, if it is still tall enough to be worth its pass over b.
   const std::int64_t whole_rows = std::min(most_rows, a_share / row_bytes(b.words));
-  b.whole_a = !shape.a_in_place && whole_rows >= std::min(RoundUp(rows, kernel.rows), 8 * std::int64_t{kernel.rows});
+  b.whole_a = (!shape.a_in_place || groups) && whole_rows >= std::min(RoundUp(rows, kernel.rows), 8 * std::int64_t{kernel.rows});
   // Packing a again for every block of columns is better than packing b again for every block of rows: those blocks are wider.
   if (shape.b_by_panel && whole_rows < std::min(rows, most_rows)) b.whole_a = false;
   b.block_rows = EvenPart(rows, b.whole_a ? whole_rows : most_rows, kernel.rows);
@@ -101,12 +106,8 @@ GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, s
   }
 
   const std::int64_t a_words = b.whole_a ? b.words : b.block_words;
-  b.a_panel_bytes = RoundUp(kernel.rows * a_words * kWordBytes, 64) + kSlackBytes;
-  if (shape.a_in_place) {
-    // A block of the depth may begin and end within a run.
-    b.a_addresses = kernel.rows * (b.block_words / std::max<std::int64_t>(shape.run_words, 1) + 2);
-    b.a_panel_bytes = RoundUp(b.a_addresses * kAddressBytes, 64);
-  }
+  b.a_addresses = shape.a_in_place ? addresses(a_words) : 0;
+  b.a_panel_bytes = shape.a_in_place && !groups ? RoundUp(b.a_addresses * kAddressBytes, 64) : panel_bytes(a_words);
   b.a_bytes = b.block_rows / kernel.rows * b.a_panel_bytes;
   const std::int64_t tile = std::int64_t{kernel.rows} * kernel.cols * 4;
   if (!shape.sums_in_c) b.sum_bytes = b.depth_blocks() > 1 ? b.block_rows * b.block_cols * 4 : tile;

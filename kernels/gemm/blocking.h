@@ -34,7 +34,8 @@ struct GemmBlocking {
   std::int64_t a_panel_bytes = 0;  // from one panel of packed a to the next: what is overwritten beyond a panel (PackArgs) lies between
 
   std::int64_t depth_blocks() const { return words == 0 ? 1 : (words + block_words - 1) / block_words; }
-  // Of an operand in place: addresses of one panel of rows of a, and of one run of columns of b, one block of the depth.
+  // Of an operand in place: addresses of one panel of rows of a, and of one run of columns of b, one block of the depth. For a kernel with
+  // group_rows, a panel of a also has the room of a packed one behind its addresses: rows at uneven distances are copied there.
   std::int64_t a_addresses = 0, b_addresses = 0;
   bool b_by_panel = false;  // as asked for
   bool operator==(const GemmBlocking&) const = default;
@@ -48,6 +49,7 @@ GemmBlocking ChooseBlocking(const MicroKernel& kernel, const GemmShape& shape, s
 // b that stays in the second-level cache beside a and c.
 inline constexpr std::int64_t kSmallB = std::int64_t{128} << 10;
 
+inline constexpr std::int64_t kAddressBytes = 8;
 // Beyond the end of packed panels: see PackArgs.
 inline constexpr std::int64_t kSlackBytes = 64;
 

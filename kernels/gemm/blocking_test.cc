@@ -45,6 +45,40 @@ TEST(Blocking, FitsTheWorkspaceAndCoversTheThreads) {
   }
 }
 
+// Room for what tiles read in place: addresses of every piece of the depth, and, where they load groups of rows, a copy of each row.
+TEST(Blocking, HasRoomForAddressesAndCopies) {
+  std::mt19937_64 random(4);
+  const auto size = [&] { return static_cast<std::int64_t>(1) << (random() % 14); };
+  for (int i = 0; i < 4000; ++i) {
+    for (const MicroKernel* kernel : AllKernels()) {
+      const std::int64_t run_words = kernel->run_unit * (8 + static_cast<std::int64_t>(random() % 200)), runs = size() % 50 + 1;
+      const std::int64_t elements = kernel->pairs ? 2 : 1;
+      const GemmShape shape = {.m = size() + static_cast<std::int64_t>(random() % 5),
+                               .n = size() + static_cast<std::int64_t>(random() % 5),
+                               .k = runs * run_words * elements,
+                               .packed_b = random() % 2 == 0,
+                               .sums_in_c = random() % 2 == 0,
+                               .threads = static_cast<int>(random() % 8 + 1),
+                               .words = RoundUp(runs * run_words, kernel->word_unit),
+                               .run_words = run_words,
+                               .a_in_place = true};
+      const std::int64_t workspace = kLeastGemmWorkspace << (random() % 5);
+      const GemmBlocking b = ChooseBlocking(*kernel, shape, workspace);
+      SCOPED_TRACE(::testing::Message() << kernel->name << " m " << shape.m << " n " << shape.n << " runs " << runs << " of " << run_words
+                                        << " words, workspace " << workspace);
+      ASSERT_LE(b.a_bytes + b.b_bytes + b.sum_bytes, workspace);
+      const std::int64_t words = b.whole_a ? b.words : b.block_words;
+      const std::int64_t most_pieces = (words + run_words - 1) / run_words + (b.whole_a ? 0 : 1);
+      const bool groups = kernel->group_rows > 0;
+      const std::int64_t table = most_pieces * (groups ? kernel->rows / kernel->group_rows * 2 : kernel->rows);
+      ASSERT_GE(b.a_addresses, table);
+      const std::int64_t room = groups ? kernel->rows * words * kWordBytes : 0;
+      ASSERT_GE(b.a_panel_bytes, RoundUp(b.a_addresses * kAddressBytes, 64) + room);
+      ASSERT_EQ(b.a_bytes, b.block_rows / kernel->rows * b.a_panel_bytes);
+    }
+  }
+}
+
 // The cut along the depth decides the bits of a sum: rows, columns, threads, packing and memory must not move it.
 TEST(Blocking, DepthIsCutByTheDepthAlone) {
   for (const MicroKernel* kernel : AllKernels()) {

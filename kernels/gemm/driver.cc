@@ -110,7 +110,12 @@ class Part {
         char* to = a_ + p * blocking_.a_panel_bytes + (a_in_place_ ? 0 : first * kernel_.rows * kWordBytes);
         (a_in_place_ ? product_.a.find : product_.a.pack)(
             product_.a.operand, kernel_,
-            {.lane = rows.begin + panel.begin, .lanes = panel.size(), .word = word + first, .words = count, .to = to});
+            {.lane = rows.begin + panel.begin,
+             .lanes = panel.size(),
+             .word = word + first,
+             .words = count,
+             .to = to,
+             .room = a_in_place_ ? to + RoundUp(blocking_.a_addresses * kAddressBytes, 64) : nullptr});
       }
     });
   }
@@ -152,6 +157,11 @@ class Part {
           packed ? static_cast<const char*>(product_.packed_b) + panels.begin * b_panel_bytes + word * kernel_.cols * kWordBytes : b_;
       const std::int64_t soon_bytes = words * kernel_.cols * kWordBytes / row_panels / 64 * 64;
       const bool last = block + 1 == blocks;
+      // Where a stands in place: the first piece of this block of the depth, within what was asked of `find`.
+      const std::int64_t groups = a_in_place_ && kernel_.group_rows > 0 ? kernel_.rows / kernel_.group_rows : 0;
+      const std::int64_t in_run = a_in_place_ ? word % run_words_ : 0, first_words = run_words_ - in_run;
+      const std::int64_t first_group = groups > 0 && blocking_.whole_a ? word / run_words_ * groups : 0;
+      const std::int64_t skip_words = blocking_.whole_a ? in_run : 0;
       TileArgs tile = {.words = words, .add = block > 0 || (sums_in_c_ && accumulate_), .run_words = run_words_, .soon_bytes = soon_bytes};
       const auto compute = [&](std::int64_t j, std::int64_t p) {
         const Columns at = ColumnsOf(kernel_, product_.cols, j);
@@ -163,10 +173,15 @@ class Part {
         tile.cols = static_cast<int>(at.lanes);
         tile.soon = packed && j + 1 < panels.end ? b_panel + b_panel_bytes + p * soon_bytes : nullptr;
         if (a_in_place_) {
-          tile.a_rows = reinterpret_cast<const char* const*>(a);
-          tile.first_words = run_words_ - word % run_words_;
+          tile.first_words = first_words;
           tile.soon_bytes = soon_bytes;
-          if (j == panels.begin && p + 1 < row_panels) FetchSoon(tile, a + blocking_.a_panel_bytes, word, words);
+          if (groups > 0) {
+            tile.a_groups = reinterpret_cast<const RowGroup*>(a) + first_group;
+            tile.skip_words = skip_words;
+          } else {
+            tile.a_rows = reinterpret_cast<const char* const*>(a);
+            if (j == panels.begin && p + 1 < row_panels) FetchSoon(tile, a + blocking_.a_panel_bytes, word, words);
+          }
         }
         if (b_in_place_) {
           tile.b_elements = AddressesOfB(at.run - first_run);

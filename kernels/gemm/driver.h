@@ -27,6 +27,7 @@ struct PanelPart {
   std::int64_t lanes = 0;
   std::int64_t word = 0, words = 0;  // of the padded depth; a whole chunk, which may lie in several runs of depth
   void* to = nullptr;
+  void* room = nullptr;  // what `find` may copy rows to: lanes as long as the words
 };
 
 // One operand, as functions on it.
@@ -37,7 +38,8 @@ struct Packer {
   // Depth is not contiguous in memory: all panels are packed some words at a time.
   bool across = false;
   // For operands that tiles read in place, or null. `to` is const char*[]: of a, for each piece of the words that lies in one run of depth,
-  // kernel.rows addresses; of b, one address of the run's first column for each element of depth and kAheadWords words more.
+  // kernel.rows addresses; of b, one address of the run's first column for each element of depth and kAheadWords words more. For kernels
+  // with group_rows it is RowGroup[], kernel.rows / group_rows of a piece.
   void (*find)(const void* operand, const MicroKernel& kernel, const PanelPart& part) = nullptr;
   // Fetches share `share` of `shares` of what pack would read into the second-level cache; or null. b is then packed panel by panel, the
   // next one fetched while one is multiplied.

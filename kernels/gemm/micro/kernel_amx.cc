@@ -2,7 +2,7 @@
 // 32 elements of depth loads 4 KiB and multiplies four times, 64 cycles at the unit's best: both operands from the second-level cache would
 // need 64 bytes a cycle, twice what it gives, so the b panel (32 columns x at most 512 elements, 32 KiB) is to stay in the first level
 // while the a panels stream by, prefetched. Sums of one element are chained through c over the whole depth, from c with add, else from
-// zero.
+// zero. Rows of a at even distances, as neighbouring pixels stand, are loaded where they lie: base and stride are the instruction's own.
 //
 // AMX counts subnormal operands and results as zero and rounds to nearest even, whatever MXCSR says. The tile configuration is hard-wired
 // to palette 1, which every processor with AMX has: some virtual machines hide the CPUID leaf that describes it.
@@ -20,8 +20,8 @@ constexpr int kTileRows = 16;                            // of a register
 constexpr int kTileBytes = 64;                           // of a register's row: 16 f32 or 32 bf16
 constexpr std::int64_t kStepWords = 16;                  // of depth that one multiply takes
 constexpr std::int64_t kStepBytes = kSide * kTileBytes;  // of a panel
-// The a panel is fetched this far ahead: two steps of the multiply, some 130 cycles.
-constexpr std::int64_t kAhead = 2 * kStepBytes;
+// Rows of a are fetched so many steps of the multiply ahead: some 130 cycles.
+constexpr std::int64_t kAheadSteps = 2;
 
 struct alignas(64) TileConfiguration {
   std::uint8_t palette, start_row, reserved[14];
@@ -38,10 +38,17 @@ constexpr TileConfiguration kConfiguration = {
 void Begin() { _tile_loadconfig(&kConfiguration); }
 void End() { _tile_release(); }
 
-// The two registers of b hold words [16][16] of the packed panel, whose rows are 32 words apart.
-template <bool kTwoRows>
+// Fetches the 16 rows that a register will be loaded from.
+LYCIA_INLINE inline void Fetch(const char* first, std::int64_t distance) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) _mm_prefetch(first + i * distance, _MM_HINT_T0);
+}
+
+// The two registers of b hold words [16][16] of the packed panel, whose rows are 32 words apart. With kGroups a's registers are loaded from
+// t.a_groups, piece by piece of the depth, else from the panel t.a.
+template <bool kTwoRows, bool kGroups>
 LYCIA_INLINE inline void Multiply(const TileArgs& t, float* c, std::int64_t ld_bytes, bool add) {
-  const char *a = static_cast<const char*>(t.a), *b = static_cast<const char*>(t.b);
+  const char* b = static_cast<const char*>(t.b);
   constexpr int kStride = kSide * kWordBytes;
   __atomic_signal_fence(__ATOMIC_SEQ_CST);  // GCC 12's tile loads do not say that they read memory: stores must not sink below them
   char* c0 = reinterpret_cast<char*>(c);
@@ -62,24 +69,51 @@ LYCIA_INLINE inline void Multiply(const TileArgs& t, float* c, std::int64_t ld_b
   const char* soon = t.soon;
   const std::int64_t steps = t.words / kStepWords;
   const std::int64_t soon_lines = soon == nullptr || steps == 0 ? 0 : t.soon_bytes / (64 * steps);
-  for (std::int64_t s = 0; s < steps; ++s) {
-    _tile_loadd(6, b, kStride);
-    _tile_loadd(4, a, kTileBytes);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + kTileBytes, kStride);
-    _tile_dpbf16ps(1, 4, 7);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) _mm_prefetch(a + kAhead + i * 64, _MM_HINT_T0);
-    if constexpr (kTwoRows) {
-      _tile_loadd(5, a + kTileRows * kTileBytes, kTileBytes);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-#pragma GCC unroll 16
-      for (int i = 16; i < 32; ++i) _mm_prefetch(a + kAhead + i * 64, _MM_HINT_T0);
+  // Rows 0 to 15 and 16 to 31 of a: one step, the distance of rows, and what is fetched meanwhile, kAheadSteps ahead.
+  constexpr std::int64_t kNext = kGroups ? kTileBytes : kStepBytes, kAhead = kAheadSteps * kNext;
+  const auto* panel = static_cast<const char*>(t.a);
+  RowGroup low = {panel, kTileBytes}, high = {panel + kTileRows * kTileBytes, kTileBytes};
+  const RowGroup* groups = t.a_groups;
+  std::int64_t piece = steps;
+  if constexpr (kGroups) {
+    low = {groups[0].first + t.skip_words * kWordBytes, groups[0].distance};
+    high = {groups[1].first + t.skip_words * kWordBytes, groups[1].distance};
+    if (t.first_words < t.words) piece = t.first_words / kStepWords;
+  }
+  for (std::int64_t left = steps; left > 0;) {
+    for (std::int64_t s = 0; s < piece; ++s) {
+      RowGroup next_low = {low.first + kAhead, low.distance}, next_high = {high.first + kAhead, high.distance};
+      if (kGroups && s + kAheadSteps >= piece && piece < left) {  // the next piece's
+        const std::int64_t at = (s + kAheadSteps - piece) * kTileBytes;
+        next_low = {groups[2].first + at, groups[2].distance};
+        next_high = {groups[3].first + at, groups[3].distance};
+      }
+      _tile_loadd(6, b, kStride);
+      _tile_loadd(4, low.first, low.distance);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, b + kTileBytes, kStride);
+      _tile_dpbf16ps(1, 4, 7);
+      Fetch(next_low.first, next_low.distance);
+      if constexpr (kTwoRows) {
+        _tile_loadd(5, high.first, high.distance);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        Fetch(next_high.first, next_high.distance);
+      }
+      for (std::int64_t i = 0; i < soon_lines; ++i, soon += 64) _mm_prefetch(soon, _MM_HINT_T1);
+      low.first += kNext;
+      high.first += kNext;
+      b += kStepWords * kStride;
     }
-    for (std::int64_t i = 0; i < soon_lines; ++i, soon += 64) _mm_prefetch(soon, _MM_HINT_T1);
-    a += kStepBytes;
-    b += kStepWords * kStride;
+    left -= piece;
+    if constexpr (kGroups) {
+      if (left == 0) break;
+      groups += 2;
+      low = groups[0];
+      high = groups[1];
+      const std::int64_t run = t.run_words / kStepWords;
+      piece = left < run ? left : run;
+    }
   }
   _tile_stored(0, c0, ld_bytes);
   _tile_stored(1, c0 + kTileBytes, ld_bytes);
@@ -89,8 +123,9 @@ LYCIA_INLINE inline void Multiply(const TileArgs& t, float* c, std::int64_t ld_b
   }
 }
 
+template <bool kGroups>
 void Tile(const TileArgs& t) {
-  if (t.rows == kSide && t.cols == kSide) return Multiply<true>(t, t.c, t.ld * 4, t.add);
+  if (t.rows == kSide && t.cols == kSide) return Multiply<true, kGroups>(t, t.c, t.ld * 4, t.add);
   // Registers have no masks: a part of a tile goes by a copy.
   alignas(64) float copy[kSide * kSide];
   const int first = t.cols < 16 ? t.cols : 16, second = t.cols - first;
@@ -103,9 +138,9 @@ void Tile(const TileArgs& t) {
     }
   }
   if (used_rows == kSide) {
-    Multiply<true>(t, copy, kSide * 4, t.add);
+    Multiply<true, kGroups>(t, copy, kSide * 4, t.add);
   } else {
-    Multiply<false>(t, copy, kSide * 4, t.add);
+    Multiply<false, kGroups>(t, copy, kSide * 4, t.add);
   }
   for (int r = 0; r < t.rows; ++r) {
     Avx512::StorePart(t.c + r * t.ld, Avx512::Load(copy + r * kSide), first);
@@ -181,7 +216,9 @@ constexpr MicroKernel kKernel = {.name = "amx_bf16",
                                  .block_words = 256,
                                  .pack_a = PackA,
                                  .pack_b = PackPanel<Avx512, Avx512::PairSource, kSide>,
-                                 .tile = Tile,
+                                 .tile = Tile<false>,
+                                 .tile_rows = Tile<true>,
+                                 .group_rows = kTileRows,
                                  .epilogue = Epilogue<Avx512>,
                                  .begin = Begin,
                                  .end = End,

@@ -28,6 +28,12 @@ struct PackArgs {
   void* to = nullptr;      // 64-byte aligned; up to 64 bytes beyond the panel are overwritten too
 };
 
+// Rows of a that stand `distance` bytes apart.
+struct RowGroup {
+  const char* first = nullptr;
+  std::int64_t distance = 0;
+};
+
 // c[rows][cols] = (or, with add, +=) A panel times B panel.
 struct TileArgs {
   const void* a = nullptr;
@@ -40,6 +46,9 @@ struct TileArgs {
   // What tile_rows reads instead of a: rows where they lie, [pieces][P] addresses. A piece is run_words deep, the first one first_words.
   const char* const* a_rows = nullptr;
   std::int64_t first_words = 0, run_words = 0;
+  // In their place for kernels with group_rows: [pieces][P / group_rows]. Of the first piece, skip_words stand before the tile's.
+  const RowGroup* a_groups = nullptr;
+  std::int64_t skip_words = 0;
   // What tile_columns reads instead of b: for each element of depth, the address of a row, of which the P columns from b_offset bytes on
   // are taken. Addresses of kAheadWords words follow, to be fetched only.
   const char* const* b_elements = nullptr;
@@ -84,6 +93,7 @@ struct MicroKernel {
   // The same from operands that are not packed; null: there is none. rows: elements of a stand as words do, depth contiguous. columns:
   // full panels of b of the type that a word is made of, lanes contiguous.
   void (*tile_rows)(const TileArgs&) = nullptr;
+  int group_rows = 0;  // tile_rows takes groups of so many rows, at even distances within each; 0: every row by its address
   void (*tile_columns)(const TileArgs&) = nullptr;
   void (*epilogue)(const EpilogueArgs&) = nullptr;
   // Around all tiles that a thread computes in one call; null: nothing to do.
