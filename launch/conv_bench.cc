@@ -12,6 +12,7 @@
 #include "kernels/conv/conv.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/gemm_kernels.h"
+#include "launch/register_peak.h"
 #include "runtime/io/json.h"
 
 namespace lycia {
@@ -222,6 +223,7 @@ StatusOr<std::vector<ConvSpeed>> MeasureConvolutions(const ConvBenchOptions& opt
       options.uses.empty() ? std::vector<std::string>{"forward", "input_gradient", "weight_gradient"} : options.uses;
   std::vector<ConvSpeed> rows;
   for (const DType dtype : options.dtypes) {
+    const double peak = RegisterPeakGflops(cpu::SelectedKernel(dtype), *stream->pool());
     for (const ConvLayer& layer : options.layers) {
       if (layer.shape.groups != 1)
         return InvalidArgument("bench conv: ", layer.name, " has groups; only whole convolutions have a plain product");
@@ -230,7 +232,7 @@ StatusOr<std::vector<ConvSpeed>> MeasureConvolutions(const ConvBenchOptions& opt
         LYCIA_ASSIGN_OR_RETURN(const auto seconds, TimeUse(options, *device, *stream, layer, dtype, use));
         const double gflop = layer.shape.flops() / 1e9;
         rows.push_back({layer.name, use, layer.shape, dtype, cpu::SelectedKernel(dtype).name, layer.uses, gflop / seconds[0],
-                        gflop / seconds[1], gflop / seconds[2]});
+                        gflop / seconds[1], gflop / seconds[2], peak});
       }
     }
   }
@@ -238,12 +240,12 @@ StatusOr<std::vector<ConvSpeed>> MeasureConvolutions(const ConvBenchOptions& opt
 }
 
 std::string ConvSpeedTable(const std::vector<ConvSpeed>& rows) {
-  std::string text = absl::StrFormat("%-18s %-15s %-5s %-12s %4s %9s %9s %7s %9s %7s\n", "layer", "use", "dtype", "isa", "uses", "GFLOP/s",
-                                     "product", "share", "lowered", "ratio");
+  std::string text = absl::StrFormat("%-18s %-15s %-5s %-12s %4s %9s %9s %7s %9s %7s %9s\n", "layer", "use", "dtype", "isa", "uses", "GFLOP/s",
+                                     "product", "share", "lowered", "ratio", "of peak");
   for (const ConvSpeed& row : rows) {
-    text += absl::StrFormat("%-18s %-15s %-5s %-12s %4d %9.1f %9.1f %6.1f%% %9.1f %7.2f\n", row.layer, row.use, Name(row.dtype), row.isa,
+    text += absl::StrFormat("%-18s %-15s %-5s %-12s %4d %9.1f %9.1f %6.1f%% %9.1f %7.2f %8.1f%%\n", row.layer, row.use, Name(row.dtype), row.isa,
                             row.uses, row.gflops, row.product_gflops, 100 * row.share_of_product(), row.lowered_gflops,
-                            row.gflops / row.lowered_gflops);
+                            row.gflops / row.lowered_gflops, 100 * row.share_of_peak());
   }
   return text;
 }
@@ -253,9 +255,9 @@ std::string ConvSpeedJson(const std::vector<ConvSpeed>& rows) {
   for (const ConvSpeed& row : rows) {
     text += absl::StrFormat(
         "%s\n{\"layer\": %s, \"use\": %s, \"shape\": %s, \"dtype\": \"%s\", \"isa\": %s, \"uses\": %d, \"gflops\": %.2f, "
-        "\"product_gflops\": %.2f, \"lowered_gflops\": %.2f}",
+        "\"product_gflops\": %.2f, \"lowered_gflops\": %.2f, \"peak_gflops\": %.2f}",
         text.size() == 1 ? "" : ",", JsonQuote(row.layer), JsonQuote(row.use), JsonQuote(row.shape.ToString()), Name(row.dtype),
-        JsonQuote(row.isa), row.uses, row.gflops, row.product_gflops, row.lowered_gflops);
+        JsonQuote(row.isa), row.uses, row.gflops, row.product_gflops, row.lowered_gflops, row.peak_gflops);
   }
   return text + "\n]\n";
 }

@@ -39,6 +39,8 @@ struct ConvSpeed {
   double gflops = 0;          // of the convolution, weights packed beforehand
   double product_gflops = 0;  // of the plain product of equal m, n, k
   double lowered_gflops = 0;  // of the explicit lowering, its copies included
+  double peak_gflops = 0;     // of a loop on registers, same instruction set and threads, measured once a type
+  double share_of_peak() const { return peak_gflops > 0 ? gflops / peak_gflops : 0; }
   double share_of_product() const { return product_gflops > 0 ? gflops / product_gflops : 0; }
 };
 
@@ -46,7 +48,7 @@ struct ConvSpeed {
 StatusOr<std::vector<ConvSpeed>> MeasureConvolutions(const ConvBenchOptions& options);
 
 std::string ConvSpeedTable(const std::vector<ConvSpeed>& rows);
-// A JSON array of objects with layer, use, shape, dtype, isa, uses, gflops, product_gflops and lowered_gflops.
+// A JSON array of objects with layer, use, shape, dtype, isa, uses, gflops, product_gflops, lowered_gflops and peak_gflops.
 std::string ConvSpeedJson(const std::vector<ConvSpeed>& rows);
 
 }  // namespace lycia

@@ -38,6 +38,7 @@ TEST(ConvBench, MeasuresEveryUseOfEveryType) {
     EXPECT_GT(row.gflops, 0);
     EXPECT_GT(row.product_gflops, 0);
     EXPECT_GT(row.lowered_gflops, 0);
+    EXPECT_GT(row.peak_gflops, 0);
   }
   EXPECT_EQ(seen.size(), 6u);
 }
@@ -51,13 +52,15 @@ TEST(ConvBench, JsonAndTableSayTheSame) {
                                         .uses = 3,
                                         .gflops = 25,
                                         .product_gflops = 100,
-                                        .lowered_gflops = 50}};
+                                        .lowered_gflops = 50,
+                                        .peak_gflops = 200}};
   const auto json = nlohmann::json::parse(ConvSpeedJson(rows));
   ASSERT_EQ(json.size(), 1u);
   EXPECT_EQ(json[0]["use"], "forward");
   EXPECT_EQ(json[0]["uses"], 3);
   EXPECT_EQ(json[0]["gflops"], 25.0);
-  EXPECT_THAT(ConvSpeedTable(rows), ::testing::AllOf(::testing::HasSubstr("25.0%"), ::testing::HasSubstr("0.50")));
+  EXPECT_EQ(json[0]["peak_gflops"], 200.0);
+  EXPECT_THAT(ConvSpeedTable(rows), ::testing::AllOf(::testing::HasSubstr("25.0%"), ::testing::HasSubstr("0.50"), ::testing::HasSubstr("12.5%")));
 }
 
 TEST(ConvBench, RefusesWhatItCannotMeasure) {

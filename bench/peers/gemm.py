@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+from rival_programs import build
+
 LAYERS = [("attention out", 768, 768, 12), ("qkv", 2304, 768, 12), ("mlp in", 3072, 768, 12), ("mlp out", 768, 3072, 12), ("head", 50257, 768, 1)]
 SHAPES = [(name, m, n, k, uses) for m in (256, 1024) for name, n, k, uses in LAYERS]
 TRIED_ON = (1024, 768, 768)
@@ -72,16 +73,6 @@ def describe(setting):
     return " ".join("%s=%s" % item for item in sorted(setting.items())) or "as found"
 
 
-def build(options, folder, name, source, flags, package):
-    program = os.path.join(folder, name)
-    compiler = options.cc if source.endswith(".c") else options.cc.replace("gcc", "g++")
-    done = subprocess.run([compiler, "-O2", os.path.join(HERE, source), "-o", program] + flags, capture_output=True, text=True)
-    if done.returncode == 0:
-        return program
-    print("  %s is left out: it does not build; apt-get install %s" % (name, package))
-    return None
-
-
 def contestants(options, folder):
     threads = str(options.threads)
     milliseconds = str(options.milliseconds)
@@ -93,7 +84,7 @@ def contestants(options, folder):
     found = [Contestant("lycia", ours, [{}])]
 
     def rival(name, source, flags, package, before, settings):
-        program = build(options, folder, name, source, flags, package)
+        program = build(options.cc, folder, name, source, flags, package)
         if program:
             found.append(Contestant(name, lambda m, n, k: [program] + before + [str(m), str(n), str(k), milliseconds], settings))
 
