@@ -5,32 +5,36 @@ load("@cuda//:config.bzl", "CUDA_ENABLED")
 load("@mpi//:config.bzl", "MPIRUN", "MPI_ENABLED")
 load("//bazel:link_only.bzl", "link_only")
 load("//bazel:nvcc.bzl", "nvcc_objects")
+load("//bazel:precompiled.bzl", "precompiled")
 
 _COPTS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror=return-type"]
 
 _TEST_DATA = ["//bazel:sanitizer_suppressions"]
 
-def _cc_library(**kwargs):
+def _cc_library(srcs = [], copts = [], deps = [], **kwargs):
     """Never shared: nothing links a shared library of ours, and building `//...` would compile every source a second time for it."""
-    native.cc_library(linkstatic = True, **kwargs)
+    kwargs.update(precompiled(srcs, copts, deps))
+    native.cc_library(srcs = srcs, linkstatic = True, **kwargs)
 
 def lycia_library(name, copts = [], **kwargs):
     """cc_library with our warnings."""
     _cc_library(name = name, copts = _COPTS + copts, **kwargs)
 
-def lycia_binary(name, copts = [], **kwargs):
+def lycia_binary(name, srcs = [], copts = [], deps = [], **kwargs):
     """cc_binary with our warnings."""
-    native.cc_binary(name = name, copts = _COPTS + copts, **kwargs)
+    kwargs.update(precompiled(srcs, _COPTS + copts, deps))
+    native.cc_binary(name = name, srcs = srcs, **kwargs)
 
 def lycia_test(name, srcs = None, deps = [], copts = [], data = [], size = "small", main = True, **kwargs):
     """A GoogleTest; srcs defaults to [name.cc], [] where all cases are in deps; main = False where the source brings its own main()."""
+    if srcs == None:
+        srcs = [name + ".cc"]
+    kwargs.update(precompiled(srcs, _COPTS + copts, deps + ["@googletest//:gtest_main" if main else "@googletest//:gtest"]))
     native.cc_test(
         name = name,
-        srcs = [name + ".cc"] if srcs == None else srcs,
-        copts = _COPTS + copts,
+        srcs = srcs,
         data = data + _TEST_DATA,
         size = size,
-        deps = deps + ["@googletest//:gtest_main" if main else "@googletest//:gtest"],
         **kwargs
     )
 
@@ -74,11 +78,11 @@ def mpi_test(name, ranks, srcs = None, binary = None, deps = [], copts = [], dat
         return
     if not binary:
         binary = name + "_binary"
-        native.cc_binary(
+        lycia_binary(
             name = binary,
             testonly = True,
             srcs = srcs or [name + ".cc"],
-            copts = _COPTS + copts,
+            copts = copts,
             deps = deps + ["@googletest//:gtest", "@mpi//:mpi"],
         )
         binary = ":" + binary

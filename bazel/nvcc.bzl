@@ -59,8 +59,9 @@ def _compile(ctx, source, flags, suffix):
         command = _COMMAND,
         arguments = [arguments],
         inputs = depset(
-            ctx.files.srcs + ctx.files.hopper_srcs + ctx.files.hdrs,
-            transitive = [context.headers for context in contexts],
+            ctx.files.srcs + ctx.files.hopper_srcs + ctx.files.hdrs +
+            # Precompiled headers are for g++.
+            [header for context in contexts for header in context.headers.to_list() if "/bazel/precompiled/" not in header.path],
         ),
         outputs = [output, log],
         mnemonic = "NvccCompile",
