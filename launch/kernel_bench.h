@@ -23,7 +23,8 @@ struct KernelBenchOptions {
   // Of the other kernels, in GPT-2 124M's widths.
   std::int64_t tokens = 1024;                             // rows; a multiple of 4, the samples that they belong to
   std::int64_t parameters = 124'439'808;                  // of the optimizer
-  std::vector<std::int64_t> sequences = {64, 256, 1024};  // of attention
+  std::int64_t samples = 4, heads = 12;  // of attention
+  std::vector<std::int64_t> sequences = {64, 256, 1024};
   CpuOptions cpu;
   double seconds = 0.2;    // of each measurement
   bool cpu_clock = false;  // processor time instead of wall time: on a shared machine the wall clock measures the others too. One thread
@@ -32,7 +33,7 @@ struct KernelBenchOptions {
 // One measured kernel. Either arithmetic limits it (gflops) or memory does (gbps); the other pair is 0.
 struct KernelSpeed {
   std::string name;  // "gemm_forward"
-  // Matrix products: c [m, n], depth k. Attention, of 4 samples with 12 heads: m queries, n keys, k features of a head. Others: m rows of
+  // Matrix products: c [m, n], depth k. Attention: m queries, n keys, k features of a head. Others: m rows of
   // n.
   std::int64_t m = 0, n = 0, k = 0;
   DType dtype = DType::kF32;

@@ -10,32 +10,32 @@
 namespace lycia::internal {
 namespace {
 
-constexpr std::int64_t kSamples = 4, kHeads = 12, kHeadDim = 64;
+constexpr std::int64_t kHeadDim = 64;  // GPT-2's
 constexpr double kBackwardProducts = 2.5;  // five products instead of two
 constexpr const char* kNames[2][2] = {{"attention_causal", "attention_causal_backward"}, {"attention_full", "attention_full_backward"}};
 
 void MeasureOne(KernelBench& bench, DType dtype, MaskKind mask, std::int64_t T, double peak) {
+  const std::int64_t samples = bench.options().samples, heads = bench.options().heads, C = heads * kHeadDim;
   const AttentionProblem problem{.dtype = dtype,
-                                 .samples = kSamples,
+                                 .samples = samples,
                                  .queries = T,
                                  .keys = T,
-                                 .heads = kHeads,
-                                 .kv_heads = kHeads,
+                                 .heads = heads,
+                                 .kv_heads = heads,
                                  .head_dim = kHeadDim,
                                  .scale = 0.125,
                                  .mask = mask};
-  const std::int64_t C = kHeads * kHeadDim;
-  const Tensor qkv = bench.Make(dtype, {kSamples, T, 3 * C}), out = bench.Make(dtype, {kSamples, T, C});
-  const Tensor dout = bench.Make(dtype, {kSamples, T, C}), dqkv = bench.Make(dtype, {kSamples, T, 3 * C});
-  const Tensor lse = bench.Make(ArithmeticDType(dtype), {kSamples, kHeads, T});
+  const Tensor qkv = bench.Make(dtype, {samples, T, 3 * C}), out = bench.Make(dtype, {samples, T, C});
+  const Tensor dout = bench.Make(dtype, {samples, T, C}), dqkv = bench.Make(dtype, {samples, T, 3 * C});
+  const Tensor lse = bench.Make(ArithmeticDType(dtype), {samples, heads, T});
   const Tensor scratch = bench.Make(DType::kU8, {std::max(AttentionForwardScratchBytes(problem), AttentionBackwardScratchBytes(problem))});
   if (!bench.status().ok()) return;
-  const auto in = SplitQkv(ConstTensor(qkv), kHeads, kHeads);
-  const auto gradient = SplitQkv(dqkv, kHeads, kHeads);
+  const auto in = SplitQkv(ConstTensor(qkv), heads, heads);
+  const auto gradient = SplitQkv(dqkv, heads, heads);
   const auto forward = [&] {
     AttentionForward(
         bench.stream(),
-        {.problem = problem, .q = in.q, .k = in.k, .v = in.v, .out = AsHeads(out, kHeads), .log_sum_exp = lse, .scratch = scratch});
+        {.problem = problem, .q = in.q, .k = in.k, .v = in.v, .out = AsHeads(out, heads), .log_sum_exp = lse, .scratch = scratch});
   };
   forward();  // the backward reads what it leaves
   const auto& names = kNames[mask == MaskKind::kCausal ? 0 : 1];
@@ -50,8 +50,8 @@ void MeasureOne(KernelBench& bench, DType dtype, MaskKind mask, std::int64_t T, 
                                        .q = in.q,
                                        .k = in.k,
                                        .v = in.v,
-                                       .out = AsHeads(ConstTensor(out), kHeads),
-                                       .dout = AsHeads(ConstTensor(dout), kHeads),
+                                       .out = AsHeads(ConstTensor(out), heads),
+                                       .dout = AsHeads(ConstTensor(dout), heads),
                                        .log_sum_exp = lse,
                                        .dq = gradient.q,
                                        .dk = gradient.k,

@@ -42,6 +42,12 @@ Status BenchKernels(const Arguments& arguments) {
   if (clock != "wall" && clock != "cpu") return InvalidArgument("--clock=", clock, " must be wall or cpu");
   options.cpu_clock = clock == "cpu";
   LYCIA_ASSIGN_OR_RETURN(options.tokens, arguments.GetInteger("tokens", options.tokens, 4, 1 << 24));
+  LYCIA_ASSIGN_OR_RETURN(options.samples, arguments.GetInteger("samples", options.samples, 1, kMostSide));
+  LYCIA_ASSIGN_OR_RETURN(options.heads, arguments.GetInteger("heads", options.heads, 1, kMostSide));
+  if (!arguments.Get("sequence").empty()) {
+    LYCIA_ASSIGN_OR_RETURN(const std::int64_t sequence, arguments.GetInteger("sequence", 1, 1, kMostSide));
+    options.sequences = {sequence};
+  }
   LYCIA_ASSIGN_OR_RETURN(options.parameters, arguments.GetInteger("parameters", options.parameters, 1, std::int64_t{1} << 36));
 
   LYCIA_ASSIGN_OR_RETURN(const std::vector<KernelSpeed> rows, MeasureKernels(options));
@@ -64,6 +70,9 @@ Command BenchKernelsCommand() {
                      {.name = "dtype", .value = "TYPE", .doc = "f32, bf16 or all (default all)"},
                      {.name = "isa", .value = "WHICH", .doc = "best, or every instruction set of this machine for products (default best)"},
                      {.name = "tokens", .value = "N", .doc = "rows of the kernels beside matrix products (default 1024)"},
+                     {.name = "samples", .value = "N", .doc = "of attention (default 4)"},
+                     {.name = "heads", .value = "N", .doc = "of attention (default 12)"},
+                     {.name = "sequence", .value = "N", .doc = "tokens of a sample of attention (default: 64, 256 and 1024)"},
                      {.name = "parameters", .value = "N", .doc = "of the optimizer (default GPT-2 124M's)"},
                      {.name = "clock", .value = "CLOCK", .doc = "wall, or cpu: processor time of one thread, on a shared machine"},
                      {.name = "threads", .value = "N", .doc = "threads, one a core (default: all usable cores)"},
