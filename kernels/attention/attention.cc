@@ -4,7 +4,6 @@
 
 #include "kernels/attention/attention_backward_cuda_launch.h"
 #include "kernels/attention/attention_mma_launch.h"
-#include "kernels/attention/attention_pairs.h"
 #include "kernels/attention/attention_scratch.h"
 
 namespace lycia {
@@ -40,17 +39,16 @@ View Heads(const T& tensor, std::int64_t heads) {
 
 std::int64_t AttentionForwardScratchBytes(const AttentionProblem& p) {
   if (p.dtype == DType::kBF16) {
-    const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
-    return std::max({cpu::WideForward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairForwardBytes(p, *pairs), kForwardCounterBytes});
+    const cpu::AttentionBytes on_cpu = cpu::Bf16ForwardBytes(p);
+    return std::max(on_cpu.head + on_cpu.tile, kForwardCounterBytes);
   }
   return DispatchFloat(ArithmeticDType(p.dtype), [&]<typename T>() { return cpu::ForwardScratch<T>::Make(nullptr, p.head_dim).bytes; });
 }
 
 std::int64_t AttentionBackwardScratchBytes(const AttentionProblem& p) {
   if (p.dtype == DType::kBF16) {
-    const cpu::MicroKernel* pairs = cpu::PairKernelFor(p);
-    const std::int64_t on_cpu = std::max(cpu::WideBackward::Make(nullptr, p).bytes, pairs == nullptr ? 0 : PairBackwardBytes(p, *pairs));
-    return std::max({on_cpu, cuda::PlanBackwardScratch(p).bytes, cuda::MmaBackwardScratchBytes(p)});
+    const cpu::AttentionBytes on_cpu = cpu::Bf16BackwardBytes(p);
+    return std::max({on_cpu.head + on_cpu.tile, cuda::PlanBackwardScratch(p).bytes, cuda::MmaBackwardScratchBytes(p)});
   }
   if (p.dtype == DType::kF16) return cuda::MmaBackwardScratchBytes(p);
   return DispatchFloat(p.dtype, [&]<typename T>() { return cpu::BackwardScratch<T>::Make(nullptr, p.head_dim).bytes; });

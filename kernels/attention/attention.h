@@ -4,11 +4,11 @@
 //
 // Tiles over keys with the online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022). The backward recomputes p from
 // log_sum_exp (FlashAttention-2, Dao 2023, sec. 3.1.2). Beside the tensors it needs O(head_dim) scratch, whatever the sequence length; in
-// bf16 O((T + S) head_dim) on the CPU, which packs or widens a head at a time, and the backward on CUDA, whose blocks add to dq in turn, 4
+// bf16 O(S head_dim) on the CPU, which packs or widens a key head at a time, and the backward on CUDA, whose blocks add to dq in turn, 4
 // bytes for each of its elements.
 //
-// On the CPU: f32 and f64; bf16 with f32 sums (what is rounded: docs/numerics.md). Threads of the stream take key heads, if a head's
-// scratch fits their workspaces. On CUDA, the first of these that serves a call: Hopper's kernels, bf16 with D = 64 or 128, no block mask,
+// On the CPU: f32 and f64; bf16 with f32 sums (what is rounded: docs/numerics.md). Threads of the stream take key heads, and share those
+// left over and those too long for a workspace (attention_share.h). On CUDA, the first of these that serves a call: Hopper's kernels, bf16 with D = 64 or 128, no block mask,
 // packed sequences or dropout; the tensor cores of every chip, bf16 and f16 with D a multiple of 8 up to 128, both with rows at
 // multiples of 16 bytes and a positive scale; plain ones. The lists of a mask must live until the call's work is done.
 //

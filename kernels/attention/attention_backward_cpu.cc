@@ -3,7 +3,8 @@
 //
 //   p = exp(s - log_sum_exp);  dv += (p f)ᵀ dout;  ds = p (f dout vᵀ - delta);  dq += scale ds k;  dk += scale dsᵀ q
 //
-// Queries are the lanes, as in the forward. dk and dv of a key head are summed in memory over query heads and tiles, in that fixed order.
+// Queries are the lanes, as in the forward. dk and dv of a key head are summed in memory over tiles of queries and, for each, query heads,
+// in that fixed order.
 #include <cmath>
 
 #include "kernels/attention/attention.h"
@@ -96,8 +97,8 @@ LYCIA_INLINE inline void AddKeyGradients(const AttentionBackwardArgs& args, cons
 }
 
 template <Isa isa, typename T>
-LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
-                                      const BackwardScratch<T>& s) {
+LYCIA_INLINE inline void TileOn(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                const BackwardScratch<T>& s, const KeyTurns& turns) {
   const AttentionProblem& p = args.problem;
   using V = Vector<T, isa>;
   constexpr std::int64_t L = kLanes<V>;
@@ -149,7 +150,9 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
                                               .accumulate = true,
                                               .edge = keys.visible_to_lane_0 + lane});
     }
+    turns.Await(keys.begin);
     AddKeyGradients<isa, T>(args, q, keys, b, g, s);
+    turns.Pass(keys.begin);
   });
 
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -161,13 +164,14 @@ LYCIA_INLINE inline void BackwardTile(const AttentionBackwardArgs& args, const Q
 }  // namespace
 
 template <typename T>
-void BackwardHead(const AttentionBackwardArgs& args, std::int64_t b, std::int64_t h, const BackwardScratch<T>& scratch) {
-  ForEachQueryTile(args.problem, [&](const QueryTile& q) {
-    ForBestIsa([&](auto isa) LYCIA_INLINE { BackwardTile<decltype(isa)::value, T>(args, q, b, h, scratch); });
-  });
+void BackwardTile(const AttentionBackwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const BackwardScratch<T>& scratch,
+                  const KeyTurns& turns) {
+  ForBestIsa([&](auto isa) LYCIA_INLINE { TileOn<decltype(isa)::value, T>(args, q, b, h, scratch, turns); });
 }
 
-template void BackwardHead(const AttentionBackwardArgs&, std::int64_t, std::int64_t, const BackwardScratch<float>&);
-template void BackwardHead(const AttentionBackwardArgs&, std::int64_t, std::int64_t, const BackwardScratch<double>&);
+template void BackwardTile(const AttentionBackwardArgs&, const QueryTile&, std::int64_t, std::int64_t, const BackwardScratch<float>&,
+                           const KeyTurns&);
+template void BackwardTile(const AttentionBackwardArgs&, const QueryTile&, std::int64_t, std::int64_t, const BackwardScratch<double>&,
+                           const KeyTurns&);
 
 }  // namespace lycia::cpu

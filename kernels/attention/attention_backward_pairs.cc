@@ -15,7 +15,8 @@ struct Head {
   const MicroKernel& kernel;
   const AttentionBackwardArgs& args;
   PairShape z;
-  PairBackward s;
+  PairBackwardKeys keys;
+  PairBackwardTile s;
   std::int64_t b, h;
 };
 
@@ -47,7 +48,7 @@ LYCIA_INLINE inline void LoadStatistics(const Head& head, const QueryTile& q) {
 // One strip: scores and dout vᵀ -> probabilities (dropped) and dscores, as f32 and as rows of bf16; zeros in the keys that it does not see.
 LYCIA_INLINE inline void GradientStrip(const Head& head, const QueryTile& q, const KeyTile& keys, std::int64_t strip, std::int64_t limit) {
   const AttentionProblem& p = head.args.problem;
-  const PairBackward& s = head.s;
+  const PairBackwardTile& s = head.s;
   const float scale = static_cast<float>(p.scale);
   float *probabilities = s.probabilities + strip, *dscores = s.dprobabilities + strip;
   const V log_sum_exp = Load<V>(s.log_sum_exp + strip), delta = Load<V>(s.delta + strip);
@@ -92,14 +93,14 @@ void AddToKeys(const Head& head, const KeyTile& keys, const BFloat16* rows, cons
   }
 }
 
-LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const KeyTile& keys) {
+LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const KeyTile& keys, const KeyTurns& turns) {
   const PairShape& z = head.z;
-  const PairBackward& s = head.s;
+  const PairBackwardTile& s = head.s;
   const std::int64_t rows = q.end - q.begin, tile = keys.begin / kKeyTile, unit = head.kernel.word_unit;
   for (std::int64_t lane = 0; lane < kQueryTile; lane += z.cols) {
     const std::int64_t limit = lane < rows ? keys.Visible(std::min(lane + z.cols, rows) - 1) : 0;
     for (std::int64_t k = 0; k < limit; k += z.rows) {
-      TileArgs product{.a = s.k + tile * z.by_key() + k * z.head_words,
+      TileArgs product{.a = head.keys.k + tile * z.by_key() + k * z.head_words,
                        .b = s.q + lane * z.head_words,
                        .words = z.head_words,
                        .c = s.probabilities + k * kQueryTile + lane,
@@ -107,7 +108,7 @@ LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const
                        .rows = static_cast<int>(std::min(z.rows, limit - k)),
                        .cols = static_cast<int>(z.cols)};
       head.kernel.tile(product);
-      product.a = s.v + tile * z.by_key() + k * z.head_words;
+      product.a = head.keys.v + tile * z.by_key() + k * z.head_words;
       product.b = s.dout + lane * z.head_words;
       product.c = s.dprobabilities + k * kQueryTile + lane;
       head.kernel.tile(product);
@@ -119,7 +120,7 @@ LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const
     }
     if (limit == 0) continue;
     for (std::int64_t d = 0; d < z.head_dim; d += z.rows) {
-      head.kernel.tile({.a = s.k_t + tile * z.by_feature() + d * kTileWords,
+      head.kernel.tile({.a = head.keys.k_t + tile * z.by_feature() + d * kTileWords,
                         .b = s.dscores + lane * kTileWords,
                         .words = words,
                         .c = s.dq_t + d * kQueryTile + lane,
@@ -129,18 +130,20 @@ LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const
                         .add = true});
     }
   }
-  AddToKeys(head, keys, s.probability_rows, s.dout_by_row, s.dv);
-  AddToKeys(head, keys, s.dscore_rows, s.q_by_row, s.dk);
+  turns.Await(keys.begin);
+  AddToKeys(head, keys, s.probability_rows, s.dout_by_row, head.keys.dv);
+  AddToKeys(head, keys, s.dscore_rows, s.q_by_row, head.keys.dk);
+  turns.Pass(keys.begin);
 }
 
-LYCIA_INLINE inline void QueryTileStep(const Head& head, const QueryTile& q) {
+LYCIA_INLINE inline void QueryTileStep(const Head& head, const QueryTile& q, const KeyTurns& turns) {
   const AttentionProblem& p = head.args.problem;
-  const PairBackward& s = head.s;
+  const PairBackwardTile& s = head.s;
   PackQueries(head, head.args.q, q, s.q, s.q_by_row);
   PackQueries(head, head.args.dout, q, s.dout, s.dout_by_row);
   LoadStatistics(head, q);
   for (std::int64_t i = 0; i < p.head_dim * kQueryTile; i += L) Store<V>(s.dq_t + i, V{});
-  ForEachKeyTile(p, q, [&](const KeyTile& keys) LYCIA_INLINE { KeyTileStep(head, q, keys); });
+  ForEachKeyTile(p, q, [&](const KeyTile& keys) LYCIA_INLINE { KeyTileStep(head, q, keys, turns); });
   const float scale = static_cast<float>(p.scale);
   for (std::int64_t r = 0; r < q.end - q.begin; ++r) {
     BFloat16* dq = RowsOf<BFloat16>(head.args.dq, head.b, q.begin + r, head.h);
@@ -148,12 +151,15 @@ LYCIA_INLINE inline void QueryTileStep(const Head& head, const QueryTile& q) {
   }
 }
 
-void PackKeys(const MicroKernel& kernel, const AttentionBackwardArgs& args, const PairShape& z, const PairBackward& s, std::int64_t b,
-              std::int64_t g) {
+}  // namespace
+
+void BeginPairBackward(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, const Part& part) {
   const AttentionProblem& p = args.problem;
-  for (std::int64_t tile = 0; tile < z.key_tiles; ++tile) {
+  const PairShape z = PairShape::Make(kernel, p);
+  const PairBackwardKeys s = PairBackwardKeys::Make(head.memory, z, p.keys);
+  for (std::int64_t tile = part.Begin(z.key_tiles); tile < part.End(z.key_tiles); ++tile) {
     const std::int64_t first = tile * kKeyTile, count = std::min(kKeyTile, p.keys - first);
-    const BFloat16 *k = RowsOf<BFloat16>(args.k, b, first, g), *v = RowsOf<BFloat16>(args.v, b, first, g);
+    const BFloat16 *k = RowsOf<BFloat16>(args.k, head.b, first, head.g), *v = RowsOf<BFloat16>(args.v, head.b, first, head.g);
     PackPanels(kernel.pack_a,
                {.from = k, .ld = args.k.row_stride, .k_contiguous = true, .lanes = count, .depth = p.head_dim, .words = z.head_words},
                z.rows, args.k.row_stride, s.k + tile * z.by_key());
@@ -163,28 +169,27 @@ void PackKeys(const MicroKernel& kernel, const AttentionBackwardArgs& args, cons
     PackPanels(kernel.pack_a,
                {.from = k, .ld = args.k.row_stride, .k_contiguous = false, .lanes = p.head_dim, .depth = count, .words = kTileWords},
                z.rows, 1, s.k_t + tile * z.by_feature());
+    std::fill_n(s.dk + first * p.head_dim, count * p.head_dim, 0.0f);
+    std::fill_n(s.dv + first * p.head_dim, count * p.head_dim, 0.0f);
   }
 }
 
-}  // namespace
-
-void PairBackwardHeads(const MicroKernel& kernel, const AttentionBackwardArgs& args, std::int64_t b, std::int64_t g, void* scratch) {
-  const AttentionProblem& p = args.problem;
-  const PairShape z = PairShape::Make(kernel, p);
-  const PairBackward s = PairBackward::Make(scratch, z, p.keys);
-  const std::int64_t group = p.heads / p.kv_heads;
+void PairBackwardQueries(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, std::int64_t h,
+                         const QueryTile& q, void* tile_memory, const KeyTurns& turns) {
+  const PairShape z = PairShape::Make(kernel, args.problem);
+  const PairBackwardKeys keys = PairBackwardKeys::Make(head.memory, z, args.problem.keys);
+  const Head one{kernel, args, z, keys, PairBackwardTile::Make(tile_memory, z), head.b, h};
   if (kernel.begin != nullptr) kernel.begin();
-  PackKeys(kernel, args, z, s, b, g);
-  std::fill_n(s.dk, p.keys * p.head_dim, 0.0f);
-  std::fill_n(s.dv, p.keys * p.head_dim, 0.0f);
-  for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
-    const Head head{kernel, args, z, s, b, h};  // and AVX-512 only: there are no such kernels elsewhere
-    ForEachQueryTile(p, [&](const QueryTile& q) { internal::RunAvx512([&](auto) LYCIA_INLINE { QueryTileStep(head, q); }); });
-  }
+  internal::RunAvx512([&](auto) LYCIA_INLINE { QueryTileStep(one, q, turns); });  // there are no such kernels elsewhere
   if (kernel.end != nullptr) kernel.end();
+}
+
+void EndPairBackward(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, const Part& part) {
+  const AttentionProblem& p = args.problem;
+  const PairBackwardKeys s = PairBackwardKeys::Make(head.memory, PairShape::Make(kernel, p), p.keys);
   const float scale = static_cast<float>(p.scale);
-  for (std::int64_t r = 0; r < p.keys; ++r) {
-    BFloat16 *dk = RowsOf<BFloat16>(args.dk, b, r, g), *dv = RowsOf<BFloat16>(args.dv, b, r, g);
+  for (std::int64_t r = part.Begin(p.keys); r < part.End(p.keys); ++r) {
+    BFloat16 *dk = RowsOf<BFloat16>(args.dk, head.b, r, head.g), *dv = RowsOf<BFloat16>(args.dv, head.b, r, head.g);
     for (std::int64_t d = 0; d < p.head_dim; ++d) {
       dk[d] = BFloat16(s.dk[r * p.head_dim + d] * scale);
       dv[d] = BFloat16(s.dv[r * p.head_dim + d]);

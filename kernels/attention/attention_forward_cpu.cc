@@ -27,8 +27,8 @@ LYCIA_INLINE inline void WriteRows(const AttentionForwardArgs& args, const Query
 }
 
 template <Isa isa, typename T>
-LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
-                                     const ForwardScratch<T>& s) {
+LYCIA_INLINE inline void TileOn(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h,
+                                const ForwardScratch<T>& s) {
   const AttentionProblem& p = args.problem;
   using V = Vector<T, isa>;
   constexpr std::int64_t L = kLanes<V>;
@@ -93,13 +93,11 @@ LYCIA_INLINE inline void ForwardTile(const AttentionForwardArgs& args, const Que
 }  // namespace
 
 template <typename T>
-void ForwardHead(const AttentionForwardArgs& args, std::int64_t b, std::int64_t h, const ForwardScratch<T>& scratch) {
-  ForEachQueryTile(args.problem, [&](const QueryTile& q) {
-    ForBestIsa([&](auto isa) LYCIA_INLINE { ForwardTile<decltype(isa)::value, T>(args, q, b, h, scratch); });
-  });
+void ForwardTile(const AttentionForwardArgs& args, const QueryTile& q, std::int64_t b, std::int64_t h, const ForwardScratch<T>& scratch) {
+  ForBestIsa([&](auto isa) LYCIA_INLINE { TileOn<decltype(isa)::value, T>(args, q, b, h, scratch); });
 }
 
-template void ForwardHead(const AttentionForwardArgs&, std::int64_t, std::int64_t, const ForwardScratch<float>&);
-template void ForwardHead(const AttentionForwardArgs&, std::int64_t, std::int64_t, const ForwardScratch<double>&);
+template void ForwardTile(const AttentionForwardArgs&, const QueryTile&, std::int64_t, std::int64_t, const ForwardScratch<float>&);
+template void ForwardTile(const AttentionForwardArgs&, const QueryTile&, std::int64_t, std::int64_t, const ForwardScratch<double>&);
 
 }  // namespace lycia::cpu

@@ -15,7 +15,8 @@ struct Head {
   const MicroKernel& kernel;
   const AttentionForwardArgs& args;
   PairShape z;
-  PairForward s;
+  PairForwardKeys keys;
+  PairForwardTile s;
   std::int64_t b, h;
 };
 
@@ -23,7 +24,7 @@ struct Head {
 LYCIA_INLINE inline void SoftmaxPanel(const Head& head, const QueryTile& q, const KeyTile& keys, std::int64_t lane, std::int64_t limit,
                                       std::int64_t words) {
   const AttentionProblem& p = head.args.problem;
-  const PairForward& s = head.s;
+  const PairForwardTile& s = head.s;
   const float scale = static_cast<float>(p.scale);
   for (std::int64_t strip = lane; strip < lane + head.z.cols; strip += L) {
     float* scores = s.scores + strip;
@@ -50,13 +51,13 @@ LYCIA_INLINE inline void SoftmaxPanel(const Head& head, const QueryTile& q, cons
 
 LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const KeyTile& keys) {
   const PairShape& z = head.z;
-  const PairForward& s = head.s;
+  const PairForwardTile& s = head.s;
   const std::int64_t rows = q.end - q.begin, tile = keys.begin / kKeyTile;
   for (std::int64_t lane = 0; lane < rows; lane += z.cols) {
     const std::int64_t limit = keys.Visible(std::min(lane + z.cols, rows) - 1);
     if (limit == 0) continue;
     for (std::int64_t k = 0; k < limit; k += z.rows) {
-      head.kernel.tile({.a = s.k + tile * z.by_key() + k * z.head_words,
+      head.kernel.tile({.a = head.keys.k + tile * z.by_key() + k * z.head_words,
                         .b = s.q + lane * z.head_words,
                         .words = z.head_words,
                         .c = s.scores + k * kQueryTile + lane,
@@ -67,7 +68,7 @@ LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const
     const std::int64_t unit = head.kernel.word_unit, words = ((limit + 1) / 2 + unit - 1) / unit * unit;
     SoftmaxPanel(head, q, keys, lane, limit, words);
     for (std::int64_t d = 0; d < z.head_dim; d += z.rows) {
-      head.kernel.tile({.a = s.v + tile * z.by_feature() + d * kTileWords,
+      head.kernel.tile({.a = head.keys.v + tile * z.by_feature() + d * kTileWords,
                         .b = s.probabilities + lane * kTileWords,
                         .words = words,
                         .c = s.out_t + d * kQueryTile + lane,
@@ -81,7 +82,7 @@ LYCIA_INLINE inline void KeyTileStep(const Head& head, const QueryTile& q, const
 
 LYCIA_INLINE inline void QueryTileStep(const Head& head, const QueryTile& q) {
   const AttentionProblem& p = head.args.problem;
-  const PairForward& s = head.s;
+  const PairForwardTile& s = head.s;
   const std::int64_t rows = q.end - q.begin;
   PackPanels(head.kernel.pack_b,
              {.from = RowsOf<BFloat16>(head.args.q, head.b, q.begin, head.h),
@@ -105,16 +106,14 @@ LYCIA_INLINE inline void QueryTileStep(const Head& head, const QueryTile& q) {
 
 }  // namespace
 
-void PairForwardHeads(const MicroKernel& kernel, const AttentionForwardArgs& args, std::int64_t b, std::int64_t g, void* scratch) {
+void BeginPairForward(const MicroKernel& kernel, const AttentionForwardArgs& args, const KeyHead& head, const Part& part) {
   const AttentionProblem& p = args.problem;
   const PairShape z = PairShape::Make(kernel, p);
-  const PairForward s = PairForward::Make(scratch, z);
-  const std::int64_t group = p.heads / p.kv_heads;
-  if (kernel.begin != nullptr) kernel.begin();
-  for (std::int64_t tile = 0; tile < z.key_tiles; ++tile) {
+  const PairForwardKeys s = PairForwardKeys::Make(head.memory, z);
+  for (std::int64_t tile = part.Begin(z.key_tiles); tile < part.End(z.key_tiles); ++tile) {
     const std::int64_t first = tile * kKeyTile, count = std::min(kKeyTile, p.keys - first);
     PackPanels(kernel.pack_a,
-               {.from = RowsOf<BFloat16>(args.k, b, first, g),
+               {.from = RowsOf<BFloat16>(args.k, head.b, first, head.g),
                 .ld = args.k.row_stride,
                 .k_contiguous = true,
                 .lanes = count,
@@ -122,7 +121,7 @@ void PairForwardHeads(const MicroKernel& kernel, const AttentionForwardArgs& arg
                 .words = z.head_words},
                z.rows, args.k.row_stride, s.k + tile * z.by_key());
     PackPanels(kernel.pack_a,
-               {.from = RowsOf<BFloat16>(args.v, b, first, g),
+               {.from = RowsOf<BFloat16>(args.v, head.b, first, head.g),
                 .ld = args.v.row_stride,
                 .k_contiguous = false,
                 .lanes = p.head_dim,
@@ -130,10 +129,14 @@ void PairForwardHeads(const MicroKernel& kernel, const AttentionForwardArgs& arg
                 .words = kTileWords},
                z.rows, 1, s.v + tile * z.by_feature());
   }
-  for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
-    const Head head{kernel, args, z, s, b, h};  // and AVX-512 only: there are no such kernels elsewhere
-    ForEachQueryTile(p, [&](const QueryTile& q) { internal::RunAvx512([&](auto) LYCIA_INLINE { QueryTileStep(head, q); }); });
-  }
+}
+
+void PairForwardQueries(const MicroKernel& kernel, const AttentionForwardArgs& args, const KeyHead& head, std::int64_t h,
+                        const QueryTile& q, void* tile_memory) {
+  const PairShape z = PairShape::Make(kernel, args.problem);
+  const Head one{kernel, args, z, PairForwardKeys::Make(head.memory, z), PairForwardTile::Make(tile_memory, z), head.b, h};
+  if (kernel.begin != nullptr) kernel.begin();
+  internal::RunAvx512([&](auto) LYCIA_INLINE { QueryTileStep(one, q); });  // there are no such kernels elsewhere
   if (kernel.end != nullptr) kernel.end();
 }
 

@@ -1,5 +1,5 @@
 // bf16 attention on a micro kernel of the matrix products that multiplies pairs of bf16 (AMX, AVX512_BF16): how a tile is cut into the
-// kernel's panels, and the scratch of one thread.
+// kernel's panels, and the scratch of a key head and of a thread.
 //
 // Scores are stored as elsewhere on the CPU, key by key with queries as lanes: c = a b with the keys' side packed as a, the queries' as b.
 // A key head's side is packed once for all query heads and tiles; that needs tiles of keys at multiples of kKeyTile.
@@ -11,6 +11,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_scratch.h"
+#include "kernels/attention/attention_share.h"
 #include "kernels/attention/attention_tile.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/vector_stored.h"
@@ -31,6 +32,9 @@ inline const MicroKernel* PairKernelFor(const AttentionProblem& p) {
   return kernel.pairs && kQueryTile % kernel.cols == 0 && kTileWords % kernel.word_unit == 0 ? &kernel : nullptr;
 }
 
+using Word = std::uint32_t;
+inline constexpr std::int64_t kPackSlack = 16;  // words that packing may overwrite beyond a panel
+
 // Panels and words of one problem on one kernel.
 struct PairShape {
   std::int64_t rows, cols;                 // lanes of a panel of a and of b
@@ -50,17 +54,28 @@ struct PairShape {
             .head_columns = up(p.head_dim, kernel.cols),
             .key_tiles = up(p.keys, kKeyTile)};
   }
-  // Words of a tile of keys packed as a: by keys with D as depth, and by D with keys as depth.
-  std::int64_t by_key() const { return key_panels * rows * head_words; }
-  std::int64_t by_feature() const { return head_panels * rows * kTileWords; }
+  // Words of a tile of keys packed as a: by keys with D as depth, and by D with keys as depth. Each with its slack: threads pack tiles that
+  // stand side by side.
+  std::int64_t by_key() const { return key_panels * rows * head_words + kPackSlack; }
+  std::int64_t by_feature() const { return head_panels * rows * kTileWords + kPackSlack; }
 };
 
-using Word = std::uint32_t;
-inline constexpr std::int64_t kPackSlack = 16;  // words that packing may overwrite beyond a panel
+struct PairForwardKeys {
+  Word* k;  // [key tiles] by_key
+  Word* v;  // [key tiles] by_feature
+  std::int64_t bytes;
 
-struct PairForward {
-  Word* k;                  // [key tiles] by_key
-  Word* v;                  // [key tiles] by_feature
+  static PairForwardKeys Make(void* data, const PairShape& z) {
+    ScratchCutter<Word> cut{static_cast<char*>(data)};
+    PairForwardKeys s;
+    s.k = cut.Take(z.key_tiles * z.by_key());
+    s.v = cut.Take(z.key_tiles * z.by_feature());
+    s.bytes = cut.bytes;
+    return s;
+  }
+};
+
+struct PairForwardTile {
   Word* q;                  // [kQueryTile / cols] panels of b, D as depth
   Word* probabilities;      // [kQueryTile / cols] panels of b, keys as depth
   float *scores, *factors;  // [kKeyTile, kQueryTile]
@@ -68,11 +83,9 @@ struct PairForward {
   float *maximum, *sum;     // [kQueryTile]
   std::int64_t bytes;
 
-  static PairForward Make(void* data, const PairShape& z) {
+  static PairForwardTile Make(void* data, const PairShape& z) {
     ScratchCutter<Word> words{static_cast<char*>(data)};
-    PairForward s;
-    s.k = words.Take(z.key_tiles * z.by_key() + kPackSlack);
-    s.v = words.Take(z.key_tiles * z.by_feature() + kPackSlack);
+    PairForwardTile s;
     s.q = words.Take(kQueryTile * z.head_words + kPackSlack);
     s.probabilities = words.Take(kQueryTile * kTileWords + kPackSlack);
     ScratchCutter<float> cut{static_cast<char*>(data), words.bytes};
@@ -86,9 +99,25 @@ struct PairForward {
   }
 };
 
-struct PairBackward {
-  Word *k, *v;                                      // [key tiles] by_key
-  Word* k_t;                                        // [key tiles] by_feature
+struct PairBackwardKeys {
+  Word *k, *v;     // [key tiles] by_key
+  Word* k_t;       // [key tiles] by_feature
+  float *dk, *dv;  // [S, D], sums over the query heads of a key head
+  std::int64_t bytes;
+
+  static PairBackwardKeys Make(void* data, const PairShape& z, std::int64_t keys) {
+    ScratchCutter<Word> words{static_cast<char*>(data)};
+    PairBackwardKeys s;
+    for (Word** part : {&s.k, &s.v}) *part = words.Take(z.key_tiles * z.by_key());
+    s.k_t = words.Take(z.key_tiles * z.by_feature());
+    ScratchCutter<float> cut{static_cast<char*>(data), words.bytes};
+    for (float** part : {&s.dk, &s.dv}) *part = cut.Take(keys * z.head_dim);
+    s.bytes = cut.bytes;
+    return s;
+  }
+};
+
+struct PairBackwardTile {
   Word *q, *dout;                                   // [kQueryTile / cols] panels of b, D as depth
   Word *q_by_row, *dout_by_row;                     // [head_columns] panels of b, queries as depth
   Word* dscores;                                    // [kQueryTile / cols] panels of b, keys as depth
@@ -96,15 +125,12 @@ struct PairBackward {
   BFloat16 *probability_rows, *dscore_rows;         // [kKeyTile, kQueryTile]
   float *probabilities, *dprobabilities, *factors;  // [kKeyTile, kQueryTile]
   float* dq_t;                                      // [D, kQueryTile]
-  float *dk, *dv;                                   // [S, D], sums over the query heads of a key head
   float *log_sum_exp, *delta;                       // [kQueryTile]
   std::int64_t bytes;
 
-  static PairBackward Make(void* data, const PairShape& z, std::int64_t keys) {
+  static PairBackwardTile Make(void* data, const PairShape& z) {
     ScratchCutter<Word> words{static_cast<char*>(data)};
-    PairBackward s;
-    for (Word** part : {&s.k, &s.v}) *part = words.Take(z.key_tiles * z.by_key() + kPackSlack);
-    s.k_t = words.Take(z.key_tiles * z.by_feature() + kPackSlack);
+    PairBackwardTile s;
     for (Word** part : {&s.q, &s.dout}) *part = words.Take(kQueryTile * z.head_words + kPackSlack);
     for (Word** part : {&s.q_by_row, &s.dout_by_row}) *part = words.Take(z.head_columns * z.cols * kTileWords + kPackSlack);
     s.dscores = words.Take(kQueryTile * kTileWords + kPackSlack);
@@ -114,19 +140,11 @@ struct PairBackward {
     ScratchCutter<float> cut{static_cast<char*>(data), halves.bytes};
     for (float** part : {&s.probabilities, &s.dprobabilities, &s.factors}) *part = cut.Take(kKeyTile * kQueryTile);
     s.dq_t = cut.Take(z.head_dim * kQueryTile);
-    for (float** part : {&s.dk, &s.dv}) *part = cut.Take(keys * z.head_dim);
     for (float** part : {&s.log_sum_exp, &s.delta}) *part = cut.Take(kQueryTile);
     s.bytes = cut.bytes;
     return s;
   }
 };
-
-inline std::int64_t PairForwardBytes(const AttentionProblem& p, const MicroKernel& kernel) {
-  return PairForward::Make(nullptr, PairShape::Make(kernel, p)).bytes;
-}
-inline std::int64_t PairBackwardBytes(const AttentionProblem& p, const MicroKernel& kernel) {
-  return PairBackward::Make(nullptr, PairShape::Make(kernel, p), p.keys).bytes;
-}
 
 // args.lanes rows or columns, lane_stride elements apart, as panels side by side.
 inline void PackPanels(void (*pack)(const PackArgs&), PackArgs args, std::int64_t lanes_of_panel, std::int64_t lane_stride, Word* to) {
@@ -160,9 +178,14 @@ LYCIA_INLINE inline void PackStrip(const float* rows, std::int64_t limit, std::i
   for (; w < words; ++w) Store<U>(panel + w * cols, U{});
 }
 
-// One key head of one sample, with all query heads that read it.
-void PairForwardHeads(const MicroKernel& kernel, const AttentionForwardArgs& args, std::int64_t b, std::int64_t g, void* scratch);
-void PairBackwardHeads(const MicroKernel& kernel, const AttentionBackwardArgs& args, std::int64_t b, std::int64_t g, void* scratch);
+// What ForEachKeyHead (attention_share.h) goes through: packs the keys of a part; a tile of queries; rounds dk and dv of a part.
+void BeginPairForward(const MicroKernel& kernel, const AttentionForwardArgs& args, const KeyHead& head, const Part& part);
+void PairForwardQueries(const MicroKernel& kernel, const AttentionForwardArgs& args, const KeyHead& head, std::int64_t h,
+                        const QueryTile& q, void* tile_memory);
+void BeginPairBackward(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, const Part& part);
+void PairBackwardQueries(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, std::int64_t h,
+                         const QueryTile& q, void* tile_memory, const KeyTurns& turns);
+void EndPairBackward(const MicroKernel& kernel, const AttentionBackwardArgs& args, const KeyHead& head, const Part& part);
 
 }  // namespace lycia::cpu
 

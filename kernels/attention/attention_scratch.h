@@ -1,4 +1,4 @@
-// The scratch of one thread in an attention call, cut into named parts. Sizes of f32 and f64 depend on the head size only.
+// The scratch of an attention call, cut into named parts: of a thread, whose sizes depend on the head size only, and in bf16 of a key head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 #define LYCIA_KERNELS_ATTENTION_ATTENTION_SCRATCH_H_
 
@@ -78,37 +78,42 @@ struct BackwardScratch {
   }
 };
 
-// One key head of bf16 and one of its query heads, widened to f32: [S, D] and [T, D] rows side by side.
-struct WideForward {
-  ForwardScratch<float> tiles;
-  float *q, *out, *k, *v;
+// bf16 widened to f32, rows of D side by side: a key head, [S, D], and the tile of a thread, [kQueryTile, D].
+struct WideKeys {
+  float *k, *v, *dk, *dv;
   std::int64_t bytes;
 
-  static WideForward Make(void* data, const AttentionProblem& p) {
-    WideForward s;
-    s.tiles = ForwardScratch<float>::Make(data, p.head_dim);
-    ScratchCutter<float> cut{static_cast<char*>(data), s.tiles.bytes};
-    for (float** part : {&s.q, &s.out}) *part = cut.Take(p.queries * p.head_dim);
+  static WideKeys Make(void* data, const AttentionProblem& p, bool backward) {
+    WideKeys s{};
+    ScratchCutter<float> cut{static_cast<char*>(data)};
     for (float** part : {&s.k, &s.v}) *part = cut.Take(p.keys * p.head_dim);
+    for (float** part : {&s.dk, &s.dv}) *part = cut.Take(backward ? p.keys * p.head_dim : 0);
     s.bytes = cut.bytes;
     return s;
   }
 };
-struct WideBackward {
-  BackwardScratch<float> tiles;
-  float *q, *out, *dout, *dq, *k, *v, *dk, *dv;
+template <typename Scratch>  // ForwardScratch<float> or BackwardScratch<float>
+struct WideTile {
+  Scratch tiles;
+  float *q, *out, *dout, *dq;
   std::int64_t bytes;
 
-  static WideBackward Make(void* data, const AttentionProblem& p) {
-    WideBackward s;
-    s.tiles = BackwardScratch<float>::Make(data, p.head_dim);
+  static WideTile Make(void* data, std::int64_t head_dim) {
+    WideTile s;
+    s.tiles = Scratch::Make(data, head_dim);
     ScratchCutter<float> cut{static_cast<char*>(data), s.tiles.bytes};
-    for (float** part : {&s.q, &s.out, &s.dout, &s.dq}) *part = cut.Take(p.queries * p.head_dim);
-    for (float** part : {&s.k, &s.v, &s.dk, &s.dv}) *part = cut.Take(p.keys * p.head_dim);
+    for (float** part : {&s.q, &s.out, &s.dout, &s.dq}) *part = cut.Take(kQueryTile * head_dim);
     s.bytes = cut.bytes;
     return s;
   }
 };
+
+// In bf16, of a key head and of a thread (attention_cpu.cc).
+struct AttentionBytes {
+  std::int64_t head, tile;
+};
+AttentionBytes Bf16ForwardBytes(const AttentionProblem& p);
+AttentionBytes Bf16BackwardBytes(const AttentionProblem& p);
 
 // Null where the view's memory is null; T must be the problem's dtype.
 template <typename T>

@@ -1,6 +1,7 @@
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -76,8 +77,11 @@ struct Case {
     std::vector<double> out, log_sum_exp, dq, dk, dv;
     bool operator==(const Results&) const = default;
   };
-  Results RunKernel() const {
-    CpuStream stream;
+  // The caller's workspace serves heads that threads share, and nothing else.
+  static constexpr char kUntouched = 0x55;
+  mutable bool heads_were_shared = false;
+  Results RunKernel(const CpuOptions& cpu = {}) const {
+    const CpuStream stream(cpu);
     const TestTensor tq(p.dtype, q_shape(), q), tk(p.dtype, kv_shape(), k), tv(p.dtype, kv_shape(), v), tdout(p.dtype, q_shape(), dout);
     const TestTensor to(p.dtype, q_shape()), lse(ArithmeticDType(p.dtype), {p.samples, p.heads, p.queries});
     const TestTensor dq(p.dtype, q_shape()), dk(p.dtype, kv_shape()), dv(p.dtype, kv_shape());
@@ -85,6 +89,8 @@ struct Case {
     for (const TestTensor* scratch : {&forward, &backward}) {  // NaN in bf16, f32 and f64: what is read before it is written shows
       std::memset(scratch->tensor().data, 0xFF, static_cast<std::size_t>(scratch->tensor().bytes()));
     }
+    const std::span<char> workspace = stream->pool()->workspace(0);
+    if (!workspace.empty()) workspace[0] = kUntouched;
     AttentionForward(*stream, {.problem = p,
                                .q = AsHeads(ConstTensor(tq), p.heads),
                                .k = AsHeads(ConstTensor(tk), p.kv_heads),
@@ -104,6 +110,7 @@ struct Case {
                                 .dv = AsHeads(dv.tensor(), p.kv_heads),
                                 .scratch = backward});
     EXPECT_TRUE(stream->ok());
+    heads_were_shared = !workspace.empty() && workspace[0] != kUntouched;
     return {to.values(), lse.values(), dq.values(), dk.values(), dv.values()};
   }
 
@@ -232,8 +239,8 @@ TEST(Attention, BlockMaskSkipsBlocks) {
 }
 
 // What no mask lets through: not even a NaN of rows that stand in the same tiles. Queries before `row` do not see key `row`, nor keys after
-// it query `row`. To the bit; but kernels of pairs (AVX-512) leave such heads to the kernel of the wider type (attention_cpu.cc), which rounds
-// less on the way.
+// it query `row`. To the bit; but kernels of pairs (AVX-512) leave such heads to the kernel of the wider type (attention_cpu.cc), which
+// rounds less on the way.
 TEST(Attention, WhatIsHiddenLeavesNoTrace) {
   constexpr std::int64_t kLength = 100, kHeads = 4, kKeyHeads = 2, kDim = 20;
   const auto rows = [](const std::vector<double>& x, std::int64_t begin, std::int64_t end) {
@@ -269,7 +276,7 @@ TEST(Attention, WhatIsHiddenLeavesNoTrace) {
         EXPECT_TRUE(same(of_queries.dk, truth.dk, row + 1, kLength));
         EXPECT_TRUE(same(of_queries.dv, truth.dv, row + 1, kLength));
         EXPECT_TRUE(same(of_values.dv, truth.dv, 0, kLength));  // a function of probabilities and dout
-        for (const std::int64_t t : {row, kLength - 1}) {  // who sees it knows
+        for (const std::int64_t t : {row, kLength - 1}) {       // who sees it knows
           EXPECT_TRUE(p.dropout.rate > 0 || !std::isfinite(rows(of_keys.out, t, t + 1)[0])) << t;
         }
         EXPECT_TRUE(std::isnan(rows(of_queries.dk, 0, 1)[0]));
@@ -367,6 +374,47 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   for (double x : r.out) ASSERT_TRUE(std::isfinite(x));
   for (double x : r.dk) ASSERT_TRUE(std::isfinite(x));
   for (std::size_t d = 0; d < 4; ++d) EXPECT_NEAR(r.out[d], c.v[d], 1e-6);  // query 0 sees key 0 only
+}
+
+// Key heads that threads are too many for, and those too long for a workspace, are shared by threads: to the bit what one thread gives.
+TEST(Attention, SharedHeadsHaveTheBitsOfOneThread) {
+  const auto bits = [](const Case::Results& r) {
+    std::vector<std::uint64_t> all;
+    for (const auto* values : {&r.out, &r.log_sum_exp, &r.dq, &r.dk, &r.dv}) {
+      for (const double x : *values) all.push_back(std::bit_cast<std::uint64_t>(x));
+    }
+    return all;
+  };
+  const auto check = [&](const Case& c, const char* what) {
+    const auto alone = bits(c.RunKernel());
+    EXPECT_FALSE(c.heads_were_shared);
+    const std::int64_t forward = AttentionForwardScratchBytes(c.p), backward = AttentionBackwardScratchBytes(c.p);
+    for (const int threads : {2, 3, 5}) {
+      // Less than a head and a tile of the backward; of f32, whose scratch is that of a tile, no less.
+      const std::int64_t small = c.p.dtype == DType::kBF16 ? backward - 128 : std::max(forward, backward) + 4096;
+      for (const std::int64_t workspace_bytes : {std::int64_t{8} << 20, small}) {
+        EXPECT_EQ(bits(c.RunKernel({.threads = threads, .workspace_bytes = workspace_bytes})), alone)
+            << what << " " << Name(c.p.dtype) << ", " << threads << " threads, workspace of " << workspace_bytes;
+        EXPECT_TRUE(c.heads_were_shared) << what << " " << Name(c.p.dtype) << ", " << threads << " threads";
+      }
+    }
+  };
+  const std::vector<std::int32_t> offsets = {0, 1, 40, 40, 230, 300}, first = {0, 2, 2, 3, 5}, key_blocks = {0, 3, 2, 0, 1};
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const MaskKind mask : {MaskKind::kFull, MaskKind::kCausal}) {
+      check(Case(ProblemOf(dtype, {1, 300, 300, 1, 1, 20}, mask)), "one head");
+      check(Case(ProblemOf(dtype, {1, 300, 330, 14, 7, 8}, mask, 0.2)), "seven key heads of two");
+      Case packed(ProblemOf(dtype, {1, 300, 300, 2, 1, 8}, mask));
+      packed.p.sequence_offsets = offsets;
+      check(packed, "packed sequences");
+      Case blocks(ProblemOf(dtype, {1, 300, 300, 1, 1, 8}, mask));
+      blocks.p.blocks = {.block = 80, .first = first, .key_blocks = key_blocks};
+      check(blocks, "blocks");
+    }
+    Case hidden(ProblemOf(dtype, {1, 300, 300, 1, 1, 20}, MaskKind::kCausal));
+    hidden.v[250 * 20] = std::numeric_limits<double>::infinity();
+    check(hidden, "an infinity under the mask");
+  }
 }
 
 // What a kernel that keeps T x T probabilities cannot do: scratch for a million tokens is that for one, and smaller than one row of scores.

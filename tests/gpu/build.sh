@@ -39,7 +39,7 @@ host_sources=(
   runtime/comm/{shared_collective,shared_segment,thread_wire,thread_world,wire_channel,wire_communicator}.cc
   runtime/comm/{channel_conformance,communicator_conformance,conformance_counters,sum_conformance}.cc
   kernels/activation/{gelu,relu,swiglu}_cpu.cc
-  kernels/attention/{attention,attention_cpu,attention_{forward,backward}_{cpu,pairs}}.cc
+  kernels/attention/{attention,attention_cpu,attention_turns,attention_{forward,backward}_{cpu,pairs}}.cc
   kernels/attention/{attention_cuda,attention_cuda_launch,attention_backward_cuda_launch,attention_mma_launch}.cc
   kernels/conv/{conv_blocked,conv_check,conv_cpu,conv_cuda,conv_depthwise,conv_direct,conv_shape,patches}.cc
   kernels/conv/testing/conv_shapes.cc
