@@ -8,9 +8,10 @@
 // bytes for each of its elements.
 //
 // On the CPU: f32 and f64; bf16 with f32 sums (what is rounded: docs/numerics.md). Threads of the stream take key heads, and share those
-// left over and those too long for a workspace (attention_share.h). On CUDA, the first of these that serves a call: Hopper's kernels, bf16 with D = 64 or 128, no block mask,
-// packed sequences or dropout; the tensor cores of every chip, bf16 and f16 with D a multiple of 8 up to 128, both with rows at
-// multiples of 16 bytes and a positive scale; plain ones. The lists of a mask must live until the call's work is done.
+// left over and those too long for a workspace (attention_share.h). On CUDA, the first of these that serves a call: Hopper's kernels,
+// bf16 with D = 64 or 128, no block mask, packed sequences or dropout; the tensor cores of every chip, bf16 and f16 with D a multiple of
+// 8 up to 128, both with rows at multiples of 16 bytes and a positive scale; plain ones. The lists of a mask must live until the call's
+// work is done.
 //
 // Letters: B samples, T queries, S keys, H heads, G key/value heads (query head h reads key head h / (H / G)), D features of a head.
 #ifndef LYCIA_KERNELS_ATTENTION_ATTENTION_H_
