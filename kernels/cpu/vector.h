@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/isa.h"
 
@@ -62,15 +63,24 @@ LYCIA_INLINE inline void StorePart(Element<V>* to, const V& v, std::int64_t coun
   }
 }
 
-// Fixed order: halves are folded onto each other.
+// Lanes [first, first + half of them).
+template <int first, typename V, int... lane>
+LYCIA_INLINE inline auto HalfFrom(const V& v, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(v, v, (first + lane)...);
+}
+// Fixed order: halves are folded onto each other. In registers: through memory each fold would wait for the store before.
 template <typename V>
 LYCIA_INLINE inline Element<V> SumOf(const V& v) {
-  Element<V> lanes[kLanes<V>];
-  Store<V>(lanes, v);
-  for (int half = kLanes<V> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  constexpr int kHalf = kLanes<V> / 2;
+  if constexpr (kLanes<V> == 2) {
+    return v[0] + v[1];
+  } else if constexpr (sizeof(V) == 16) {
+    static_assert(kLanes<V> == 4);
+    return (v[0] + v[2]) + (v[1] + v[3]);
+  } else {
+    constexpr std::make_integer_sequence<int, kHalf> kLanesOfHalf;
+    return SumOf(HalfFrom<0>(v, kLanesOfHalf) + HalfFrom<kHalf>(v, kLanesOfHalf));
   }
-  return lanes[0];
 }
 template <typename V>
 LYCIA_INLINE inline Element<V> LargestOf(const V& v) {

@@ -6,15 +6,23 @@
 #ifndef LYCIA_KERNELS_CPU_VECTOR_LOGISTIC_H_
 #define LYCIA_KERNELS_CPU_VECTOR_LOGISTIC_H_
 
+#include <cstring>
+#include <limits>
+
 #include "kernels/cpu/vector.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace lycia::cpu {
 
-// exp(-|z|).
+// exp(-|z|). The sign is set as a bit: a comparison would wait for the units that multiply.
 template <typename V>
 LYCIA_INLINE inline V DecayOf(const V& z) {
-  return Exp<V>(z > 0 ? -z : z);
+  MaskOf<V> bits;
+  std::memcpy(&bits, &z, sizeof bits);
+  bits |= std::numeric_limits<Element<MaskOf<V>>>::min();
+  V negative;
+  std::memcpy(&negative, &bits, sizeof negative);
+  return Exp<V, true>(negative);
 }
 
 // x s(z); z has x's sign.

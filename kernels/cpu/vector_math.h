@@ -8,17 +8,18 @@
 
 namespace lycia::cpu {
 
-// f32: relative error below 2e-7 for x in [-87.3, 88.3]; 0 below, exp(88.3) above, NaN stays NaN.
+// f32: relative error below 2e-7 for x in [-87.3, 88.3]; 0 below, exp(88.3) above, NaN stays NaN. kAtMostZero: x is known to
+// be no larger, and the same bits are had without the upper bound.
 //
 // x = n ln 2 + r, |r| <= ln 2 / 2: exp(r) by its Taylor series to r^7 (remainder below 6e-9), times 2^n built from n's bits. ln 2 is
 // taken in two parts (Cody & Waite 1980), the first with 10 bits so that n times it is exact.
-template <typename V>
+template <typename V, bool kAtMostZero>
 LYCIA_INLINE inline V ExpOfFloats(const V& argument) {
   constexpr float kLowest = -87.33654f, kHighest = 88.3f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
   const MaskOf<V> underflow = argument < kLowest;
-  const V x = argument > kHighest ? Broadcast<V>(kHighest) : argument;
-  const V bounded = underflow ? Broadcast<V>(kLowest) : x;
+  V bounded = underflow ? Broadcast<V>(kLowest) : argument;
+  if constexpr (!kAtMostZero) bounded = bounded > kHighest ? Broadcast<V>(kHighest) : bounded;
   const V shifted = bounded * 1.44269504f + kRound;
   const V n = shifted - kRound;
   const V r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -38,9 +39,9 @@ LYCIA_INLINE inline V ExpOfFloats(const V& argument) {
   return underflow ? V{} : p * power;
 }
 
-template <typename V>
+template <typename V, bool kAtMostZero = false>
 LYCIA_INLINE inline V Exp(const V& x) {
-  if constexpr (std::is_same_v<Element<V>, float>) return ExpOfFloats(x);
+  if constexpr (std::is_same_v<Element<V>, float>) return ExpOfFloats<V, kAtMostZero>(x);
   V y;
   for (int i = 0; i < kLanes<V>; ++i) y[i] = static_cast<Element<V>>(std::exp(x[i]));
   return y;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/vector_math.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -43,6 +44,43 @@ TEST(VectorMath, ExpAtTheEdges) {
   EXPECT_GT(ExpOf(1000.0f), 1e38f);
   EXPECT_TRUE(std::isnan(ExpOf(std::numeric_limits<float>::quiet_NaN())));
 }
+
+TEST(VectorMath, ExpAtMostZeroHasTheSameBits) {
+  testing::ForEveryIsa([&] {
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<float, decltype(isa)::value>;
+      for (std::uint32_t upper = 0x8000; upper <= 0x10000; ++upper) {  // from -0 to -infinity and its NaNs; then +0
+        const float x = std::bit_cast<float>(upper < 0x10000 ? upper << 16 | 0x4321u : 0u);
+        const float any = Exp<V>(Broadcast<V>(x))[0], at_most_zero = Exp<V, true>(Broadcast<V>(x))[0];
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(any), std::bit_cast<std::uint32_t>(at_most_zero)) << x;
+      }
+    });
+  });
+}
+
+// Halves folded onto each other, in lanes of memory.
+template <typename T>
+void TestSumOf() {
+  const RandomStream random(5, "lanes", 0);
+  testing::ForEveryIsa([&] {
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<T, decltype(isa)::value>;
+      for (std::uint64_t trial = 0; trial < 100; ++trial) {
+        T lanes[kLanes<V>];
+        for (int i = 0; i < kLanes<V>; ++i)
+          lanes[i] = static_cast<T>(random.Bits(16 * trial + i) >> 3) / static_cast<T>(random.Bits(i) | 1);
+        const T sum = SumOf<V>(Load<V>(lanes));
+        for (int half = kLanes<V> / 2; half > 0; half /= 2) {
+          for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+        }
+        ASSERT_EQ(sum, lanes[0]);
+      }
+    });
+  });
+}
+TEST(Vector, SumFoldsHalvesF32) { TestSumOf<float>(); }
+TEST(Vector, SumFoldsHalvesF64) { TestSumOf<double>(); }
+TEST(Vector, SumFoldsHalvesU64) { TestSumOf<std::uint64_t>(); }
 
 // The counter's carry from its low into its high half included.
 TEST(RandomBits, EqualPhiloxElementByElement) {

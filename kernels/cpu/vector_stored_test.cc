@@ -52,6 +52,63 @@ TEST(VectorStored, RoundsAsBFloat16Does) {
   });
 }
 
+// All of them: each code's own value, next to it, next to the middle, the middle, before the next code. Subnormals, infinities and every
+// upper half of a NaN are among the codes; NaNs that a rounding would carry into infinity or through the sign, among the values.
+TEST(VectorStored, RoundsAtEveryBoundary) {
+  for (const std::uint32_t lower : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+    std::vector<float> values;
+    for (std::uint32_t upper = 0; upper < 0x10000; ++upper) values.push_back(std::bit_cast<float>(upper << 16 | lower));
+    testing::ForEveryIsa([&] {
+      const std::vector<BFloat16> codes = Narrow(values);
+      std::vector<float> rounded(values.size());
+      ForBestIsa([&](auto isa) LYCIA_INLINE {
+        using V = Vector<float, decltype(isa)::value>;
+        for (std::size_t i = 0; i < values.size(); i += kLanes<V>) {
+          Store<V>(rounded.data() + i, RoundedTo<BFloat16>(Load<V>(values.data() + i)));
+        }
+      });
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::uint16_t expected = BFloat16(values[i]).bits;
+        ASSERT_EQ(codes[i].bits, expected) << std::hex << std::bit_cast<std::uint32_t>(values[i]);
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(rounded[i]), static_cast<std::uint32_t>(expected) << 16);
+      }
+    });
+  }
+}
+
+// Parts of every length from and to an array that ends there (AddressSanitizer watches it), with a NaN and a subnormal in them.
+template <typename S>
+void TestParts() {
+  constexpr int kMost = 16;
+  const float values[kMost] = {
+      1,  -2.5f,  std::bit_cast<float>(0x7f810000u), std::bit_cast<float>(0x00018000u), 3, 1e-30f, 7, 8, 9, 10.25f, 0, -0.0f, 13, -1e30f,
+      15, 16.125f};
+  testing::ForEveryIsa([&] {
+    ForBestIsa([&](auto isa) LYCIA_INLINE {
+      using V = Vector<float, decltype(isa)::value>;
+      for (int count = 0; count <= kLanes<V>; ++count) {
+        std::vector<S> from, to(kMost + 1, S(-1.0f));
+        for (int i = 0; i < count; ++i) from.push_back(S(values[i]));
+        from.shrink_to_fit();
+        const V part = LoadPartAs<V>(from.data(), count, 9.0f);
+        for (int i = 0; i < kLanes<V>; ++i) {
+          const float expected = i < count ? static_cast<float>(from[i]) : 9.0f;
+          EXPECT_EQ(std::bit_cast<std::uint32_t>(static_cast<float>(part[i])), std::bit_cast<std::uint32_t>(expected)) << count << " " << i;
+        }
+        V all{};
+        for (int i = 0; i < kLanes<V>; ++i) all[i] = values[i];
+        StorePartAs<V>(to.data(), all, count);
+        for (int i = 0; i <= kMost; ++i) {
+          const float stored = static_cast<float>(to[i]), expected = i < count ? static_cast<float>(S(values[i])) : -1.0f;
+          EXPECT_EQ(std::bit_cast<std::uint32_t>(stored), std::bit_cast<std::uint32_t>(expected)) << count << " " << i;
+        }
+      }
+    });
+  });
+}
+TEST(VectorStored, PartsOfBf16) { TestParts<BFloat16>(); }
+TEST(VectorStored, PartsOfF32) { TestParts<float>(); }
+
 TEST(VectorStored, PartsStayInside) {
   BFloat16 from[40], to[40];
   for (int i = 0; i < 40; ++i) from[i] = BFloat16(static_cast<float>(i)), to[i] = BFloat16(-1.0f);

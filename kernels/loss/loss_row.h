@@ -26,10 +26,10 @@ LYCIA_INLINE inline Element<V> LargestLogit(const T* row, std::int64_t size) {
   return LargestOf(Max(Max(largest[0], largest[1]), Max(largest[2], largest[3])));
 }
 
-// Sum of exp(logit - largest).
+// Sum of exp(logit - largest); of a row with a NaN, whose largest may be too small, NaN whatever the others give.
 template <typename V, typename T>
 LYCIA_INLINE inline Element<V> ExpSum(const T* row, std::int64_t size, Element<V> largest) {
-  return SumVectors<V>(size, [&](auto lanes) LYCIA_INLINE { return Exp(lanes.Get(row) - largest); });
+  return SumVectors<V>(size, [&](auto lanes) LYCIA_INLINE { return Exp<V, true>(lanes.Get(row) - largest); });
 }
 
 // gradient = scale (softmax - onehot): exp(logit - largest) * scale / sum, less scale at `label`, if that is in [0, size). May be the row.
@@ -39,9 +39,9 @@ LYCIA_INLINE inline void WriteLossGradient(const T* row, std::int64_t size, Elem
   using A = Element<V>;
   const bool labelled = label >= 0 && label < size;
   const A factor = static_cast<A>(scale / sum), at_label = labelled ? static_cast<A>(row[label]) : A(0);
-  ForEachVector<V>(size, [&](auto lanes) LYCIA_INLINE { lanes.Put(gradient, Exp(lanes.Get(row) - largest) * factor); });
+  ForEachVector<V>(size, [&](auto lanes) LYCIA_INLINE { lanes.Put(gradient, Exp<V, true>(lanes.Get(row) - largest) * factor); });
   if (!labelled) return;
-  const V softmax = Exp(Broadcast<V>(at_label - largest)) * factor;  // again, since the one in the gradient may be rounded
+  const V softmax = Exp<V, true>(Broadcast<V>(at_label - largest)) * factor;  // again, since the one in the gradient may be rounded
   gradient[label] = static_cast<G>(softmax[0] - static_cast<A>(scale));
 }
 
