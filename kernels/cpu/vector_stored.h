@@ -22,16 +22,20 @@ struct SameLanesType {
 template <typename V, typename N>
 using SameLanes = typename internal::SameLanesType<V, N>::type;
 
-// Vectors of AVX-512 whose one instruction GCC does not find. Its built-ins are not those of Clang.
+// Vectors of f32 whose one instruction GCC does not find. Its built-ins are not those of Clang.
 #if defined(__GNUC__) && !defined(__clang__)
 template <typename V>
 inline constexpr bool kGccAvx512 = sizeof(V) == 64 && std::is_same_v<Element<V>, float>;
+template <typename V>
+inline constexpr bool kGccAvx2 = sizeof(V) == 32 && std::is_same_v<Element<V>, float>;
 
 namespace internal {
 typedef float Floats512 __attribute__((vector_size(64)));
 typedef int Ints512 __attribute__((vector_size(64)));
 typedef short Words512 __attribute__((vector_size(64)));
 typedef int Ints256 __attribute__((vector_size(32)));
+typedef long long Longs256 __attribute__((vector_size(32)));
+typedef short Words128 __attribute__((vector_size(16)));
 
 // Word i into the upper half of lane i, zeros below: one vpermw, where vpmovzxwd and a shift are two of the same kind.
 LYCIA_INLINE inline Ints512 UpperHalves(const Ints256& words) {
@@ -55,6 +59,14 @@ LYCIA_INLINE inline Ints512 UnlessNan(const Ints512& lanes, const Floats512& v) 
   return (Ints512)__builtin_ia32_fixupimmps512_mask((Floats512)lanes, v, kTable, 0, static_cast<std::uint16_t>(-1), kCurrentRounding);
 }
 
+// Words of AVX2, whose values fit 16 bits: packed in both halves, and the halves put together.
+LYCIA_INLINE inline Words128 Narrowed(const Ints256& lanes) {
+  const Longs256 packed = __builtin_ia32_permdi256((Longs256)__builtin_ia32_packusdw256(lanes, lanes), 0x08);
+  Words128 lower;
+  std::memcpy(&lower, &packed, sizeof lower);
+  return lower;
+}
+
 // Bit i for i < count.
 LYCIA_INLINE inline std::uint16_t FirstLanes(std::int64_t count) {
   return static_cast<std::uint16_t>((std::uint32_t{1} << (count < 16 ? count : 16)) - 1);
@@ -67,6 +79,7 @@ template <typename V>
 LYCIA_INLINE inline V FromBf16Bits(const SameLanes<V, std::uint16_t>& codes) {
 #if defined(__GNUC__) && !defined(__clang__)
   if constexpr (kGccAvx512<V>) return (V)internal::UpperHalves((internal::Ints256)codes);
+  if constexpr (kGccAvx2<V>) return (V)(__builtin_ia32_pmovzxwd256((internal::Words128)codes) << 16);
 #endif
   const SameLanes<V, std::uint32_t> wide = __builtin_convertvector(codes, SameLanes<V, std::uint32_t>) << 16;
   V v;
@@ -91,6 +104,7 @@ template <typename V>
 LYCIA_INLINE inline SameLanes<V, std::uint16_t> ToBf16Bits(const V& v) {
 #if defined(__GNUC__) && !defined(__clang__)
   if constexpr (kGccAvx512<V>) return (SameLanes<V, std::uint16_t>)internal::UpperHalvesOf((internal::Ints512)ToBf16Words(v));
+  if constexpr (kGccAvx2<V>) return (SameLanes<V, std::uint16_t>)internal::Narrowed((internal::Ints256)(ToBf16Words(v) >> 16));
 #endif
   return __builtin_convertvector(ToBf16Words(v) >> 16, SameLanes<V, std::uint16_t>);
 }
