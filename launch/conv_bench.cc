@@ -240,11 +240,11 @@ StatusOr<std::vector<ConvSpeed>> MeasureConvolutions(const ConvBenchOptions& opt
 }
 
 std::string ConvSpeedTable(const std::vector<ConvSpeed>& rows) {
-  std::string text = absl::StrFormat("%-18s %-15s %-5s %-12s %4s %9s %9s %7s %9s %7s %9s\n", "layer", "use", "dtype", "isa", "uses", "GFLOP/s",
-                                     "product", "share", "lowered", "ratio", "of peak");
+  std::string text = absl::StrFormat("%-18s %-15s %-5s %-12s %4s %9s %9s %7s %9s %7s %9s\n", "layer", "use", "dtype", "isa", "uses",
+                                     "GFLOP/s", "product", "share", "lowered", "ratio", "of peak");
   for (const ConvSpeed& row : rows) {
-    text += absl::StrFormat("%-18s %-15s %-5s %-12s %4d %9.1f %9.1f %6.1f%% %9.1f %7.2f %8.1f%%\n", row.layer, row.use, Name(row.dtype), row.isa,
-                            row.uses, row.gflops, row.product_gflops, 100 * row.share_of_product(), row.lowered_gflops,
+    text += absl::StrFormat("%-18s %-15s %-5s %-12s %4d %9.1f %9.1f %6.1f%% %9.1f %7.2f %8.1f%%\n", row.layer, row.use, Name(row.dtype),
+                            row.isa, row.uses, row.gflops, row.product_gflops, 100 * row.share_of_product(), row.lowered_gflops,
                             row.gflops / row.lowered_gflops, 100 * row.share_of_peak());
   }
   return text;

@@ -60,7 +60,8 @@ TEST(ConvBench, JsonAndTableSayTheSame) {
   EXPECT_EQ(json[0]["uses"], 3);
   EXPECT_EQ(json[0]["gflops"], 25.0);
   EXPECT_EQ(json[0]["peak_gflops"], 200.0);
-  EXPECT_THAT(ConvSpeedTable(rows), ::testing::AllOf(::testing::HasSubstr("25.0%"), ::testing::HasSubstr("0.50"), ::testing::HasSubstr("12.5%")));
+  EXPECT_THAT(ConvSpeedTable(rows),
+              ::testing::AllOf(::testing::HasSubstr("25.0%"), ::testing::HasSubstr("0.50"), ::testing::HasSubstr("12.5%")));
 }
 
 TEST(ConvBench, RefusesWhatItCannotMeasure) {

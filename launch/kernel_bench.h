@@ -21,9 +21,9 @@ struct KernelBenchOptions {
   std::string name;           // only the rows of this name or family (KernelFamilyNames); "": all
   bool every_isa = false;     // every instruction set that this machine has, not only the best; matrix products
   // Of the other kernels, in GPT-2 124M's widths.
-  std::int64_t tokens = 1024;                             // rows; a multiple of 4, the samples that they belong to
-  std::int64_t parameters = 124'439'808;                  // of the optimizer
-  std::int64_t samples = 4, heads = 12;  // of attention
+  std::int64_t tokens = 1024;             // rows; a multiple of 4, the samples that they belong to
+  std::int64_t parameters = 124'439'808;  // of the optimizer
+  std::int64_t samples = 4, heads = 12;   // of attention
   std::vector<std::int64_t> sequences = {64, 256, 1024};
   CpuOptions cpu;
   double seconds = 0.2;    // of each measurement

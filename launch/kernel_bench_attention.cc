@@ -10,7 +10,7 @@
 namespace lycia::internal {
 namespace {
 
-constexpr std::int64_t kHeadDim = 64;  // GPT-2's
+constexpr std::int64_t kHeadDim = 64;      // GPT-2's
 constexpr double kBackwardProducts = 2.5;  // five products instead of two
 constexpr const char* kNames[2][2] = {{"attention_causal", "attention_causal_backward"}, {"attention_full", "attention_full_backward"}};
 

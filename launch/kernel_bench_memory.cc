@@ -99,6 +99,15 @@ void Embeddings(KernelBench& b, DType dtype) {
   b.Release();
 }
 
+// The embedding's part of the gradient of a table that the head uses too: nearly all of it is zero.
+void TiedTable(KernelBench& b) {
+  if (!b.Wants("add_and_clear")) return;
+  const Tensor x = b.Make(DType::kF32, {kVocabulary, kHidden}, 0), y = b.Make(DType::kF32, {kVocabulary, kHidden}, 0);
+  b.MeasureBytes({"add_and_clear", DType::kF32, kVocabulary, kHidden}, Bytes(kVocabulary * kHidden, DType::kF32),
+                 [&] { cpu::AddAndClear(b.stream(), {.x = x, .y = y}); });
+  b.Release();
+}
+
 }  // namespace
 
 void MeasureNorms(KernelBench& bench) {
@@ -114,6 +123,7 @@ void MeasureActivations(KernelBench& bench) {
 
 void MeasureEmbedding(KernelBench& bench) {
   for (const DType dtype : bench.options().dtypes) Embeddings(bench, dtype);
+  TiedTable(bench);
 }
 
 void MeasureLoss(KernelBench& b) {

@@ -109,7 +109,8 @@ Measured Measure(const Job& job, Tag images, double seconds, const dnnl::engine&
 
 int main(int argc, char** argv) {
   if (argc != 13) {
-    return std::fprintf(stderr, "usage: dnnl_conv f32|bf16 forward|input_gradient|weight_gradient N H W C R S K STRIDE PAD MILLISECONDS\n"), 2;
+    return std::fprintf(stderr, "usage: dnnl_conv f32|bf16 forward|input_gradient|weight_gradient N H W C R S K STRIDE PAD MILLISECONDS\n"),
+           2;
   }
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   (void)syscall(SYS_arch_prctl, kRequestPermission, kTileData);

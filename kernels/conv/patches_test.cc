@@ -105,8 +105,7 @@ TEST(PatchGroups, AreThePatches) {
     const std::vector<std::uint16_t> dout = Numbers(shape.N * shape.P() * shape.Q() * shape.K);
     for (std::int64_t y = 0; y < shape.height.stride; ++y) {
       for (std::int64_t x = 0; x < shape.width.stride; ++x) {
-        const PatchesByPosition output = {
-            PatchesOfOutput(shape, PhaseOf(shape.height, y), PhaseOf(shape.width, x), dout.data(), true, 0)};
+        const PatchesByPosition output = {PatchesOfOutput(shape, PhaseOf(shape.height, y), PhaseOf(shape.width, x), dout.data(), true, 0)};
         if (output.patches.positions() == 0 || output.patches.runs().count == 0) continue;
         ExpectTheDefinition(kernel, output, random);
       }

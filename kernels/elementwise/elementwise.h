@@ -20,6 +20,10 @@ struct AddInPlaceArgs {
   Tensor x;  // += y
   ConstTensor y;
 };
+struct AddAndClearArgs {
+  Tensor x;  // += y, where y is not zero; f32 or f64
+  Tensor y;  // = 0
+};
 struct ScaleArgs {
   Tensor values;  // *= factor, rounded to the tensor's type first (f32 for bf16)
   double factor = 1;
@@ -42,6 +46,8 @@ struct FillNormalArgs {
 namespace cpu {
 void Add(Stream& stream, const AddArgs& args);
 void AddInPlace(Stream& stream, const AddInPlaceArgs& args);
+// For a y that is zero nearly everywhere: it is read, and memory of either is touched further only where it is not zero.
+void AddAndClear(Stream& stream, const AddAndClearArgs& args);
 void Scale(Stream& stream, const ScaleArgs& args);
 void Fill(Stream& stream, const FillArgs& args);
 void Convert(Stream& stream, const ConvertArgs& args);

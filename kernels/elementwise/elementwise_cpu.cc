@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <bit>
 #include <type_traits>
 
 #include "kernels/cpu/parallel.h"
@@ -35,6 +37,15 @@ void ConvertElements(Stream& stream, const From* in, std::int64_t n, To* out) {
   }
 }
 
+// Whether all bits are zero.
+template <typename T>
+bool AllZero(const T* y, std::int64_t count) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  Bits any = 0;
+  for (std::int64_t i = 0; i < count; ++i) any |= std::bit_cast<Bits>(y[i]);
+  return any == 0;
+}
+
 }  // namespace
 
 void Add(Stream& stream, const AddArgs& args) {
@@ -49,6 +60,23 @@ void Add(Stream& stream, const AddArgs& args) {
 }
 
 void AddInPlace(Stream& stream, const AddInPlaceArgs& args) { cpu::Add(stream, {.a = args.x, .b = args.y, .out = args.x}); }
+
+void AddAndClear(Stream& stream, const AddAndClearArgs& args) {
+  LYCIA_CHECK_EQ(args.x.elements(), args.y.elements());
+  DispatchFloat(args.x.dtype, [&]<typename T>() {
+    constexpr std::int64_t kRun = 256 / sizeof(T);  // four cache lines
+    T *x = args.x.as<T>(), *y = args.y.as<T>();
+    ForEachPart(stream, {.count = args.x.elements(), .unit = kElementUnit, .bytes_each = sizeof(T)},
+                [=](std::int64_t begin, std::int64_t end, int) {
+                  for (std::int64_t i = begin; i < end; i += kRun) {
+                    const std::int64_t count = std::min(kRun, end - i);
+                    if (count == kRun ? AllZero(y + i, kRun) : AllZero(y + i, count)) continue;
+                    for (std::int64_t k = i; k < i + count; ++k) x[k] += y[k];
+                    std::fill_n(y + i, count, T(0));
+                  }
+                });
+  });
+}
 
 void Scale(Stream& stream, const ScaleArgs& args) {
   DispatchStored(args.values.dtype, [&]<typename T>() {

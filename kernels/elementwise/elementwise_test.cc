@@ -46,6 +46,36 @@ TEST(Elementwise, AddScaleFill) {
   });
 }
 
+// Among zeros: one element, runs that end before, at and behind a cache line, a NaN; and no zeros at all.
+TEST(Elementwise, AddAndClearAddsWhatIsNotZero) {
+  for (const int threads : {1, 3}) {
+    CpuStream stream({.threads = threads});
+    for (const DType dtype : {DType::kF32, DType::kF64}) {
+      for (const std::int64_t n : {std::int64_t{1}, std::int64_t{63}, std::int64_t{64}, std::int64_t{1000}, std::int64_t{70000}}) {
+        for (const std::int64_t every : {1, 3, 517, 100000}) {
+          SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << n << " every " << every << " threads " << threads);
+          const auto before = RoundTo(dtype, RandomValues(n, "x"));
+          auto y = RoundTo(dtype, RandomValues(n, "y"));
+          for (std::int64_t i = 0; i < n; ++i) {
+            if (i % every != every / 2) y[static_cast<std::size_t>(i)] = 0;
+          }
+          auto sum = before;
+          for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += y[i];
+          TestTensor x(dtype, {n}, before), other(dtype, {n}, y);
+          cpu::AddAndClear(*stream, {.x = x, .y = other});
+          EXPECT_EQ(x.values(), RoundTo(dtype, sum));
+          EXPECT_EQ(other.values(), std::vector<double>(before.size(), 0.0));
+        }
+      }
+      TestTensor x(dtype, {100}, std::vector<double>(100, 1)), y(dtype, {100}, std::vector<double>(100, 0));
+      y.tensor().dtype == DType::kF32 ? void(y.tensor().as<float>()[70] = std::nanf("")) : void(y.tensor().as<double>()[70] = std::nan(""));
+      cpu::AddAndClear(*stream, {.x = x, .y = y});
+      EXPECT_TRUE(std::isnan(x.values()[70]));
+      EXPECT_EQ(y.values(), std::vector<double>(100, 0.0));
+    }
+  }
+}
+
 TEST(Convert, RoundsOnceBetweenAnyTwoTypes) {
   CpuStream stream;
   testing::ForEveryIsa([&] {

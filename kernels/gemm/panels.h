@@ -13,7 +13,9 @@ struct Range {
   std::int64_t begin = 0, end = 0;
   std::int64_t size() const { return end - begin; }
 };
-inline Range PartOf(std::int64_t total, std::int64_t part, std::int64_t parts) { return {total * part / parts, total * (part + 1) / parts}; }
+inline Range PartOf(std::int64_t total, std::int64_t part, std::int64_t parts) {
+  return {total * part / parts, total * (part + 1) / parts};
+}
 
 // How the rows of a block are cut into panels; those of an even_rows kernel differ by at most one row, the first being the taller ones. A
 // tile is done in half a microsecond: there is no time for a division in it.

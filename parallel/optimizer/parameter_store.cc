@@ -1,6 +1,7 @@
 #include "parallel/optimizer/parameter_store.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/elementwise/elementwise.h"
 
@@ -20,13 +21,13 @@ ParameterStore::ParameterStore(const ParameterGroups& groups, std::vector<int> l
   for (const ParameterSpec& spec : local_uses) {
     auto found = locations_.find(spec.name);
     LYCIA_CHECK(found != locations_.end()) << "parameter " << spec.name << " belongs to no group of this rank ";
-    Location& location = found->second;
-    if (location.first_use < 0 || location.first_use == spec.use) {
-      location.first_use = spec.use;
-    } else if (gradients && !further_.contains({spec.name, spec.use})) {
-      const Region region = plan.Add("gradients", location.parameter->elements * SizeOf(gradient_dtype()));
-      further_[{spec.name, spec.use}] = {location.group, region, {}, location.parameter};
-    }
+    found->second.last_use = std::max(found->second.last_use, spec.use);
+  }
+  for (const ParameterSpec& spec : local_uses) {
+    const Location& location = locations_.at(spec.name);
+    if (!gradients || spec.use == location.last_use || earlier_.contains({spec.name, spec.use})) continue;
+    const Region region = plan.Add("gradients", location.parameter->elements * SizeOf(gradient_dtype()));
+    earlier_[{spec.name, spec.use}] = {location.group, region, {}, location.parameter};
   }
 }
 
@@ -36,14 +37,14 @@ void ParameterStore::Bind(const Arena& arena) {
     flat.weights = arena.At(flat.weight_region, TensorSpec{dtype_, shape});
     if (gradients_) flat.gradients = arena.At(flat.gradient_region, TensorSpec{gradient_dtype(), shape});
   }
-  for (auto& [key, use] : further_) {
+  for (auto& [key, use] : earlier_) {
     use.gradient = arena.At(use.region, {gradient_dtype(), use.parameter->spec.shape});
     sums_[key] = {.group = use.group, .gradient = use.gradient};
   }
   for (const auto& [name, location] : locations_) {
     if (!gradients_) break;
-    sums_[{name, location.first_use}] = {.group = location.group,
-                                         .gradient = Slice(flat_.at(location.group).gradients, *location.parameter)};
+    sums_[{name, location.last_use}] = {.group = location.group,
+                                        .gradient = Slice(flat_.at(location.group).gradients, *location.parameter)};
   }
 }
 
@@ -66,14 +67,15 @@ Tensor ParameterStore::weight(const std::string& name) const {
 Tensor ParameterStore::gradient(const std::string& name, int use) const {
   if (!gradients_) return {};
   const Location& location = locations_.at(name);
-  if (location.first_use == use) return Slice(flat_.at(location.group).gradients, *location.parameter);
-  return further_.at({name, use}).gradient;
+  if (location.last_use == use) return Slice(flat_.at(location.group).gradients, *location.parameter);
+  return earlier_.at({name, use}).gradient;
 }
 
 void ParameterStore::ZeroGradients(Stream& stream) {
   for (auto& [key, sum] : sums_) {
-    sum.fresh = sum.marked;
-    if (!sum.marked) stream.Zero(sum.gradient.data, sum.gradient.bytes());
+    const bool zero = std::exchange(sum.zero, false);  // of this step: it is about to be added to
+    sum.fresh = sum.marked && !zero;
+    if (!sum.marked && !zero) stream.Zero(sum.gradient.data, sum.gradient.bytes());
   }
 }
 
@@ -83,8 +85,16 @@ void ParameterStore::AddUses(Stream& stream, int group) {
     stream.Zero(sum.gradient.data, sum.gradient.bytes());
     sum.fresh = false;
   }
-  for (const auto& [key, use] : further_) {
-    if (use.group == group) AddInPlace(stream, {.x = Slice(flat_.at(group).gradients, *use.parameter), .y = use.gradient});
+  for (const auto& [key, use] : earlier_) {
+    if (use.group != group) continue;
+    const Tensor whole = Slice(flat_.at(group).gradients, *use.parameter);
+    Dispatch(
+        stream,
+        [&] {
+          cpu::AddAndClear(stream, {.x = whole, .y = use.gradient});
+          sums_.at(key).zero = true;
+        },
+        [&] { cuda::AddInPlace(stream, {.x = whole, .y = use.gradient}); });
   }
 }
 

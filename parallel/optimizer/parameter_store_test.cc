@@ -11,7 +11,7 @@ namespace {
 
 constexpr float kStale = 7;
 
-// "plain" and "shared" (used twice) in one group, all gradients full of an earlier step's numbers.
+// "plain" and "shared" (used twice, last by use 1) in one group, all gradients full of an earlier step's numbers.
 struct Store {
   Store() {
     const std::vector<std::vector<ParameterSpec>> stages = {
@@ -54,13 +54,42 @@ TEST(ParameterStore, AFreshGradientThatNobodyWroteCountsAsZero) {
   bool *first = s.store->fresh("shared", 0), *second = s.store->fresh("shared", 1), *plain = s.store->fresh("plain", 0);
   for (int step = 0; step < 2; ++step) {
     s.store->ZeroGradients(*s.stream);
-    ASSERT_TRUE(*first && *second && *plain);
+    ASSERT_TRUE(*second && *plain);
+    ASSERT_EQ(*first, step == 0) << "the earlier use's is zero since it was added";
     s.Fill("shared", 1, 2);  // overwritten, and the mark taken away
     *second = false;
     s.store->AddUses(*s.stream, 0);
     EXPECT_EQ(s.Values("plain", 0), std::vector<float>(5, 0)) << "step " << step;
-    EXPECT_EQ(s.Values("shared", 0), std::vector<float>(3, 2)) << "step " << step;
+    EXPECT_EQ(s.Values("shared", 1), std::vector<float>(3, 2)) << "step " << step;
+    EXPECT_EQ(s.Values("shared", 0), std::vector<float>(3, 0)) << "step " << step;
     EXPECT_FALSE(*first || *second || *plain);
+  }
+}
+
+// Marked or not: what the earlier use has summed is added in every step, and its buffer starts the next from zero.
+TEST(ParameterStore, TheEarlierUseIsAddedToTheLast) {
+  for (const bool marked : {false, true}) {
+    Store s;
+    bool* fresh = marked ? s.store->fresh("shared", 0) : nullptr;
+    for (int step = 0; step < 3; ++step) {
+      s.store->ZeroGradients(*s.stream);
+      if (marked && *fresh) {
+        s.Fill("shared", 0, 0);
+        *fresh = false;
+      }
+      EXPECT_EQ(s.Values("shared", 0), std::vector<float>(3, 0)) << "step " << step;
+      s.store->gradient("shared", 0).as<float>()[1] += 5;
+      s.Fill("shared", 1, 2);
+      s.store->AddUses(*s.stream, 0);
+      EXPECT_EQ(s.Values("shared", 1), (std::vector<float>{2, 7, 2})) << "step " << step;
+    }
+    const auto in_flat = [&](int use) {
+      const Tensor flat = s.store->flat_gradients(0);
+      const float* at = s.store->gradient("shared", use).as<float>();
+      return at >= flat.as<float>() && at < flat.as<float>() + flat.elements();
+    };
+    EXPECT_TRUE(in_flat(1));
+    EXPECT_FALSE(in_flat(0));
   }
 }
 

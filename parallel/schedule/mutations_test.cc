@@ -160,7 +160,9 @@ TEST(MutationsTest, VerifyAndBruteForceAgreeOnEveryChange) {
     EXPECT_GT(count.caught, 0) << kind;
     for (const char* always :
          {"drop", "duplicate", "another worker", "another slot", "half done", "another pipe", "another part", "other parts"}) {
-      if (kind == always) EXPECT_EQ(count.harmless, 0) << kind;
+      if (kind == always) {
+        EXPECT_EQ(count.harmless, 0) << kind;
+      }
     }
   }
 }

@@ -127,7 +127,9 @@ void ExpectProperties(const Schedule& compute, const GenerateOptions& options, D
   // Peak: at most what is declared, for each pipe and stage and in all.
   const Status status = Verify(schedule, {.credits = credits, .quotas = schedule.stash_slots});
   ASSERT_TRUE(status.ok()) << status;
-  if (brute_force) ASSERT_EQ(WhatIsWrong(schedule, credits), "");
+  if (brute_force) {
+    ASSERT_EQ(WhatIsWrong(schedule, credits), "");
+  }
   const std::vector<double> peaks = PeakActivations(compute);
   for (int worker = 0; worker < compute.shape.workers; ++worker) {
     double slots = 0;
@@ -148,7 +150,9 @@ void ExpectProperties(const Schedule& compute, const GenerateOptions& options, D
   const Timeline timeline = *Simulate(schedule, {.costs = dear});
   ASSERT_GE(timeline.makespan, alone.makespan);
   ASSERT_EQ(timeline.work, alone.work);
-  if (update == UpdateMode::kDecided) ASSERT_GE(timeline.makespan, alone.makespan + dear.update);
+  if (update == UpdateMode::kDecided) {
+    ASSERT_GE(timeline.makespan, alone.makespan + dear.update);
+  }
 }
 
 // A budget binds the schedules that are planned by cost, and is ignored by fixed orders.
