@@ -2,8 +2,12 @@
 
 import json
 import struct
+import sys
 
-import numpy
+try:
+    import numpy
+except ModuleNotFoundError:
+    sys.exit("%s has no NumPy, which makes the inputs: apt-get install python3-numpy, or take an interpreter that has it" % sys.executable)
 
 # llm.c's CPU checkpoint: 256 i32 of header, then f32 tensors, all layers of one kind together, matrices [out, in].
 LLMC_MAGIC, LLMC_VERSION, LLMC_HEADER = 20240326, 3, 256
