@@ -41,8 +41,10 @@ class Part {
     b_ = a_ + blocking.a_bytes;
     sums_ = reinterpret_cast<float*>(b_ + blocking.b_bytes);
     epilogue_.add_c = accumulate_ && !sums_in_c;
-    has_epilogue_ = !sums_in_c || epilogue_.gelu || epilogue_.relu || epilogue_.scale.data != nullptr || epilogue_.bias.data != nullptr ||
-                    epilogue_.pre.data != nullptr || epilogue_.gelu_input.data != nullptr || epilogue_.residual.data != nullptr;
+    const bool changes = epilogue_.gelu || epilogue_.relu || epilogue_.scale.data != nullptr || epilogue_.bias.data != nullptr ||
+                         epilogue_.pre.data != nullptr || epilogue_.gelu_input.data != nullptr || epilogue_.residual.data != nullptr;
+    rounds_ = kernel.rounds && !changes && !accumulate_ && product.to.c.bf16 && product.grid.cols == 0 && blocking.depth_blocks() == 1;
+    has_epilogue_ = changes || (!sums_in_c && !rounds_);
   }
 
   // Rows of c, and panels of columns.
@@ -153,6 +155,11 @@ class Part {
           const std::int64_t slot = blocks == 1 ? 0 : (j - panels.begin) * row_panels + p;
           tile.c = sums_ + slot * kernel_.rows * kernel_.cols;
           tile.ld = kernel_.cols;
+          if (rounds_) {
+            const EpilogueOperand& to = product_.to.c;
+            tile.rounded = static_cast<char*>(to.data) + ((rows.begin + panel.begin) * to.ld + at.col) * 2;
+            tile.rounded_ld = to.ld;
+          }
           if (last && product_.grid.cols == 0) FetchC(rows.begin + panel.begin, at.col, panel.size());
         }
         (a_in_place_ ? kernel_.tile_rows : b_in_place_ ? kernel_.tile_columns : kernel_.tile)(tile);
@@ -227,6 +234,7 @@ class Part {
   const std::int64_t run_words_;
   const bool a_in_place_, b_in_place_, b_by_panel_, sums_in_c_, accumulate_;
   bool has_epilogue_;
+  bool rounds_;  // sums that are only rounded, and come from one block of the depth, leave the registers so
   char *a_, *b_;
   float* sums_;
   EpilogueArgs epilogue_;

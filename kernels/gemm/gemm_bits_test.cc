@@ -1,7 +1,9 @@
 // What must not change a bit of a product, and what a product must not do: allocate.
 #include <array>
+#include <cmath>
 
 #include "gtest/gtest.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/gemm_kernels.h"
 #include "kernels/gemm/testing/gemm_case.h"
@@ -68,6 +70,41 @@ TEST(GemmBits, ARowsBitsDependOnThatRowAlone) {
           }
         }
       }
+    });
+  }
+}
+
+// Rounded in registers or by the epilogue, whole tiles and parts, of one block of the depth and of three: subnormals, infinities of either
+// sign and NaNs among them.
+TEST(GemmBits, ABf16ResultIsTheF32ResultRounded) {
+  constexpr std::int64_t kRows = 45, kCols = 70;
+  CpuStream stream;
+  for (const std::int64_t depth : {1, 64, 768, 1700}) {
+    auto left = RandomValues(kRows * depth, "a"), right = RandomValues(depth * kCols, "b");
+    for (std::int64_t k = 0; k < depth; ++k) {
+      left[static_cast<std::size_t>(3 * depth + k)] *= 1e-30;
+      left[static_cast<std::size_t>(17 * depth + k)] = 1e38;
+      left[static_cast<std::size_t>(44 * depth + k)] = 0;
+      right[static_cast<std::size_t>(k * kCols + 5)] = -9.0;
+      right[static_cast<std::size_t>(k * kCols + 40)] *= 1e-8;
+    }
+    left[static_cast<std::size_t>(30 * depth)] = std::nan("");
+    const TestTensor a(DType::kBF16, {kRows, depth}, left), b(DType::kBF16, {depth, kCols}, right);
+    testing::ForEveryKernel(DType::kBF16, [&](const cpu::MicroKernel& kernel) {
+      SCOPED_TRACE(::testing::Message() << kernel.name << " depth " << depth);
+      TestTensor sums(DType::kF32, {kRows, kCols}), rounded(DType::kBF16, {kRows, kCols}), direct(DType::kBF16, {kRows, kCols});
+      Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(b.tensor()), .c = AsMatrix(sums.tensor())});
+      Convert(*stream, {.in = sums, .out = rounded});
+      Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(b.tensor()), .c = AsMatrix(direct.tensor())});
+      int infinite = 0, undefined = 0;
+      for (std::int64_t i = 0; i < kRows * kCols; ++i) {
+        const BFloat16 expected = rounded.as<BFloat16>()[i];
+        infinite += std::isinf(static_cast<float>(expected));
+        undefined += std::isnan(static_cast<float>(expected));
+        ASSERT_EQ(direct.as<BFloat16>()[i].bits, expected.bits) << i / kCols << ", " << i % kCols;
+      }
+      EXPECT_GT(infinite, 0);
+      EXPECT_GE(undefined, kCols);
     });
   }
 }

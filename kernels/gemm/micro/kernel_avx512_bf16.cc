@@ -24,6 +24,12 @@ struct Avx512Bf16 : Avx512 {
     _mm_prefetch(elements[2 * kAheadWords] + offset, _MM_HINT_T0);
     _mm_prefetch(elements[2 * kAheadWords + 1] + offset, _MM_HINT_T0);
   }
+  // The machine's own rounding makes subnormals zero, but vdpbf16ps has left none.
+  LYCIA_INLINE static void StoreRounded(char* to, const Float& low, const Float& high, int cols) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    if (cols == kCols) return _mm512_storeu_si512(to, both);
+    _mm512_mask_storeu_epi16(to, (std::uint32_t{1} << cols) - 1, both);
+  }
   LYCIA_INLINE static Float MultiplyAdd(const Float& x, const Float& y, const Float& sum) {
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y);
   }
@@ -33,6 +39,7 @@ constexpr MicroKernel kKernel = {.name = "avx512_bf16",
                                  .rows = kRows,
                                  .cols = kCols,
                                  .pairs = true,
+                                 .rounds = true,
                                  .even_rows = true,
                                  .word_unit = 16,  // as AMX needs, so that both take the same packed b
                                  .block_words = 384,

@@ -43,6 +43,9 @@ struct TileArgs {
   std::int64_t ld = 0;  // floats
   int rows = 0, cols = 0;
   bool add = false;
+  // For kernels that round: bf16, written in place of c; not with add.
+  char* rounded = nullptr;
+  std::int64_t rounded_ld = 0;  // elements
   // What tile_rows reads instead of a: rows where they lie, [pieces][P] addresses. A piece is run_words deep, the first one first_words.
   const char* const* a_rows = nullptr;
   std::int64_t first_words = 0, run_words = 0;
@@ -83,6 +86,7 @@ struct MicroKernel {
   const char* name = "";         // "avx512"
   int rows = 0, cols = 0;        // of a full tile: P of a and of b
   bool pairs = false;            // a word is two bf16; else one f32
+  bool rounds = false;           // tiles can be written in bf16, to the bits that the epilogue would give
   bool even_rows = false;        // a tile of fewer rows costs less: rows are cut evenly
   std::int64_t word_unit = 1;    // words are padded to a multiple of this
   std::int64_t run_unit = 1;     // words of a part of the depth that is packed apart begin at a multiple of this

@@ -92,6 +92,13 @@ void RegisterTile(const TileArgs& t) {
     piece = left < run_words ? left : run_words;
     if constexpr (kFrom == From::kRowsOfA) rows += kRows;
   }
+  if constexpr (requires { Ops::StoreRounded(t.rounded, sum[0][0], sum[0][1], t.cols); }) {
+    if (t.rounded != nullptr) {
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) Ops::StoreRounded(t.rounded + r * t.rounded_ld * 2, sum[r][0], sum[r][1], t.cols);
+      return;
+    }
+  }
   // What the stores below might change, for all that the compiler knows.
   float* const c = t.c;
   const std::int64_t ld = t.ld;
