@@ -43,7 +43,8 @@ class Part {
     epilogue_.add_c = accumulate_ && !sums_in_c;
     const bool changes = epilogue_.gelu || epilogue_.relu || epilogue_.scale.data != nullptr || epilogue_.bias.data != nullptr ||
                          epilogue_.pre.data != nullptr || epilogue_.gelu_input.data != nullptr || epilogue_.residual.data != nullptr;
-    rounds_ = kernel.rounds && !changes && !accumulate_ && product.to.c.bf16 && product.grid.cols == 0 && blocking.depth_blocks() == 1;
+    rounds_ = kernel.rounds && !changes && !accumulate_ && product.to.c.bf16 && product.grid.cols == 0 && blocking.depth_blocks() == 1 &&
+              product.to.c.ld * 2 % 64 == 0;
     has_epilogue_ = changes || (!sums_in_c && !rounds_);
   }
 
@@ -234,7 +235,9 @@ class Part {
   const std::int64_t run_words_;
   const bool a_in_place_, b_in_place_, b_by_panel_, sums_in_c_, accumulate_;
   bool has_epilogue_;
-  bool rounds_;  // sums that are only rounded, and come from one block of the depth, leave the registers so
+  // Sums that are only rounded, and come from one block of the depth, leave the registers so; where rows begin at cache lines, since one
+  // store would touch two of them elsewhere.
+  bool rounds_;
   char *a_, *b_;
   float* sums_;
   EpilogueArgs epilogue_;

@@ -92,19 +92,25 @@ TEST(GemmBits, ABf16ResultIsTheF32ResultRounded) {
     const TestTensor a(DType::kBF16, {kRows, depth}, left), b(DType::kBF16, {depth, kCols}, right);
     testing::ForEveryKernel(DType::kBF16, [&](const cpu::MicroKernel& kernel) {
       SCOPED_TRACE(::testing::Message() << kernel.name << " depth " << depth);
-      TestTensor sums(DType::kF32, {kRows, kCols}), rounded(DType::kBF16, {kRows, kCols}), direct(DType::kBF16, {kRows, kCols});
+      TestTensor sums(DType::kF32, {kRows, kCols}), rounded(DType::kBF16, {kRows, kCols});
       Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(b.tensor()), .c = AsMatrix(sums.tensor())});
       Convert(*stream, {.in = sums, .out = rounded});
-      Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(b.tensor()), .c = AsMatrix(direct.tensor())});
-      int infinite = 0, undefined = 0;
-      for (std::int64_t i = 0; i < kRows * kCols; ++i) {
-        const BFloat16 expected = rounded.as<BFloat16>()[i];
-        infinite += std::isinf(static_cast<float>(expected));
-        undefined += std::isnan(static_cast<float>(expected));
-        ASSERT_EQ(direct.as<BFloat16>()[i].bits, expected.bits) << i / kCols << ", " << i % kCols;
+      for (const std::int64_t ld : {std::int64_t{96}, kCols}) {  // rows at cache lines, and elsewhere
+        TestTensor direct(DType::kBF16, {kRows, ld}, std::vector<double>(static_cast<std::size_t>(kRows * ld), 7));
+        Gemm(*stream, {.a = AsMatrix(a.tensor()), .b = AsMatrix(b.tensor()), .c = {direct.tensor().data, DType::kBF16, kRows, kCols, ld}});
+        int infinite = 0, undefined = 0;
+        for (std::int64_t i = 0; i < kRows; ++i) {
+          for (std::int64_t j = 0; j < kCols; ++j) {
+            const BFloat16 expected = rounded.as<BFloat16>()[i * kCols + j];
+            infinite += std::isinf(static_cast<float>(expected));
+            undefined += std::isnan(static_cast<float>(expected));
+            ASSERT_EQ(direct.as<BFloat16>()[i * ld + j].bits, expected.bits) << i << ", " << j << " ld " << ld;
+          }
+          for (std::int64_t j = kCols; j < ld; ++j) ASSERT_EQ(static_cast<float>(direct.as<BFloat16>()[i * ld + j]), 7) << i << ", " << j;
+        }
+        EXPECT_GT(infinite, 0);
+        EXPECT_GE(undefined, kCols);
       }
-      EXPECT_GT(infinite, 0);
-      EXPECT_GE(undefined, kCols);
     });
   }
 }
