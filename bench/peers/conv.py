@@ -133,15 +133,17 @@ def main():
                 mine.append(row["gflops"])
                 product.append(row["product_gflops"])
                 other.append(theirs(row))
-                library.append(onednns(row) if onednn else 0)
+                if onednn:
+                    library.append(onednns(row))
             fast, slow = statistics.median(mine), statistics.median(other)
             ratios.append(fast / slow)
             shares.append(slow / row["peak_gflops"])
             work = row["uses"] * layer_of(row["shape"])["gflop"]
             seconds[0] += work / fast
             seconds[1] += work / slow
-            print("%-18s %-15s %4d %9.1f %9.1f %7.2f %9.1f %9.1f %9.1f" % (layer, use, row["uses"], fast, slow, fast / slow, statistics.median(library),
-                                                                           statistics.median(product), row["peak_gflops"]), flush=True)
+            by_library = "%.1f" % statistics.median(library) if library else "-"
+            print("%-18s %-15s %4d %9.1f %9.1f %7.2f %9s %9.1f %9.1f" % (layer, use, row["uses"], fast, slow, fast / slow, by_library,
+                                                                         statistics.median(product), row["peak_gflops"]), flush=True)
         print("%s: median ratio %.2f, least %.2f, of all layers weighted by use %.2f; PyTorch's median share of the peak %.0f %%" %
               (use, statistics.median(ratios), min(ratios), seconds[1] / seconds[0], 100 * statistics.median(shares)))
         all_ratios += ratios

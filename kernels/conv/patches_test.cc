@@ -30,7 +30,7 @@ std::uint16_t Element(const Patches& p, std::int64_t position, std::int64_t run,
 
 struct Found {
   std::vector<RowGroup> groups;
-  std::vector<char> room;
+  std::vector<char> room;  // and a guard behind it
   bool Copied(std::int64_t group) const {
     const char* at = groups[static_cast<std::size_t>(group)].first;
     return at >= room.data() && at < room.data() + room.size();
@@ -40,10 +40,14 @@ Found Find(const MicroKernel& kernel, const PatchesByPosition& patches, PanelPar
   const std::int64_t run_words = RunWords(kernel, patches.patches.runs());
   Found found;
   found.groups.resize(static_cast<std::size_t>((part.words / run_words + 2) * kernel.rows / kernel.group_rows));
-  found.room.resize(static_cast<std::size_t>(kernel.rows * part.words * kWordBytes));
+  constexpr std::size_t kGuard = 64;
+  constexpr char kUntouched = 0x55;
+  const auto room = static_cast<std::size_t>(kernel.rows * part.words * kWordBytes);
+  found.room.assign(room + kGuard, kUntouched);
   part.to = found.groups.data();
   part.room = found.room.data();
   patches.Find(kernel, part);
+  for (std::size_t i = room; i < room + kGuard; ++i) EXPECT_EQ(found.room[i], kUntouched);
   return found;
 }
 
